@@ -1,0 +1,208 @@
+"""What a task is: it declares the calculations it needs, scores stored results, and draws.
+
+A task module in this package offers one :class:`Task` under the name ``TASK``; the registry finds it there. Scoring is a
+pure function of a :class:`ScoringInput`: no model, no GPU, no network, no randomness but a fixed-seed bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from defectbench.calculations.calculation import Calculation, Relaxation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.datasets.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """A metric, declared in data.
+
+    Attributes:
+        name: snake_case, unique within its task.
+        label: short column heading.
+        unit: ``Å``, ``eV``, ``1`` (dimensionless), …
+        direction: which way is better; ``none`` for plain information, which is never scored.
+        good: the value that scores 1 (None when ``direction`` is ``none``).
+        bad: the value that scores 0.
+        tooltip: one sentence a newcomer understands.
+        level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
+    """
+
+    name: str
+    label: str
+    unit: str
+    direction: Literal["lower", "higher", "none"]
+    good: float | None
+    bad: float | None
+    tooltip: str
+    level_of_theory: str = "dataset"
+
+
+@dataclass(frozen=True)
+class StateSelection:
+    """One charge state of the selection, and the configurations of it that run.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configurations: names of its starts, in plotting order.
+    """
+
+    defect: str
+    charge: int
+    configurations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanInput:
+    """What a task may look at when it says what it needs.
+
+    Attributes:
+        dataset: the reference dataset.
+        states: the selected charge states that have a reference (others are listed as skipped by the caller).
+        calculation: builds the :class:`Calculation` of a start as the model takes it: drops the charge for a model that takes none.
+    """
+
+    dataset: Dataset
+    states: tuple[StateSelection, ...]
+    calculation: Callable[[Literal["relaxation", "single_point", "descriptors"], Atoms, int], Calculation]
+
+
+@dataclass(frozen=True)
+class HostRelaxation:
+    """A model's relaxed host from one start (``Unperturbed``: the reference sites; ``Rattled``: a small fixed rattle)."""
+
+    start: str
+    relaxation: Relaxation
+
+
+@dataclass(frozen=True)
+class ConfigurationResult:
+    """One relaxed configuration of one charge state by the model."""
+
+    defect: str
+    charge: int
+    configuration: str
+    relaxation: Relaxation
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """All that scoring may look at.
+
+    Attributes:
+        dataset: the reference dataset.
+        states: the selected states with a reference.
+        configurations: one result per selected (defect, charge, configuration), failures included.
+        host: the model's own relaxed hosts.
+        charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
+        results: every stored calculation that the tasks asked for, by content hash.
+    """
+
+    dataset: Dataset
+    states: tuple[StateSelection, ...]
+    configurations: tuple[ConfigurationResult, ...]
+    host: tuple[HostRelaxation, ...]
+    charge_class: str
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
+        """The model's configurations of one charge state."""
+        return tuple(c for c in self.configurations if c.defect == defect and c.charge == charge)
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric's value.
+
+    Attributes:
+        name: of the :class:`MetricDefinition`.
+        value: None where it cannot be had, and then ``reason`` says why.
+        interval: bootstrap 95 % interval for aggregates, else None.
+        reason: why there is no value.
+    """
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task found: JSON values only, so that it goes into ``entry.json`` as it is.
+
+    Attributes:
+        task: the task's name.
+        metrics: the aggregates, one per definition.
+        rows: the table: one flat mapping of column → JSON scalar per row; written as CSV. Same columns in every row.
+        baselines: label → mapping of metric name → value, from the dataset alone.
+        notes: sentences a reader of the table must know (skipped states, missing references).
+    """
+
+    task: str
+    metrics: tuple[MetricValue, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    baselines: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        name: snake_case; the module's name and the name on the command line.
+        title: for headings.
+        description: one paragraph.
+        metrics: its aggregates.
+        calculations: what it needs besides the relaxations of the selected starts and of the host, which always run.
+        score: :class:`ScoringInput` → :class:`TaskResult`, pure.
+        draw: writes figures of a scored result as ``<stem>.png`` and ``<stem>.svg`` into a folder, returns the paths.
+    """
+
+    name: str
+    title: str
+    description: str
+    metrics: tuple[MetricDefinition, ...]
+    calculations: Callable[[PlanInput], Sequence[Calculation]]
+    score: Callable[[ScoringInput], TaskResult]
+    draw: Callable[[ScoringInput, TaskResult, str, Path], list[Path]]
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    """The generator that every bootstrap uses."""
+    import numpy as np
+
+    return np.random.default_rng(seed)
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], samples: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Percentile bootstrap 95 % interval of a statistic over the first axis (Efron 1979, doi:10.1214/aos/1176344552).
+
+    Args:
+        values: (n, …), one entry per configuration (or state).
+        statistic: from a resampled array to a number.
+
+    Returns:
+        (low, high), or None for fewer than two entries.
+    """
+    import numpy as np
+
+    n = len(values)
+    if n < 2:
+        return None
+    generator = rng(seed)
+    drawn = [statistic(values[generator.integers(0, n, n)]) for _ in range(samples)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
