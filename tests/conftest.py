@@ -1,0 +1,20 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of DEFECTBENCH_SHARED: reference results, mirrors and weights that the repository does not carry."""
+    given = os.environ.get("DEFECTBENCH_SHARED")
+    if not given:
+        pytest.skip("DEFECTBENCH_SHARED is not set: it names the folder with mirrors, weights and reference results")
+    folder = Path(given)
+    if not folder.is_dir():
+        pytest.skip(f"DEFECTBENCH_SHARED names {folder}, which is not a folder")
+    return folder
