@@ -1,0 +1,77 @@
+"""Results on disk, in an ASE SQLite database: each is committed as it finishes, so that a kill loses nothing finished."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defectbench.calculations.calculation import Calculation
+from defectbench.errors import RunError
+
+
+class ResultStore:
+    """The calculations of one run directory, by key.
+
+    A row is the last structure with its energy and forces (readable with ``ase db``), the key-value pairs ``key``,
+    ``kind``, ``status``, ``charge`` and the labels given, and as data the whole result as the worker sent it.
+
+    Raises:
+        RunError: the file cannot be opened or is no database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from ase.db import connect
+
+        self.path = path
+        try:
+            # the run directory is locked by the caller: ASE's own lock file would outlive a kill
+            self._database = connect(path, type="db", use_lock_file=False)
+            self._rows: dict[str, int] = {row.key_value_pairs["key"][1:]: row.id for row in self._database.select(include_data=False)}
+        except (sqlite3.DatabaseError, OSError, KeyError) as error:
+            raise RunError(f"cannot use the result database {path}: {error}; move it away to begin anew") from error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The result stored under a key, as the worker sent it; None if there is none."""
+        row_id = self._rows.get(key)
+        if row_id is None:
+            return None
+        return dict(self._database.get(id=row_id).data["result"])
+
+    def put(self, key: str, calculation: Calculation, result: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> None:
+        """Stores a result, replacing an earlier one under the same key. On return it is on disk.
+
+        Raises:
+            RunError: the disk is full or the database cannot be written.
+        """
+        from ase.calculators.singlepoint import SinglePointCalculator
+
+        atoms = calculation.structure.to_atoms()
+        if result.get("positions") is not None:
+            atoms.positions = np.asarray(result["positions"], dtype=float)
+        energy, forces = result.get("energy"), result.get("forces")
+        if energy is not None and forces is not None and len(forces) == len(atoms):
+            atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=np.asarray(forces, dtype=float))
+        pairs: dict[str, Any] = {"key": "k" + key, "kind": calculation.kind, "status": str(result.get("status", "done"))}
+        if calculation.charge is not None:
+            pairs["charge"] = int(calculation.charge)
+        pairs.update(labels or {})
+        try:
+            old = self._rows.get(key)
+            self._rows[key] = self._database.write(atoms, key_value_pairs=pairs, data={"result": dict(result)})
+            if old is not None:
+                self._database.delete([old])
+        except (sqlite3.Error, OSError) as error:
+            raise RunError(f"cannot write to {self.path}: {error}; free some space and run the same command: what is finished stays") from error

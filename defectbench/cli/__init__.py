@@ -1,0 +1,57 @@
+"""The command line: ``defectbench …``. Small functions over the library; every mistake of the user is one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from defectbench.cli import datasets, environments, models, runs
+from defectbench.errors import DefectbenchError
+
+app = typer.Typer(
+    name="defectbench",
+    help="Can a machine-learning interatomic potential be trusted for charged point defects?",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
+app.add_typer(environments.app, name="environments")
+app.command("evaluate")(runs.evaluate)
+app.command("rescore")(runs.rescore)
+app.add_typer(runs.tasks_app, name="tasks")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from defectbench import __version__
+
+        typer.echo(f"defectbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and exit."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 the run went wrong, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except DefectbenchError as error:
+        print(f"defectbench: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ndefectbench: interrupted; what is finished is stored, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

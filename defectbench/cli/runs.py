@@ -1,0 +1,283 @@
+"""``defectbench evaluate``, ``rescore`` and ``tasks``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from defectbench.calculations.calculation import Calculation
+    from defectbench.evaluation import Evaluation, Plan, Reporter
+    from defectbench.leaderboard.entry import Entry
+
+tasks_app = typer.Typer(help="The tasks and their metrics.", no_args_is_help=True)
+
+
+class SuiteName(StrEnum):
+    """Which starts run."""
+
+    quick = "quick"
+    full = "full"
+
+
+class DeviceName(StrEnum):
+    """Where the model runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def evaluate(
+    model: Annotated[str, typer.Option("--model", "-m", help="A registered model (see 'defectbench models list') or the path of a model YAML.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset's name or folder.")] = "sb2se3-vacancies",
+    defect: Annotated[list[str] | None, typer.Option("--defect", help="Only this defect, e.g. V_Sb1. Repeat for more.")] = None,
+    charge: Annotated[list[int] | None, typer.Option("--charge", "-q", help="Only this charge, e.g. -3. Repeat for more.")] = None,
+    configurations: Annotated[
+        list[str] | None, typer.Option("--configurations", "-c", help="Only these starts, comma-separated, e.g. Unperturbed,Dimer. Repeatable.")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task. Repeat for more.")] = None,
+    suite: Annotated[SuiteName, typer.Option(help="'full' runs every start, 'quick' a few of each charge state.")] = SuiteName.full,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. Default: defectbench-results/MODEL/DATASET.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core, or one a GPU with cuda.")] = None,
+    environment: Annotated[
+        str | None, typer.Option(help="'current', or the path of a Python environment. Default: the model's managed environment.")
+    ] = None,
+    model_weights: Annotated[Path | None, typer.Option(help="A weights file to use instead of the registered one.")] = None,
+    trust_weights: Annotated[
+        bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
+) -> None:
+    """Evaluate a model: relax, score, and write an entry with tables, structures and figures."""
+    from rich.console import Console
+
+    import defectbench
+
+    console = Console()
+    names = [part.strip() for item in configurations or [] for part in item.split(",") if part.strip()]
+    with _LiveReport(console) as reporter:
+        done = defectbench.evaluate(
+            model,
+            dataset,
+            defects=defect,
+            charges=charge,
+            configurations=names or None,
+            tasks=task,
+            suite=suite.value,
+            output=output,
+            device=device.value,
+            workers=workers,
+            environment=environment,
+            model_weights=model_weights,
+            trust_weights=trust_weights,
+            retry_failed=retry_failed,
+            reporter=reporter,
+        )
+    print_evaluation(console, done)
+
+
+def rescore(
+    entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The dataset, if it is not found by its name.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
+) -> None:
+    """Score a finished entry again, without running the model."""
+    from rich.console import Console
+
+    from defectbench.errors import RunError
+    from defectbench.evaluation import rescore as rescore_entry
+    from defectbench.evaluation import same_metrics, write_tables
+    from defectbench.leaderboard.entry import write_text
+
+    old, new = rescore_entry(entry, dataset)
+    if check:
+        differences = same_metrics(old, new)
+        if differences:
+            raise RunError(f"{entry}: {len(differences)} metrics differ from those stored, first {differences[0]}")
+        typer.echo(f"{entry}: every metric is reproduced")
+        return
+    write_text(entry / "entry.json", new.model_dump_json(indent=1) + "\n")
+    write_tables(entry, new)
+    print_entry(Console(), new)
+
+
+@tasks_app.command("list")
+def list_tasks() -> None:
+    """List the tasks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from defectbench.tasks import get_tasks
+
+    table = Table("task", "what it asks", "metrics")
+    for task in get_tasks(None):
+        table.add_row(task.name, task.title, str(len(task.metrics)))
+    Console().print(table)
+
+
+@tasks_app.command("show")
+def show_task(name: Annotated[str, typer.Argument(help="A task's name.")]) -> None:
+    """Show a task's description and metrics with their anchors."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from defectbench.tasks import get_tasks
+
+    (task,) = get_tasks([name])
+    console = Console()
+    console.print(f"[bold]{task.title}[/] ({task.name})\n{task.description}\n")
+    table = Table("metric", "unit", "better", "good", "bad", "meaning")
+    for m in task.metrics:
+        table.add_row(m.name, m.unit, m.direction, _number(m.good), _number(m.bad), m.tooltip)
+    console.print(table)
+
+
+def print_evaluation(console: Console, done: Evaluation) -> None:
+    """The result tables and where the files are."""
+    print_entry(console, done.entry)
+    console.print(f"\nWritten to [bold]{done.folder}[/]:", highlight=False)
+    for folder in sorted({f.parent for f in done.files}):
+        names = ", ".join(sorted(f.name for f in done.files if f.parent == folder))
+        console.print(f"  {folder.relative_to(done.folder)}/: {names}" if folder != done.folder else f"  {names}", highlight=False)
+
+
+def print_entry(console: Console, entry: Entry) -> None:
+    """What an entry says: certificate, host, then each task's states and metrics."""
+    from rich.table import Table
+
+    from defectbench.tasks import get_tasks
+
+    console.rule(f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)")
+    console.print(f"charge response: [bold]{entry.certificate['charge_class']}[/]", highlight=False)
+    for task in get_tasks(list(entry.tasks)):
+        record = entry.tasks[task.name]
+        rows = record.tables.get("states", [])
+        if rows:
+            shown = [c for c in task.columns if c in rows[0]] if task.columns else list(rows[0])
+            table = Table(*[_heading(c) for c in shown], title=task.title, title_justify="left")
+            for row in rows:
+                table.add_row(*[_cell(row[c]) for c in shown])
+            console.print(table)
+        metrics = Table("metric", "value", "95 % interval", *[f"baseline: {name}" for name in record.baselines], "unit")
+        definitions = {m.name: m for m in task.metrics}
+        for m in record.metrics:
+            d = definitions[m.name]
+            interval = f"{m.interval[0]:.3g} … {m.interval[1]:.3g}" if m.interval else ""
+            metrics.add_row(
+                d.label,
+                _number(m.value) if m.value is not None else f"– ({m.reason})",
+                interval,
+                *[_number(values.get(m.name)) for values in record.baselines.values()],
+                "" if d.unit == "1" else d.unit,
+            )
+        console.print(metrics)
+        for note in record.notes:
+            console.print(f"  note: {note}", highlight=False)
+    by_reason: dict[str, list[str]] = {}
+    for s in entry.selection.skipped:
+        by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
+    for reason, states in by_reason.items():
+        console.print(f"[yellow]skipped[/] ({reason}): {', '.join(states)}", highlight=False)
+
+
+def _heading(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "[green]yes[/]" if value else "[red]no[/]"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+class _LiveReport:
+    """Turns the run's hooks into a plan, a progress bar with an estimate, and what each worker is doing."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.console = console
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remaining]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self.bar = self.progress.add_task("starting", total=None, remaining="")
+        self.started: float | None = None
+        self.fresh = 0
+        self.failed = 0
+        self.steps: dict[str, int] = {}
+
+    def __enter__(self) -> Reporter:
+        from defectbench.evaluation import Reporter
+
+        self.progress.start()
+        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished)
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.update(self.bar, remaining="")
+        self.progress.stop()
+
+    def stage(self, text: str) -> None:
+        """What begins now."""
+        self.progress.update(self.bar, description=text)
+
+    def planned(self, plan: Plan, stored: int) -> None:
+        """Prints the plan and starts the bar."""
+        import time
+
+        total = len(plan.calculations)
+        distinct = len(plan.relaxations) - plan.shared
+        text = f"plan: {len(plan.states)} charge states, {len(plan.relaxations)} configurations"
+        if plan.shared:
+            text += f" ({distinct} distinct starts: the model takes no charge, equal starts run once)"
+        text += f", {total - distinct} host and other calculations"
+        if stored:
+            text += f"; {stored} of {total} are stored already"
+        self.console.print(text, highlight=False, soft_wrap=True)
+        if plan.skipped:
+            self.console.print(f"skipped: {len(plan.skipped)} charge states without a reference (listed at the end)", highlight=False)
+        self.started = time.monotonic()
+        self.progress.update(self.bar, description="calculating", total=total, completed=stored)
+
+    def step(self, calculation: Calculation, progress: Mapping[str, Any]) -> None:
+        """Shows the step and the largest force of a running relaxation."""
+        self.progress.update(self.bar, description=f"step {progress['step']}, fmax {progress['fmax']:.3f} eV/Å")
+
+    def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
+        """Moves the bar and estimates what is left after the first few."""
+        import time
+
+        self.fresh += 1
+        if result.get("status") == "failed":
+            self.failed += 1
+            self.console.print(f"[red]failed[/]: {result.get('failure')}", highlight=False, soft_wrap=True)
+        self.progress.advance(self.bar)
+        task = self.progress.tasks[0]
+        if self.fresh >= 3 and self.started is not None and task.total is not None:
+            left = (time.monotonic() - self.started) / self.fresh * (task.total - task.completed)
+            self.progress.update(self.bar, remaining=f"about {_duration(left)} left" if left else "")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,220 @@
+"""An entry: one model's results on one dataset, with what is needed to recompute every number in it.
+
+On disk an entry is a folder: ``entry.json`` (this schema), ``calculations.json.gz`` (what the model computed, by content
+hash), ``structures.extxyz`` (the relaxed structures, for people), ``tables/`` and ``figures/``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from defectbench.errors import DefectbenchError, RunError
+
+SCHEMA_VERSION = 1
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRecord(_Closed):
+    """Which model: enough to run it again."""
+
+    id: str
+    name: str
+    package: str
+    adapter: str
+    arguments: dict[str, Any]
+    identity: str
+    level_of_theory: str
+    charge: str
+    parameters: int | None
+    weights_sha256: dict[str, str]
+    embedded: bool
+    """Whether the model's definition ships with defectbench (else the user gave a file)."""
+
+
+class DatasetRecord(_Closed):
+    """Which reference data."""
+
+    id: str
+    title: str
+    sha256: str
+    level_of_theory: str
+    embedded: bool
+
+
+class SelectedState(_Closed):
+    """A charge state that ran, with the names of its configurations."""
+
+    defect: str
+    charge: int
+    configurations: list[str]
+
+
+class SkippedState(_Closed):
+    """A selected charge state that did not run, and why."""
+
+    defect: str
+    charge: int
+    reason: str
+
+
+class Selection(_Closed):
+    """What was asked for and what of it could run."""
+
+    suite: Literal["quick", "full", "custom"]
+    tasks: list[str]
+    states: list[SelectedState]
+    skipped: list[SkippedState]
+
+
+class HostRecord(_Closed):
+    """The model's relaxation of the perfect host from one start."""
+
+    start: str
+    content_hash: str
+    status: Literal["converged", "unconverged", "failed"]
+    failure: str | None
+    energy: float | None
+    fmax: float | None
+    steps: int
+    wall_s: float
+
+
+class ConfigurationRecord(_Closed):
+    """One relaxation of one configuration; energy in eV, fmax in eV/Å."""
+
+    defect: str
+    charge: int
+    configuration: str
+    content_hash: str
+    status: Literal["converged", "unconverged", "failed"]
+    failure: str | None
+    energy: float | None
+    fmax: float | None
+    steps: int
+    wall_s: float
+
+
+class MetricRecord(_Closed):
+    """A metric's value with its bootstrap 95 % interval; without a value, the reason."""
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    reason: str | None
+
+
+class TaskRecord(_Closed):
+    """What one task found: aggregates, tables (row = JSON scalars by column), baselines and notes."""
+
+    metrics: list[MetricRecord]
+    tables: dict[str, list[dict[str, Any]]]
+    baselines: dict[str, dict[str, float | None]]
+    notes: list[str]
+
+
+class Provenance(_Closed):
+    """Where the numbers come from."""
+
+    defectbench: str
+    created: str
+    packages: dict[str, str]
+    environment: str
+    environment_pins_sha256: str | None
+    protocol: dict[str, Any]
+    device: str
+    hardware: dict[str, Any]
+    workers: int
+    threads_per_worker: int
+    calculations: int
+    calculation_s: float
+    """Sum of the wall time of all calculations, over all workers and resumed runs."""
+
+
+class Entry(_Closed):
+    """One model's results on one dataset."""
+
+    schema_version: Literal[1] = 1
+    model: ModelRecord
+    dataset: DatasetRecord
+    selection: Selection
+    certificate: dict[str, Any]
+    host: list[HostRecord]
+    configurations: list[ConfigurationRecord]
+    tasks: dict[str, TaskRecord]
+    provenance: Provenance
+
+
+def read_entry(folder: Path) -> Entry:
+    """Reads ``entry.json`` of a folder.
+
+    Raises:
+        DefectbenchError: there is none, or it does not fit the schema; the message names the field.
+    """
+    path = folder / "entry.json" if folder.is_dir() else folder
+    try:
+        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {first['msg']}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one atomic step.
+
+    Raises:
+        RunError: it cannot be written (full disk, no permission).
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 7)
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def write_calculations(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the content as a reader will see it."""
+    rounded = {key: dict(_rounded(result)) for key, result in sorted(results.items())}
+    path = folder / "calculations.json.gz"
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        # mtime=0: equal results give equal files
+        with partial.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as handle:
+            handle.write(json.dumps(rounded, separators=(",", ":")).encode())
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
+    return rounded
+
+
+def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
+    """Reads ``calculations.json.gz``: content hash → result."""
+    path = folder / "calculations.json.gz"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as handle:
+            return dict(json.load(handle))
+    except (OSError, ValueError) as error:
+        raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
