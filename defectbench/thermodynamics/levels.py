@@ -1,0 +1,204 @@
+"""Charge transition levels, stable charge states along the Fermi level, and negative-U behaviour.
+
+Everything here works on one number per charge state: the energy E(q) of its lowest configuration at E_F = 0, eV. The
+thermodynamic level between two charge states is the Fermi level at which their formation energies are equal
+(Freysoldt et al., Rev. Mod. Phys. 86, 253 (2014), doi:10.1103/RevModPhys.86.253):
+
+    ε(q/q′) = [E(q) − E(q′)] / (q′ − q).
+
+A constant added to all E(q) changes no level; a term λ·q moves every level by −λ. Stability is decided on the lower convex
+hull of the points (q, E(q)) in exact rational arithmetic: there is no Fermi level grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations, pairwise
+
+from defectbench.thermodynamics.formation import ThermodynamicsError
+
+TIE = 1e-9
+"""A charge state that is lower than its neighbours' common line by no more than this (eV) is stable at one Fermi level only: not stable."""
+
+
+@dataclass(frozen=True)
+class TransitionLevel:
+    """A charge transition level ε(q/q′).
+
+    Attributes:
+        upper: the more positive charge q, stable below the level.
+        lower: the more negative charge q′, stable above it.
+        fermi_level: eV above the valence band maximum.
+    """
+
+    upper: int
+    lower: int
+    fermi_level: float
+
+    @property
+    def label(self) -> str:
+        """``ε(+1/0)``; ``ε(0/−3)`` with a true minus sign."""
+        return f"ε({signed(self.upper)}/{signed(self.lower)})"
+
+
+@dataclass(frozen=True)
+class NegativeU:
+    """A charge state that two neighbours displace: 2 X(q) → X(q+1) + X(q−1) releases energy.
+
+    Attributes:
+        charge: q.
+        effective_u: U_eff = E(q+1) + E(q−1) − 2 E(q), eV; negative.
+    """
+
+    charge: int
+    effective_u: float
+
+
+@dataclass(frozen=True)
+class LevelDiagram:
+    """All levels of one defect.
+
+    Attributes:
+        charges: charge states with an energy, descending (as they follow each other with rising Fermi level).
+        levels: every pairwise level, sorted by (q, q′) descending.
+        stable: the thermodynamically stable charges with rising Fermi level: strictly descending charges.
+        stable_levels: levels between successive stable charges, strictly ascending.
+        negative_u: charges with both neighbours at hand and a negative effective U.
+    """
+
+    charges: tuple[int, ...]
+    levels: tuple[TransitionLevel, ...]
+    stable: tuple[int, ...]
+    stable_levels: tuple[TransitionLevel, ...]
+    negative_u: tuple[NegativeU, ...]
+
+    def level(self, upper: int, lower: int) -> TransitionLevel | None:
+        """The pairwise level of two charges, None if either is missing."""
+        for level in self.levels:
+            if (level.upper, level.lower) == (upper, lower):
+                return level
+        return None
+
+    @property
+    def never_stable(self) -> tuple[int, ...]:
+        """Charges between the extreme ones that are stable at no Fermi level (or at a single point only), descending."""
+        return tuple(charge for charge in self.charges if charge not in self.stable)
+
+    def stable_within(self, low: float, high: float) -> tuple[int, ...]:
+        """Stable charges whose range of Fermi levels overlaps the open interval (low, high), e.g. the band gap; eV above the VBM.
+
+        Raises:
+            ThermodynamicsError: the interval is empty.
+        """
+        if not low < high:
+            raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty")
+        edges = [-math.inf, *(level.fermi_level for level in self.stable_levels), math.inf]
+        return tuple(charge for charge, (start, end) in zip(self.stable, pairwise(edges), strict=True) if start < high and end > low)
+
+
+def signed(charge: int) -> str:
+    """A charge as it is written in ε(q/q′): ``+1``, ``0``, ``−2``."""
+    return "0" if charge == 0 else f"{charge:+d}".replace("-", "−")
+
+
+def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> TransitionLevel:
+    """ε(q/q′) of two charge states (equation of the module).
+
+    Args:
+        upper: the more positive charge.
+        lower: the more negative charge.
+        energies: charge → energy at E_F = 0, eV.
+
+    Raises:
+        ThermodynamicsError: the charges are equal or in the wrong order, or an energy is missing or not finite.
+    """
+    if upper <= lower:
+        raise ThermodynamicsError(f"a level lies between a more positive and a more negative charge, not {upper:+d} and {lower:+d}")
+    _check({q: energies[q] for q in (upper, lower) if q in energies}, needed=(upper, lower))
+    return TransitionLevel(upper, lower, (energies[upper] - energies[lower]) / (lower - upper))
+
+
+def stable_charges(energies: Mapping[int, float], tie: float = TIE) -> tuple[int, ...]:
+    """Charges that are the most stable one over a range of Fermi levels, with rising Fermi level (descending charges).
+
+    They are the vertices of the lower convex hull of (q, E(q)), found exactly; a vertex that lies no more than ``tie``
+    below the line through its neighbours on the hull is then dropped, flattest first.
+
+    Args:
+        energies: charge → energy at E_F = 0, eV.
+        tie: eV.
+
+    Raises:
+        ThermodynamicsError: no energies, or one is not finite.
+    """
+    _check(energies)
+    points = [(charge, Fraction(energy)) for charge, energy in sorted(energies.items())]
+    hull: list[tuple[int, Fraction]] = []
+    for point in points:
+        while len(hull) > 1 and _depth(hull[-2], hull[-1], point) <= 0:
+            hull.pop()
+        hull.append(point)
+    while len(hull) > 2:
+        depth, at = min((_depth(hull[i - 1], hull[i], hull[i + 1]), i) for i in range(1, len(hull) - 1))
+        if depth > Fraction(tie):
+            break
+        del hull[at]
+    return tuple(charge for charge, _ in reversed(hull))
+
+
+def effective_u(energies: Mapping[int, float]) -> dict[int, float]:
+    """U_eff(q) = E(q+1) + E(q−1) − 2 E(q) = ε(q/q−1) − ε(q+1/q) in eV, for each charge with both neighbours; by ascending charge.
+
+    Negative where the two levels stand in reversed order (Watkins & Troxell, Phys. Rev. Lett. 44, 593 (1980),
+    doi:10.1103/PhysRevLett.44.593).
+
+    Raises:
+        ThermodynamicsError: no energies, or one is not finite.
+    """
+    _check(energies)
+    return {
+        charge: math.fsum([energies[charge + 1], energies[charge - 1], -2.0 * energies[charge]])
+        for charge in sorted(energies)
+        if charge + 1 in energies and charge - 1 in energies
+    }
+
+
+def level_diagram(energies: Mapping[int, float], tie: float = TIE) -> LevelDiagram:
+    """Everything there is to say of one defect's charge states.
+
+    Args:
+        energies: charge → energy of its lowest configuration at E_F = 0, eV (with corrections and q·E_VBM where known).
+        tie: see :func:`stable_charges`; also what |U_eff| must exceed to count as negative.
+
+    Raises:
+        ThermodynamicsError: no energies, or one is not finite.
+    """
+    stable = stable_charges(energies, tie)
+    charges = tuple(sorted(energies, reverse=True))
+    return LevelDiagram(
+        charges=charges,
+        levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in combinations(charges, 2)),
+        stable=stable,
+        stable_levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in pairwise(stable)),
+        negative_u=tuple(NegativeU(charge, u) for charge, u in effective_u(energies).items() if u < -tie),
+    )
+
+
+def _depth(left: tuple[int, Fraction], middle: tuple[int, Fraction], right: tuple[int, Fraction]) -> Fraction:
+    """How far ``middle`` lies below the line through its neighbours, exactly."""
+    weight = Fraction(middle[0] - left[0], right[0] - left[0])
+    return left[1] + weight * (right[1] - left[1]) - middle[1]
+
+
+def _check(energies: Mapping[int, float], needed: tuple[int, ...] = ()) -> None:
+    missing = [charge for charge in needed if charge not in energies]
+    if missing:
+        raise ThermodynamicsError(f"there is no energy of charge {', '.join(f'{charge:+d}' for charge in missing)}")
+    if not energies:
+        raise ThermodynamicsError("there is no energy of any charge state")
+    for charge, energy in energies.items():
+        if not math.isfinite(energy):
+            raise ThermodynamicsError(f"the energy of charge {charge:+d} is {energy}")
