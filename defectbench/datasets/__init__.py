@@ -1,0 +1,1 @@
+"""Reference datasets: schema, loading, validation, fetching and import."""

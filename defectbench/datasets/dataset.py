@@ -1,29 +1,411 @@
 """A loaded reference dataset: host, start structures, DFT frames and minima. Read-only; hands out copies."""
 
 from __future__ import annotations
-# The interface (the datasets owner fills in the bodies):
-#
-# @dataclass(frozen=True)
-# class ReferenceMinimum:
-#     defect: str; charge: int; configuration: str; level: str
-#     atoms: Atoms          # relaxed structure; atoms in the order of the start
-#     energy: float         # eV
-#     atoms.get_forces() where the dataset has them
-#
-# class Dataset:
-#     id: str
-#     path: Path                        # the dataset folder
-#     metadata: DatasetFile             # pydantic model of dataset.yaml
-#     sha256: str                       # over dataset.yaml and all files' hashes: identifies the content
-#     level: str                        # the level of theory whose ground states are the reference ("PBE", "HSE06+D3")
-#     host: Atoms                       # perfect supercell (reference level)
-#     defects: tuple[str, ...]
-#     states: tuple[tuple[str, int], ...]           # all (defect, charge), whether DFT exists or not
-#     def charges(defect) -> tuple[int, ...]
-#     def defect_position(defect) -> NDArray (3,)   # Cartesian Å, in the host frame: the vacancy site
-#     def host_indices(defect) -> NDArray[int]      # for each atom of a start: index of its host site, -1 for an added atom
-#     def starts(defect, charge) -> dict[str, Atoms]               # ordered by labels.sort_key; may be empty
-#     def frames(defect, charge, configuration, level=None) -> list[Atoms]      # with SinglePointCalculator energy/forces
-#     def minima(defect, charge, level=None) -> dict[str, ReferenceMinimum]     # converged only
-#     def ground_state(defect, charge, level=None) -> ReferenceMinimum | None
-#     def has_reference(defect, charge) -> bool
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from defectbench.datasets import checks
+from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
+from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
+from defectbench.errors import DatasetError, UnknownNameError
+from defectbench.labels import charge_label, sort_key
+
+StateKey = tuple[str, int]
+"""(defect, charge)."""
+RelaxationKey = tuple[str, str, int, str]
+"""(level of theory, defect, charge, configuration)."""
+
+
+@dataclass(frozen=True)
+class ReferenceMinimum:
+    """A configuration relaxed to convergence at one level of theory.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configuration: the start it was relaxed from.
+        level: level of theory.
+        atoms: relaxed structure, atoms in the order of the start; energy and, where the dataset has them, forces are attached.
+        energy: total energy, eV.
+    """
+
+    defect: str
+    charge: int
+    configuration: str
+    level: str
+    atoms: Atoms
+    energy: float
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether ``atoms.get_forces()`` works."""
+        return "forces" in stored_results(self.atoms)
+
+
+class Dataset:
+    """A reference dataset, as :func:`~defectbench.datasets.catalogue.load_dataset` gives it.
+
+    Relaxation frames are read from disk when they are asked for, and checked then.
+
+    Attributes:
+        id: its name.
+        path: the dataset folder.
+        metadata: content of ``dataset.yaml``; for a remote dataset completed by what its files hold (corrections, positions).
+        sha256: identifies the content: over the canonical ``dataset.yaml`` and all files' hashes, wherever the folder lies.
+        level: the level of theory whose ground states are the reference.
+        defects: names of the defects.
+        states: all (defect, charge), whether DFT exists or not.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metadata: DatasetFile,
+        sha256: str,
+        host: Atoms,
+        starts: Mapping[StateKey, Mapping[str, Atoms]],
+        relaxations: Mapping[RelaxationKey, Path | tuple[Atoms, ...]],
+    ) -> None:
+        """Called by the loader.
+
+        Args:
+            path: the dataset folder.
+            metadata: complete metadata.
+            sha256: see :func:`content_hash`.
+            host: perfect supercell.
+            starts: start structures by state and configuration.
+            relaxations: frames, or the file that holds them, by level, state and configuration.
+        """
+        self.id = metadata.id
+        self.path = path
+        self.metadata = metadata
+        self.sha256 = sha256
+        self.level = metadata.reference_level
+        self.defects = tuple(defect.name for defect in metadata.defects)
+        self.states: tuple[StateKey, ...] = tuple((defect.name, charge) for defect in metadata.defects for charge in defect.charges)
+        self._host = host
+        self._starts = {state: dict(sorted(named.items(), key=lambda item: sort_key(item[0]))) for state, named in starts.items()}
+        self._relaxations = dict(relaxations)
+        self._frames: dict[RelaxationKey, tuple[Atoms, ...]] = {}
+        self._host_indices: dict[str, NDArray[np.int64]] = {}
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.id!r}, {len(self.defects)} defects, {len(self.states)} charge states, {self.level})"
+
+    @property
+    def host(self) -> Atoms:
+        """A copy of the perfect supercell (reference level)."""
+        host: Atoms = self._host.copy()
+        return host
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of all levels of theory, the reference level first."""
+        others = [level.name for level in self.metadata.levels if level.name != self.level]
+        return (self.level, *others)
+
+    def defect(self, name: str) -> Defect:
+        """What the metadata say of a defect.
+
+        Raises:
+            UnknownNameError: no such defect.
+        """
+        return self.metadata.defect(name)
+
+    def level_of_theory(self, level: str | None = None) -> LevelOfTheory:
+        """What the metadata say of a level of theory (default: the reference level).
+
+        Raises:
+            UnknownNameError: no such level.
+        """
+        return self.metadata.level(level)
+
+    def charges(self, defect: str) -> tuple[int, ...]:
+        """Charge states of a defect, ascending.
+
+        Raises:
+            UnknownNameError: no such defect.
+        """
+        return self.metadata.defect(defect).charges
+
+    def correction(self, defect: str, charge: int, level: str | None = None) -> Correction | None:
+        """Finite-size corrections of a charge state; None if they are not known.
+
+        Raises:
+            UnknownNameError: no such state or level.
+        """
+        self._state(defect, charge)
+        for correction in self.metadata.level(level).corrections:
+            if (correction.defect, correction.charge) == (defect, charge):
+                return correction
+        return None
+
+    def defect_position(self, defect: str) -> NDArray[np.float64]:
+        """Where the defect is: Cartesian position (3,) in the host's frame, Å. For a vacancy the empty host site.
+
+        Raises:
+            UnknownNameError: no such defect.
+        """
+        entry = self.metadata.defect(defect)
+        if entry.position is not None:
+            return np.array(entry.position, dtype=float)
+        if entry.site is None:
+            raise DatasetError(f"dataset {self.path}: interstitial {defect} has no position")
+        return np.array(self._host.positions[entry.site], dtype=float)
+
+    def host_indices(self, defect: str) -> NDArray[np.int64]:
+        """For each atom of a start: the index of its host site, or −1 for an interstitial atom; shape (N,).
+
+        The atom of a substitution has the index of the site it took. Sites are assigned by the least sum of squared distances
+        within each element, from the ``Unperturbed`` start where there is one.
+
+        Raises:
+            UnknownNameError: no such defect.
+        """
+        entry = self.metadata.defect(defect)
+        if defect not in self._host_indices:
+            self._host_indices[defect] = assign_host_sites(self._representative(defect), self._host, entry)
+        return self._host_indices[defect].copy()
+
+    def starts(self, defect: str, charge: int) -> dict[str, Atoms]:
+        """Start structures by configuration, in plotting order; empty if the dataset has none.
+
+        Raises:
+            UnknownNameError: no such state.
+        """
+        self._state(defect, charge)
+        return {name: atoms.copy() for name, atoms in self._starts.get((defect, charge), {}).items()}
+
+    def configurations(self, defect: str, charge: int, level: str | None = None) -> tuple[str, ...]:
+        """Configurations with frames or a minimum at a level of theory, finished or not, in plotting order.
+
+        Raises:
+            UnknownNameError: no such state or level.
+        """
+        self._state(defect, charge)
+        name = self.metadata.level(level).name
+        found = {key[3] for key in self._relaxations if key[:3] == (name, defect, charge)}
+        return tuple(sorted(found, key=sort_key))
+
+    def frames(self, defect: str, charge: int, configuration: str, level: str | None = None) -> list[Atoms]:
+        """Frames of a relaxation that have energy and forces, step by step; of unfinished relaxations too.
+
+        Empty if there is no such relaxation, or if the dataset has no forces for it.
+
+        Raises:
+            UnknownNameError: no such state or level.
+            DatasetError: the file contradicts the dataset.
+        """
+        self._state(defect, charge)
+        key = (self.metadata.level(level).name, defect, charge, configuration)
+        return [copy_with_results(atoms) for atoms in self._read(key) if {"energy", "forces"} <= set(stored_results(atoms))]
+
+    def minima(self, defect: str, charge: int, level: str | None = None) -> dict[str, ReferenceMinimum]:
+        """Converged minima by configuration, in plotting order.
+
+        Raises:
+            UnknownNameError: no such state or level.
+            DatasetError: a file contradicts the dataset.
+        """
+        name = self.metadata.level(level).name
+        out = {}
+        for configuration in self.configurations(defect, charge, level):
+            last = self._read((name, defect, charge, configuration))[-1]
+            if last.info["converged"]:
+                energy = float(stored_results(last)["energy"])
+                out[configuration] = ReferenceMinimum(defect, charge, configuration, name, copy_with_results(last), energy)
+        return out
+
+    def ground_state(self, defect: str, charge: int, level: str | None = None) -> ReferenceMinimum | None:
+        """The lowest minimum of a charge state; None if there is none yet.
+
+        Raises:
+            UnknownNameError: no such state or level.
+            DatasetError: a file contradicts the dataset.
+        """
+        return min(self.minima(defect, charge, level).values(), key=lambda minimum: minimum.energy, default=None)
+
+    def has_reference(self, defect: str, charge: int, level: str | None = None) -> bool:
+        """Whether a charge state has a minimum at a level of theory (default: the reference level).
+
+        Raises:
+            UnknownNameError: no such state or level.
+        """
+        name = self.metadata.level(level).name
+        return any(
+            self._read((name, defect, charge, configuration))[-1].info["converged"]
+            for configuration in self.configurations(defect, charge, level)
+        )
+
+    def states_without_reference(self, level: str | None = None) -> tuple[StateKey, ...]:
+        """Charge states for which a level of theory has no minimum yet.
+
+        Raises:
+            UnknownNameError: no such level.
+        """
+        return tuple(state for state in self.states if not self.has_reference(*state, level))
+
+    def _state(self, defect: str, charge: int) -> None:
+        charges = self.metadata.defect(defect).charges
+        if charge not in charges:
+            raise UnknownNameError(f"charge of {defect}", charge_label(charge), [charge_label(c) for c in charges])
+
+    def _representative(self, defect: str) -> Atoms:
+        """A structure whose atoms are in the order that all structures of the defect have, as near to the host as there is one."""
+        states = [state for state in self.states if state[0] == defect]
+        named = [self._starts.get(state, {}) for state in states]
+        for starts in named:
+            if "Unperturbed" in starts:
+                return starts["Unperturbed"]
+        for starts in named:
+            for atoms in starts.values():
+                return atoms
+        for key in self._relaxations:
+            if key[1] == defect:
+                return self._read(key)[0]
+        return ideal_structure(self._host, self.metadata.defect(defect), self.defect_position(defect))
+
+    def _read(self, key: RelaxationKey) -> tuple[Atoms, ...]:
+        if key not in self._frames:
+            source = self._relaxations.get(key)
+            if source is None:
+                return ()
+            frames = source if isinstance(source, tuple) else self._read_file(key, source)
+            self._frames[key] = frames
+        return self._frames[key]
+
+    def _read_file(self, key: RelaxationKey, path: Path) -> tuple[Atoms, ...]:
+        level, defect, charge, configuration = key
+        frames = read_extxyz(path)
+        start = self._starts.get((defect, charge), {}).get(configuration)
+        entry, theory = self.metadata.defect(defect), self.metadata.level(level)
+        file = path.relative_to(self.path).as_posix()
+        checks.refuse(
+            self.path, checks.check_frames(file, frames, self._host, entry, charge, configuration, level, theory.convergence, start)
+        )
+        return tuple(frames)
+
+
+def ideal_structure(host: Atoms, defect: Defect, position: NDArray[np.float64] | None = None) -> Atoms:
+    """The defect in the unrelaxed host: host order with the site removed, or its element changed, or the new atom at the end."""
+    atoms: Atoms = host.copy()
+    if defect.kind == "vacancy":
+        del atoms[defect.site]
+    elif defect.kind == "substitution":
+        atoms.symbols[defect.site] = defect.added
+    else:
+        atoms += Atoms([defect.added], positions=[defect.position if position is None else position])
+    return atoms
+
+
+def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.int64]:
+    """For each atom of a defective structure the index of its host site, −1 for an interstitial atom; shape (N,).
+
+    Args:
+        atoms: N atoms in the host's cell and frame.
+        host: perfect supercell.
+        defect: which site is empty or taken.
+
+    Raises:
+        DatasetError: the elements do not match.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    sites = ideal_structure(host, defect, np.zeros(3) if defect.kind == "interstitial" else None)
+    index = np.arange(len(host))
+    if defect.kind == "vacancy":
+        index = index[index != defect.site]
+    elif defect.kind == "interstitial":
+        sites = sites[: len(host)]
+    symbols, site_symbols = np.array(atoms.get_chemical_symbols()), np.array(sites.get_chemical_symbols())
+    out = np.full(len(atoms), -1, dtype=np.int64)
+    for element in sorted(set(symbols)):
+        mine, theirs = np.flatnonzero(symbols == element), np.flatnonzero(site_symbols == element)
+        vectors = atoms.positions[mine][:, None, :] - sites.positions[theirs][None, :, :]
+        cost = (checks.minimum_image(vectors.reshape(-1, 3), host) ** 2).sum(axis=1).reshape(len(mine), len(theirs))
+        rows, columns = linear_sum_assignment(cost)
+        out[mine[rows]] = index[theirs[columns]]
+        extra = len(mine) - len(theirs)
+        if extra != (1 if defect.kind == "interstitial" and element == defect.added else 0):
+            raise DatasetError(f"{defect.name}: {len(mine)} {element} atoms cannot be placed on {len(theirs)} host sites")
+    return out
+
+
+def content_hash(metadata: DatasetFile) -> str:
+    """SHA-256 of the canonical metadata, which hold the hashes of all files, local and remote."""
+    text = json.dumps(metadata.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_folder(folder: Path, metadata: DatasetFile) -> Dataset:
+    """A dataset whose files all lie in its folder.
+
+    Raises:
+        DatasetError: a file is missing, changed, unreadable, or contradicts the metadata.
+    """
+    checks.refuse(folder, checks.check_files(folder, metadata))
+    if metadata.host.file is None:
+        raise DatasetError(f"dataset {folder}: dataset.yaml names no host file")
+    host = read_host(folder / metadata.host.file)
+    checks.refuse(folder, checks.check_host(metadata.host.file, host, metadata))
+    return Dataset(folder, metadata, content_hash(metadata), host, read_starts(folder, metadata, host), relaxation_files(folder, metadata))
+
+
+def read_host(path: Path) -> Atoms:
+    """The perfect supercell in an extxyz file, fully periodic, without calculator and labels.
+
+    Raises:
+        DatasetError: unreadable, or more than one frame.
+    """
+    frames = read_extxyz(path)
+    if len(frames) != 1:
+        raise DatasetError(f"{path} holds {len(frames)} frames; a host is one")
+    return Atoms(frames[0].get_chemical_symbols(), positions=frames[0].positions, cell=frames[0].cell, pbc=True)
+
+
+def read_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> dict[StateKey, dict[str, Atoms]]:
+    """All start structures of a dataset folder, checked.
+
+    Raises:
+        DatasetError: a file is unreadable or contradicts the metadata.
+    """
+    out: dict[StateKey, dict[str, Atoms]] = {}
+    for defect in metadata.defects:
+        file = f"starts/{defect.name}.extxyz"
+        if file not in metadata.files:
+            continue
+        starts = read_extxyz(folder / file)
+        checks.refuse(folder, checks.check_starts(file, starts, host, defect))
+        for atoms in starts:
+            clean = Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=host.cell, pbc=True)
+            out.setdefault((defect.name, atoms.info["charge"]), {})[atoms.info["configuration"]] = clean
+    return out
+
+
+def relaxation_files(folder: Path, metadata: DatasetFile) -> dict[RelaxationKey, Path | tuple[Atoms, ...]]:
+    """The frame files that the metadata list, by level, state and configuration."""
+    out: dict[RelaxationKey, Path | tuple[Atoms, ...]] = {}
+    for name in metadata.files:
+        parts = name.split("/")
+        if parts[0] == "frames" and len(parts) == 3 and (key := parse_frame_file_name(parts[2])) is not None:
+            out[(parts[1], *key)] = folder / name
+    return out
+
+
+__all__ = [
+    "Dataset",
+    "ReferenceMinimum",
+    "assign_host_sites",
+    "attach_results",
+    "content_hash",
+    "ideal_structure",
+    "open_folder",
+]

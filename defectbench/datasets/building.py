@@ -1,0 +1,215 @@
+"""Writing dataset folders: a whole one, or one more relaxation into one that exists."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from defectbench.datasets import checks
+from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
+from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_atomically, write_extxyz
+from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
+from defectbench.downloads import sha256_of
+from defectbench.errors import DatasetError
+from defectbench.labels import sort_key
+
+_FRAME_KEYS = ("defect", "charge", "spin_multiplicity", "configuration", "step", "level_of_theory", "converged")
+
+
+def write_dataset(
+    destination: Path,
+    metadata: DatasetFile,
+    host: Atoms,
+    starts: Mapping[StateKey, Mapping[str, Atoms]],
+    relaxations: Mapping[RelaxationKey, Sequence[Atoms]],
+    *,
+    overwrite: bool = False,
+) -> DatasetFile:
+    """Writes a dataset folder; the whole of it or nothing.
+
+    Args:
+        destination: folder to make; its parent must exist.
+        metadata: its ``files`` are ignored and made anew.
+        host: perfect supercell.
+        starts: by state and configuration.
+        relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
+        overwrite: replace a folder that exists.
+
+    Returns:
+        The metadata with the files' hashes.
+
+    Raises:
+        DatasetError: the folder exists, cannot be written, or the content contradicts itself.
+    """
+    if destination.exists() and not overwrite and (not destination.is_dir() or any(destination.iterdir())):
+        raise DatasetError(f"{destination} exists already; choose another destination or remove it")
+    if not destination.parent.is_dir():
+        raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into")
+    try:
+        building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}") from error
+    try:
+        building.chmod(0o755)
+        host_file = metadata.host.file or "host.extxyz"
+        write_extxyz(building / host_file, [Atoms(host.get_chemical_symbols(), positions=host.positions, cell=host.cell, pbc=True)])
+        for defect in metadata.defects:
+            frames = []
+            for charge in defect.charges:
+                for name, atoms in sorted(starts.get((defect.name, charge), {}).items(), key=lambda item: sort_key(item[0])):
+                    frames.append(_labelled(atoms, {"defect": defect.name, "charge": charge, "configuration": name}))
+            if frames:
+                write_extxyz(building / "starts" / f"{defect.name}.extxyz", frames)
+        for (level, name, charge, configuration), steps in relaxations.items():
+            path = building / "frames" / level / frame_file_name(name, charge, configuration)
+            write_extxyz(path, [_relaxation_frame(atoms, level, name, charge, configuration) for atoms in steps])
+        written = {path.relative_to(building).as_posix(): path for path in building.rglob("*.extxyz")}
+        files = {name: sha256_of(path) for name, path in sorted(written.items())}
+        complete = DatasetFile.model_validate({**metadata.canonical(), "files": files})
+        write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
+        if destination.exists():
+            shutil.rmtree(destination)
+        building.rename(destination)
+    except OSError as error:
+        raise DatasetError(f"cannot write {destination}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return complete
+
+
+def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = False) -> Path:
+    """Adds one relaxation to a dataset folder, or replaces an earlier state of it, and updates the hashes.
+
+    The frames are checked first; nothing is written if they contradict the dataset. Frame file and ``dataset.yaml`` are each
+    replaced in one step, under a lock; after a crash between the two, adding the same relaxation again mends the folder.
+
+    Args:
+        folder: the dataset folder.
+        frames: one per relaxation step, with energy and forces, and ``info`` as in the format (defect, charge, configuration,
+            step, level_of_theory, converged; spin_multiplicity where it is known).
+        overwrite: also replace a converged relaxation, or a longer one.
+
+    Returns:
+        The file that holds them.
+
+    Raises:
+        DatasetError: the frames contradict the dataset or each other, would replace better ones, or cannot be written.
+    """
+    from filelock import FileLock
+
+    if not frames:
+        raise DatasetError("there are no frames to add")
+    info = frames[0].info
+    missing = [key for key in ("defect", "charge", "configuration", "level_of_theory") if key not in info]
+    if missing:
+        raise DatasetError(f"the frames to add have no info {', '.join(missing)} (frame 0)")
+    folder = folder.resolve()
+    lock = Path(tempfile.gettempdir()) / f"defectbench-dataset-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    with FileLock(lock):
+        metadata = parse_metadata(folder / METADATA_FILE)
+        if metadata.host.file is None:
+            raise DatasetError(f"dataset {folder} is remote; relaxations cannot be added to it")
+        defect, level = metadata.defect(str(info["defect"])), metadata.level(str(info["level_of_theory"]))
+        charge, configuration = int(info["charge"]), str(info["configuration"])
+        if charge not in defect.charges:
+            raise DatasetError(f"{defect.name} has no charge state {charge:+d} in dataset {folder}")
+        file = f"frames/{level.name}/{frame_file_name(defect.name, charge, configuration)}"
+        clean = [_relaxation_frame(atoms, None, None, None, None) for atoms in frames]
+        host = read_host(folder / metadata.host.file)
+        start = _start_of(folder, metadata, defect.name, charge, configuration)
+        checks.refuse(folder, checks.check_frames(file, clean, host, defect, charge, configuration, level.name, level.convergence, start))
+        if not overwrite and file in metadata.files and (folder / file).is_file():
+            old = read_extxyz(folder / file)
+            done = bool(old[-1].info.get("converged"))
+            if done and not clean[-1].info["converged"]:
+                raise DatasetError(f"{file} is converged and the new frames are not; give overwrite to replace it")
+            if not done and not clean[-1].info["converged"] and len(old) > len(clean):
+                raise DatasetError(f"{file} has {len(old)} frames and the new relaxation only {len(clean)}; give overwrite to replace it")
+        write_extxyz(folder / file, clean)
+        files = dict(sorted({**metadata.files, file: sha256_of(folder / file)}.items()))
+        write_atomically(folder / METADATA_FILE, metadata_to_yaml(metadata.model_copy(update={"files": files})))
+    return folder / file
+
+
+def update_metadata(folder: Path, metadata: DatasetFile) -> None:
+    """Replaces ``dataset.yaml`` (for new band edges, corrections, …), with the hashes of the files as they are listed now.
+
+    Raises:
+        DatasetError: it cannot be read or written.
+    """
+    from filelock import FileLock
+
+    folder = folder.resolve()
+    lock = Path(tempfile.gettempdir()) / f"defectbench-dataset-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    with FileLock(lock):
+        files = parse_metadata(folder / METADATA_FILE).files
+        checked = DatasetFile.model_validate({**metadata.canonical(), "files": files})
+        write_atomically(folder / METADATA_FILE, metadata_to_yaml(checked))
+
+
+def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
+    """The frames of a CP2K relaxation as the format wants them.
+
+    CP2K prints its trajectory after each move, so the frame it calls 0 has moved once and becomes step 1 (unless it is the start).
+    After convergence it evaluates the last structure once more: of two equal frames in a row the later one is kept, under the
+    earlier one's step number.
+
+    Args:
+        frames: as parsed, ``info`` with ``step``.
+        start: the structure that the relaxation started from.
+    """
+    out: list[Atoms] = []
+    moved = checks.minimum_image(frames[0].positions - start.positions, start)
+    offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > checks.START_TOLERANCE else 0
+    for atoms in frames:
+        frame = copy_with_results(atoms)
+        frame.info["step"] = int(atoms.info["step"]) + offset
+        if out and np.allclose(out[-1].positions, frame.positions, rtol=0.0, atol=1e-7):
+            frame.info["step"] = out.pop().info["step"]
+        out.append(frame)
+    return out
+
+
+def _start_of(folder: Path, metadata: DatasetFile, defect: str, charge: int, configuration: str) -> Atoms | None:
+    file = f"starts/{defect}.extxyz"
+    if file not in metadata.files:
+        return None
+    for atoms in read_extxyz(folder / file):
+        if (atoms.info.get("charge"), atoms.info.get("configuration")) == (charge, configuration):
+            return atoms
+    return None
+
+
+def _labelled(atoms: Atoms, info: Mapping[str, object]) -> Atoms:
+    out = Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
+    out.info = dict(info)
+    return out
+
+
+def _relaxation_frame(atoms: Atoms, level: str | None, defect: str | None, charge: int | None, configuration: str | None) -> Atoms:
+    """A frame with the format's labels only, in their order; None takes what the frame says."""
+    given = {"level_of_theory": level, "defect": defect, "charge": charge, "configuration": configuration}
+    merged = {**atoms.info, **{key: value for key, value in given.items() if value is not None}}
+    out = copy_with_results(atoms)
+    out.info = {key: _plain(merged[key]) for key in _FRAME_KEYS if key in merged}
+    out.pbc = True
+    return out
+
+
+def _plain(value: object) -> object:
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
+
+
+def states_of(keys: Iterable[StateKey]) -> dict[str, tuple[int, ...]]:
+    """Groups (defect, charge) pairs: defect → ascending charges."""
+    out: dict[str, set[int]] = {}
+    for defect, charge in keys:
+        out.setdefault(defect, set()).add(charge)
+    return {defect: tuple(sorted(charges)) for defect, charges in out.items()}

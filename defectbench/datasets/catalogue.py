@@ -1,0 +1,133 @@
+"""Which datasets there are, and loading one by name or folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defectbench.errors import DatasetError, UnknownNameError
+
+if TYPE_CHECKING:
+    from defectbench.datasets.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a list of datasets shows.
+
+    Attributes:
+        id: name to load it by.
+        title: one line.
+        path: its folder.
+        level: reference level of theory.
+        defects: names of the defects.
+        states: number of charge states.
+        relaxations: number of relaxation files in the folder (a remote dataset's minima are not counted).
+        remote_files: number of files that are fetched at run time.
+        licence: of the data.
+    """
+
+    id: str
+    title: str
+    path: Path
+    level: str
+    defects: tuple[str, ...]
+    states: int
+    relaxations: int
+    remote_files: int
+    licence: str
+
+
+def embedded_folder() -> Path:
+    """The folder of the datasets that come with the package: ``data`` beside this file in an installed wheel, the
+    top-level ``datasets`` of a checkout.
+
+    Raises:
+        DatasetError: neither is there.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "data", here.parents[1] / "datasets"):
+        if folder.is_dir():
+            return folder
+    raise DatasetError(f"the embedded datasets are missing ({here / 'data'}); install defectbench again")
+
+
+def embedded_names() -> tuple[str, ...]:
+    """Names of the datasets that come with the package."""
+    return tuple(sorted(path.parent.name for path in embedded_folder().glob("*/dataset.yaml")))
+
+
+def list_datasets() -> list[DatasetSummary]:
+    """The datasets that come with the package, by name. Downloads nothing.
+
+    Raises:
+        DatasetError: a ``dataset.yaml`` is wrong.
+    """
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    out = []
+    for name in embedded_names():
+        folder = embedded_folder() / name
+        metadata = parse_metadata(folder / METADATA_FILE)
+        out.append(
+            DatasetSummary(
+                id=metadata.id,
+                title=metadata.title,
+                path=folder,
+                level=metadata.reference_level,
+                defects=tuple(defect.name for defect in metadata.defects),
+                states=sum(len(defect.charges) for defect in metadata.defects),
+                relaxations=sum(file.startswith("frames/") for file in metadata.files),
+                remote_files=len(metadata.remote.files) if metadata.remote else 0,
+                licence=metadata.licence,
+            )
+        )
+    return out
+
+
+def dataset_folder(name_or_path: str | Path) -> Path:
+    """The folder of a dataset, by the name of an embedded one or by path.
+
+    A bare word is first looked for among the embedded datasets; anything else is a folder (or its ``dataset.yaml``).
+
+    Raises:
+        UnknownNameError: neither.
+        DatasetError: a folder without ``dataset.yaml``.
+    """
+    if isinstance(name_or_path, str) and name_or_path in embedded_names():
+        return embedded_folder() / name_or_path
+    path = Path(name_or_path).expanduser()
+    if path.name == "dataset.yaml" and path.is_file():
+        return path.resolve().parent
+    if path.is_dir():
+        if not (path / "dataset.yaml").is_file():
+            raise DatasetError(f"{path} has no dataset.yaml; make a dataset of it with 'defectbench datasets import'")
+        return path.resolve()
+    if os.sep in str(name_or_path):
+        raise DatasetError(f"there is no folder {path}")
+    raise UnknownNameError("dataset", name_or_path, embedded_names())
+
+
+def load_dataset(name_or_path: str | Path) -> Dataset:
+    """Loads a dataset; a remote one is fetched into the cache first.
+
+    Args:
+        name_or_path: name of an embedded dataset (see :func:`list_datasets`), or a dataset folder.
+
+    Raises:
+        UnknownNameError: no such dataset.
+        DatasetError: it cannot be read or contradicts itself; one line.
+        DownloadError: a remote file is not in the cache and cannot be fetched.
+    """
+    from defectbench.datasets.dataset import open_folder
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    folder = dataset_folder(name_or_path)
+    metadata = parse_metadata(folder / METADATA_FILE)
+    if metadata.remote is not None:
+        from defectbench.datasets.savory_2019 import open_savory_2019
+
+        return open_savory_2019(folder, metadata)
+    return open_folder(folder, metadata)

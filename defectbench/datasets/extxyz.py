@@ -1,0 +1,146 @@
+"""Reading and writing the extxyz files of a dataset: compact, and the same bytes for the same content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from defectbench.errors import DatasetError
+from defectbench.labels import state_label
+
+_FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
+
+
+def frame_file_name(defect: str, charge: int, configuration: str) -> str:
+    """``("V_Sb1", -1, "Dimer")`` → ``V_Sb1_q-1_Dimer.extxyz``."""
+    return f"{state_label(defect, charge)}_{configuration}.extxyz"
+
+
+def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:
+    """The reverse of :func:`frame_file_name`; None if the name is of another form."""
+    found = _FRAME_FILE.match(name)
+    return (found["defect"], int(found["charge"]), found["configuration"]) if found else None
+
+
+def read_extxyz(path: Path) -> list[Atoms]:
+    """All frames of an extxyz file; energy and forces, where given, are in a ``SinglePointCalculator``.
+
+    Whole numbers and truth values in ``info`` become plain ``int`` and ``bool`` (a charge as a numpy scalar is a trap for models).
+
+    Raises:
+        DatasetError: no such file, or not extxyz.
+    """
+    from ase.io import read
+
+    try:
+        images = read(path, index=":", format="extxyz")
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no file {path}") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # ASE raises anything on malformed text
+        raise DatasetError(f"{path} is not extended XYZ: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    frames = images if isinstance(images, list) else [images]
+    if not frames:
+        raise DatasetError(f"{path} holds no frame")
+    for atoms in frames:
+        for key, value in atoms.info.items():
+            if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+                atoms.info[key] = value.item()
+    return frames
+
+
+def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
+    """Writes frames with positions to 1e-8 Å, forces to 1e-6 eV/Å and energies to 1e-6 eV; whole file or nothing.
+
+    Energy and forces are taken from the attached calculator's stored results.
+    """
+    write_atomically(path, "".join(_frame_text(atoms) for atoms in frames))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that no reader ever sees half of it.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    import os
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DatasetError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _frame_text(atoms: Atoms) -> str:
+    results = stored_results(atoms)
+    forces = results.get("forces")
+    lattice = " ".join(f"{value:.10g}" for value in atoms.cell.array.ravel())
+    fields = [f'Lattice="{lattice}"', "Properties=species:S:1:pos:R:3" + ("" if forces is None else ":forces:R:3")]
+    fields += [f"{key}={_value_text(value)}" for key, value in atoms.info.items()]
+    if "energy" in results:
+        fields.append(f"energy={results['energy']:.6f}")
+    fields.append('pbc="T T T"')
+    columns = _columns(atoms.positions, "14.8f")
+    if forces is not None:
+        columns = [f"{a} {b}" for a, b in zip(columns, _columns(forces, "11.6f"), strict=True)]
+    rows = [f"{symbol:<2} {row}" for symbol, row in zip(atoms.get_chemical_symbols(), columns, strict=True)]
+    return "\n".join([str(len(atoms)), " ".join(fields), *rows]) + "\n"
+
+
+def _columns(array: Any, spec: str) -> list[str]:
+    rounded = np.round(np.asarray(array, dtype=float), int(spec.split(".")[1][:-1])) + 0.0  # no "-0.000000"
+    return [" ".join(format(value, spec) for value in row) for row in rounded]
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "T" if value else "F"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        return f"{float(value):.10g}"
+    text = str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if re.search(r"[\s\"'={}\[\],\\]", text) or not text else text
+
+
+def stored_results(atoms: Atoms) -> dict[str, Any]:
+    """The results of the attached calculator as they are stored, without calculating anything; empty if there is none."""
+    calculator = atoms.calc
+    return {} if calculator is None else {k: v for k, v in dict(calculator.results).items() if v is not None}
+
+
+def copy_with_results(atoms: Atoms) -> Atoms:
+    """A deep copy that keeps stored energy and forces."""
+    out: Atoms = atoms.copy()
+    attach_results(out, **{key: value for key, value in stored_results(atoms).items() if key in ("energy", "forces")})
+    return out
+
+
+def attach_results(atoms: Atoms, *, energy: float | None = None, forces: Any = None) -> Atoms:
+    """Attaches energy (eV) and forces ((N, 3), eV/Å), as far as given, through a ``SinglePointCalculator``; returns ``atoms``."""
+    results: dict[str, Any] = {}
+    if energy is not None:
+        results["energy"] = float(energy)
+    if forces is not None:
+        results["forces"] = np.array(forces, dtype=float)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def formula(symbols: Iterable[str]) -> str:
+    """``Sb23Se36``: elements in alphabetical order with their counts."""
+    from collections import Counter
+
+    return "".join(f"{element}{count}" for element, count in sorted(Counter(symbols).items()))

@@ -1,0 +1,561 @@
+"""The closed schema of ``dataset.yaml``: what a reference dataset says about itself.
+
+Everything that a calculation must first deliver (band edges, host energy, corrections, …) is optional, and its absence is
+explicit: the field is written as ``null`` or as an empty list. Unknown fields are refused. Energies eV, lengths Å, forces
+eV/Å, charges in units of +e, unless a field's name carries another unit (``cutoff_ry``).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from defectbench.errors import DatasetError, UnknownNameError
+from defectbench.labels import charge_label
+
+SCHEMA_VERSION = 1
+METADATA_FILE = "dataset.yaml"
+
+Element = Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+DatasetId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+DefectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$", max_length=64)]
+LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=48)]
+Charge = Annotated[int, Field(strict=True, ge=-12, le=12)]
+Vector = tuple[float, float, float]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Citation(_Closed):
+    """Where something comes from.
+
+    Attributes:
+        text: author, title, journal, year; or one sentence.
+        doi: without the resolver's address.
+        url: for what has no DOI.
+    """
+
+    text: str
+    doi: str | None = None
+    url: str | None = None
+
+
+class Host(_Closed):
+    """The perfect supercell.
+
+    Attributes:
+        file: extxyz file in the dataset folder; None if the ``remote`` reader reconstructs the host.
+        supercell: repetitions of the conventional cell.
+        description: where lattice and positions come from.
+    """
+
+    file: str | None = "host.extxyz"
+    supercell: tuple[int, int, int] | None = None
+    description: str = ""
+
+
+class Defect(_Closed):
+    """A point defect: what was taken out of the host and what was put in.
+
+    Attributes:
+        name: as used in file names, e.g. ``V_Sb1``.
+        kind: ``vacancy`` (an atom removed), ``substitution`` (removed and added on the same site) or ``interstitial`` (added).
+        site: index of the removed atom in the host file, from 0; None for an interstitial.
+        position: Cartesian position in the host's frame, Å; None if it is the host site's (or, for the interstitial of a
+            remote dataset, if the reader finds it).
+        removed: element taken out.
+        added: element put in.
+        charges: charge states, ascending.
+        description: e.g. which inequivalent site it is.
+    """
+
+    name: DefectName
+    kind: Literal["vacancy", "substitution", "interstitial"]
+    site: Annotated[int, Field(strict=True, ge=0)] | None = None
+    position: Vector | None = None
+    removed: Element | None = None
+    added: Element | None = None
+    charges: tuple[Charge, ...] = Field(min_length=1)
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Defect:
+        needs = {"vacancy": (True, False), "substitution": (True, True), "interstitial": (False, True)}[self.kind]
+        if (self.removed is not None, self.added is not None) != needs:
+            raise ValueError(
+                f"a {self.kind} {'has' if needs[0] else 'has no'} 'removed' element and {'has' if needs[1] else 'has no'} 'added' element"
+            )
+        if needs[0] != (self.site is not None):
+            raise ValueError(f"a {self.kind} {'needs a' if needs[0] else 'has no'} host 'site'")
+        if list(self.charges) != sorted(set(self.charges)):
+            raise ValueError("'charges' must be ascending and without repetition")
+        return self
+
+
+class BandEdges(_Closed):
+    """Band edges of the host at one level of theory, eV on the scale of the same calculations' eigenvalues.
+
+    Attributes:
+        vbm: valence band maximum.
+        cbm: conduction band minimum; None if unknown.
+        source: how they were obtained.
+    """
+
+    vbm: float
+    cbm: float | None = None
+    source: str = ""
+
+
+class ChemicalPotentials(_Closed):
+    """One growth condition.
+
+    Attributes:
+        name: e.g. ``Sb-rich``.
+        potentials: element → chemical potential, eV per atom, on the scale of the total energies.
+        source: how they were obtained.
+    """
+
+    name: str
+    potentials: dict[Element, float]
+    source: str = ""
+
+
+class Correction(_Closed):
+    """Finite-size corrections to the total energy of one charge state, eV; they are added to it.
+
+    Attributes:
+        defect: its name.
+        charge: in units of +e.
+        potential_alignment: alignment of the electrostatic potential, already times the charge.
+        band_filling: band filling (Moss–Burstein) correction.
+        image_charge: interaction of the charge with its periodic images and the background.
+    """
+
+    defect: DefectName
+    charge: Charge
+    potential_alignment: float = 0.0
+    band_filling: float = 0.0
+    image_charge: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Sum of the three, eV."""
+        return self.potential_alignment + self.band_filling + self.image_charge
+
+
+class Convergence(_Closed):
+    """When a relaxation of this level counts as converged.
+
+    Attributes:
+        max_force: largest allowed force, eV/Å.
+        quantity: ``component`` (largest absolute Cartesian component, as CP2K checks) or ``norm`` (largest force vector).
+    """
+
+    max_force: Annotated[float, Field(gt=0)]
+    quantity: Literal["component", "norm"] = "norm"
+
+
+class Cp2kKind(_Closed):
+    """Basis set and pseudopotential of an element, by CP2K's names.
+
+    Attributes:
+        basis_set: orbital basis.
+        potential: pseudopotential.
+        valence_electrons: electrons it leaves.
+        auxiliary_basis_set: for the auxiliary density matrix method (ADMM).
+    """
+
+    basis_set: str
+    potential: str
+    valence_electrons: Annotated[int, Field(gt=0)]
+    auxiliary_basis_set: str | None = None
+
+
+class Cp2kScf(_Closed):
+    """Self-consistency by orbital transformation; names and units as in CP2K's input reference.
+
+    Attributes:
+        minimizer: of OT.
+        preconditioner: of OT.
+        energy_gap: lower bound of the gap that the preconditioner assumes, Ha.
+        eps_scf: convergence criterion.
+        max_scf: steps of an inner loop.
+        outer_max_scf: outer loops.
+    """
+
+    minimizer: Literal["DIIS", "CG", "BROYDEN", "SD"]
+    preconditioner: str = "FULL_ALL"
+    energy_gap: float
+    eps_scf: float
+    max_scf: Annotated[int, Field(gt=0)]
+    outer_max_scf: Annotated[int, Field(gt=0)]
+
+
+class Cp2kOptimizer(_Closed):
+    """Relaxation by CP2K's GEO_OPT at fixed cell; names and units as in CP2K's input reference.
+
+    Attributes:
+        name: of the optimiser.
+        trust_radius_angstrom: of BFGS.
+        max_force_hartree_bohr: largest force component at convergence.
+        rms_force_hartree_bohr: root mean square force component at convergence.
+        max_dr_bohr: largest displacement component at convergence.
+        rms_dr_bohr: root mean square displacement component at convergence.
+        max_steps: relaxation steps.
+    """
+
+    name: Literal["BFGS", "LBFGS", "CG"]
+    trust_radius_angstrom: float | None = None
+    max_force_hartree_bohr: float
+    rms_force_hartree_bohr: float
+    max_dr_bohr: float
+    rms_dr_bohr: float
+    max_steps: Annotated[int, Field(gt=0)] = 200
+
+
+class Cp2kHybrid(_Closed):
+    """A screened hybrid functional with the auxiliary density matrix method; names as in CP2K's input reference.
+
+    Attributes:
+        pbe_scale_x: weight of full PBE exchange.
+        pbe_scale_c: weight of PBE correlation.
+        xwpbe_scale_x: weight of short-range PBE exchange.
+        xwpbe_scale_x0: weight of its ω = 0 limit.
+        omega: screening parameter, 1/bohr.
+        hf_fraction: fraction of exact exchange.
+        interaction: potential of the exact exchange.
+        eps_schwarz: integral screening.
+        eps_schwarz_forces: integral screening of forces; None for CP2K's default.
+        screen_on_initial_p: screening with the initial density matrix.
+        admm_method: projection.
+        admm_purification: purification.
+        admm_exchange_correction: functional of the ADMM exchange correction.
+        start_from: level of theory whose wave function starts the calculation.
+    """
+
+    pbe_scale_x: float
+    pbe_scale_c: float
+    xwpbe_scale_x: float
+    xwpbe_scale_x0: float
+    omega: float
+    hf_fraction: float
+    interaction: str
+    eps_schwarz: float
+    eps_schwarz_forces: float | None = None
+    screen_on_initial_p: bool = False
+    admm_method: str
+    admm_purification: str
+    admm_exchange_correction: str
+    start_from: LevelName | None = None
+
+
+class Cp2kMethod(_Closed):
+    """A CP2K Quickstep (GPW) method, complete enough to write an input file from.
+
+    Attributes:
+        basis_set_files: BASIS_SET_FILE_NAME entries.
+        potential_file: POTENTIAL_FILE_NAME.
+        kinds: per element.
+        cutoff_ry: plane-wave cutoff, Ry.
+        rel_cutoff_ry: relative cutoff, Ry.
+        eps_default: EPS_DEFAULT.
+        functional: of the XC section; with ``hybrid`` its parent.
+        hybrid: None for a semilocal functional.
+        extrapolation: of the wave function along a relaxation.
+        extrapolation_order: its order.
+        kpoints: sampling of the Brillouin zone of the supercell.
+        spin_rule: ``lowest``: multiplicity 1, restricted, for an even number of electrons; 2, unrestricted, for an odd one.
+        charge_treatment: ``total_charge``: CHARGE of the whole cell, compensated by a uniform background.
+        scf_restricted: for even electron counts.
+        scf_unrestricted: for odd electron counts.
+        optimizer: relaxation; None where only single points are planned.
+    """
+
+    basis_set_files: tuple[str, ...]
+    potential_file: str
+    kinds: dict[Element, Cp2kKind]
+    cutoff_ry: float
+    rel_cutoff_ry: float
+    eps_default: float
+    functional: str
+    hybrid: Cp2kHybrid | None = None
+    extrapolation: str
+    extrapolation_order: int
+    kpoints: Literal["gamma"] = "gamma"
+    spin_rule: Literal["lowest"] = "lowest"
+    charge_treatment: Literal["total_charge"] = "total_charge"
+    scf_restricted: Cp2kScf
+    scf_unrestricted: Cp2kScf
+    optimizer: Cp2kOptimizer | None = None
+
+
+class Settings(_Closed):
+    """Settings of a level of theory.
+
+    Attributes:
+        cp2k: for CP2K, complete.
+        parameters: for any other code: free names with scalar values, e.g. ``ENCUT_eV: 350``.
+        notes: sentences.
+    """
+
+    cp2k: Cp2kMethod | None = None
+    parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class LevelOfTheory(_Closed):
+    """A level of theory and what is known of the host and the corrections at it.
+
+    Attributes:
+        name: e.g. ``PBE``; folder name below ``frames/``.
+        functional: in words a reader knows.
+        code: program and version.
+        dispersion: dispersion correction; None if there is none.
+        convergence: relaxation criterion; None if unknown.
+        settings: see :class:`Settings`.
+        host_energy: total energy of the perfect supercell, eV; None until it is known.
+        band_edges: None until they are known.
+        chemical_potentials: growth conditions; empty until they are known.
+        corrections: finite-size corrections, at most one per charge state; empty until they are known.
+        correction_method: how they were made.
+    """
+
+    name: LevelName
+    functional: str
+    code: str | None = None
+    dispersion: str | None = None
+    convergence: Convergence | None = None
+    settings: Settings = Settings()
+    host_energy: float | None = None
+    band_edges: BandEdges | None = None
+    chemical_potentials: tuple[ChemicalPotentials, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    correction_method: str | None = None
+
+    @model_validator(mode="after")
+    def _unique(self) -> LevelOfTheory:
+        _no_repeats("correction of charge state", [f"{c.defect}_{charge_label(c.charge)}" for c in self.corrections])
+        _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
+        return self
+
+
+class DielectricTensor(_Closed):
+    """Static dielectric tensor (dimensionless) in the Cartesian axes of the host file.
+
+    Attributes:
+        tensor: 3 × 3, electronic plus ionic.
+        high_frequency: 3 × 3, electronic part; None if not given.
+        citation: where it comes from.
+    """
+
+    tensor: tuple[Vector, Vector, Vector]
+    high_frequency: tuple[Vector, Vector, Vector] | None = None
+    citation: Citation
+
+
+class Remote(_Closed):
+    """Files that are fetched at run time and not stored with the dataset.
+
+    Attributes:
+        reader: which reader turns them into host, minima and corrections.
+        base_url: address of the folder, at a fixed commit.
+        commit: that commit.
+        mirror_folder: folder below a mirror (and below the cache) that holds the same files.
+        licence: of the remote files.
+        files: relative path → SHA-256.
+    """
+
+    reader: Literal["savory-2019"]
+    base_url: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    mirror_folder: str
+    licence: str
+    files: dict[str, Sha256]
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        return {_relative(name): digest for name, digest in files.items()}
+
+
+class DatasetFile(_Closed):
+    """The content of ``dataset.yaml``.
+
+    Attributes:
+        schema_version: of this schema.
+        id: the name under which it is loaded.
+        title: one line.
+        description: one paragraph.
+        licence: of the data, an SPDX identifier where there is one.
+        citations: what to cite.
+        host: the perfect supercell.
+        reference_level: name of the level whose ground states are the reference.
+        levels: levels of theory.
+        dielectric: None if unknown.
+        defects: point defects and their charge states.
+        files: relative path → SHA-256 of every data file in the folder.
+        remote: what is fetched at run time.
+    """
+
+    schema_version: Literal[1]
+    id: DatasetId
+    title: str
+    description: str = ""
+    licence: str
+    citations: tuple[Citation, ...] = ()
+    host: Host
+    reference_level: LevelName
+    levels: tuple[LevelOfTheory, ...] = Field(min_length=1)
+    dielectric: DielectricTensor | None = None
+    defects: tuple[Defect, ...] = Field(min_length=1)
+    files: dict[str, Sha256] = Field(default_factory=dict)
+    remote: Remote | None = None
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        return {_relative(name): digest for name, digest in files.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetFile:
+        names = [level.name for level in self.levels]
+        _no_repeats("level", names)
+        _no_repeats("defect", [defect.name for defect in self.defects])
+        if self.reference_level not in names:
+            raise ValueError(f"reference_level '{self.reference_level}' is not among the levels {', '.join(names)}")
+        states = {(defect.name, charge) for defect in self.defects for charge in defect.charges}
+        for level in self.levels:
+            for correction in level.corrections:
+                if (correction.defect, correction.charge) not in states:
+                    state = f"{correction.defect} {charge_label(correction.charge)}"
+                    raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
+        if self.host.file is None and self.remote is None:
+            raise ValueError("host.file is missing, and there is no remote block to take the host from")
+        if self.host.file is not None and self.host.file not in self.files:
+            raise ValueError(f"host.file '{self.host.file}' is not listed under files")
+        if self.remote is None:
+            for defect in self.defects:
+                if defect.kind == "interstitial" and defect.position is None:
+                    raise ValueError(f"interstitial {defect.name} needs a position")
+        return self
+
+    def level(self, name: str | None = None) -> LevelOfTheory:
+        """A level of theory by name; the reference level by default.
+
+        Raises:
+            UnknownNameError: no such level.
+        """
+        wanted = name or self.reference_level
+        for level in self.levels:
+            if level.name == wanted:
+                return level
+        raise UnknownNameError("level of theory", wanted, [level.name for level in self.levels])
+
+    def defect(self, name: str) -> Defect:
+        """A defect by name.
+
+        Raises:
+            UnknownNameError: no such defect.
+        """
+        for defect in self.defects:
+            if defect.name == name:
+                return defect
+        raise UnknownNameError("defect", name, [defect.name for defect in self.defects])
+
+    def canonical(self) -> dict[str, Any]:
+        """The content as JSON values, defaults included."""
+        return self.model_dump(mode="json")
+
+
+def _no_repeats(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what} '{name}' appears twice")
+
+
+def _relative(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or name != path.as_posix():
+        raise ValueError(f"'{name}' is not a plain path inside the dataset folder")
+    return name
+
+
+def explain(error: ValidationError) -> list[tuple[str, str]]:
+    """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``."""
+    out = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        message = item["msg"].removeprefix("Value error, ")
+        out.append((field, "unknown field" if item["type"] == "extra_forbidden" else message))
+    return out
+
+
+def parse_metadata(path: Path) -> DatasetFile:
+    """Reads and checks a ``dataset.yaml``.
+
+    Raises:
+        DatasetError: unreadable, not YAML, or against the schema; one line naming the file and the first wrong fields.
+    """
+    content = read_yaml(path)
+    try:
+        return DatasetFile.model_validate(content)
+    except ValidationError as error:
+        found = explain(error)
+        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+        raise DatasetError(f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        DatasetError: no such file, unreadable, not YAML, or no mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    except yaml.YAMLError as error:
+        raise DatasetError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses repeated keys, and reads ``1e-5`` as a number (YAML 1.1 wants ``1.0e-5``)."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # the base class is untyped
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", node.start_mark)
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$"), list("-+0123456789."))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes short lists of scalars on one line and does not alias repeated values."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  signature of the base class
+        return True
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        flat = all(isinstance(item, int | float) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=True if flat else flow_style)
+
+
+def metadata_to_yaml(metadata: DatasetFile) -> str:
+    """The text of ``dataset.yaml``; reading it back gives an equal model."""
+    return yaml.dump(metadata.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)

@@ -1,0 +1,131 @@
+"""Validation of a dataset folder: every problem at once, each with file, frame and field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from defectbench.datasets import checks
+from defectbench.datasets.checks import Problem
+from defectbench.datasets.dataset import read_host
+from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
+from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
+from defectbench.errors import DatasetError
+
+_IGNORED = {".DS_Store"}
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """What validation found.
+
+    Attributes:
+        path: the dataset folder.
+        problems: everything wrong, in the order of the files.
+        files: data files checked.
+        frames: frames checked.
+    """
+
+    path: Path
+    problems: tuple[Problem, ...]
+    files: int
+    frames: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def summary(self) -> str:
+        """One line, or one line a problem and a last one with their number."""
+        if self.valid:
+            return f"{self.path}: valid ({self.files} files, {self.frames} frames)"
+        lines = [str(problem) for problem in self.problems]
+        return "\n".join([*lines, f"{self.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}"])
+
+
+def validate_dataset(path: str | Path) -> ValidationReport:
+    """Checks a dataset folder against the schema and its files against each other.
+
+    Checked are the schema; the files' hashes, and that no data file is unlisted; composition against host and defect; the cell
+    against the host's; charges; parity of electrons and spin multiplicity; finite energies and forces, and that forces are there
+    where the level has a force criterion; repeated frames; step 0 against the start; step numbers; the ``converged`` flag against
+    the largest force; distances below 0.5 Å. Of a remote dataset the files in its folder are checked, and, if they are in the cache
+    or a mirror, whether the fetched ones can be read; nothing is downloaded.
+
+    Args:
+        path: a dataset folder.
+
+    Raises:
+        DatasetError: there is no such folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}")
+    folder = folder.resolve()
+    try:
+        content = read_yaml(folder / METADATA_FILE)
+    except DatasetError as error:
+        return ValidationReport(folder, (Problem(METADATA_FILE, None, "(top level)", str(error)),), 0, 0)
+    try:
+        metadata = DatasetFile.model_validate(content)
+    except ValidationError as error:
+        problems = tuple(Problem(METADATA_FILE, None, field, message) for field, message in explain(error))
+        return ValidationReport(folder, problems, 0, 0)
+    return _validate_files(folder, metadata)
+
+
+def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
+    problems = list(checks.check_files(folder, metadata))
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        known = name in metadata.files or name == METADATA_FILE or file.name in _IGNORED or file.name.startswith("README")
+        if file.is_file() and not known:
+            problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
+    if metadata.host.file is None:
+        return ValidationReport(folder, tuple(problems), len(metadata.files), 0)
+    try:
+        host = read_host(folder / metadata.host.file)
+    except DatasetError as error:
+        problems.append(Problem(metadata.host.file, None, "file", str(error)))
+        return ValidationReport(folder, tuple(problems), len(metadata.files), 0)
+    problems += checks.check_host(metadata.host.file, host, metadata)
+    if any(problem.file == metadata.host.file or problem.field.endswith(".site") for problem in problems):
+        return ValidationReport(folder, tuple(problems), len(metadata.files), 1)
+    starts = {}
+    count = 1
+    for name in metadata.files:
+        parts = name.split("/")
+        path = folder / name
+        if not path.is_file() or parts[0] not in ("starts", "frames"):
+            continue
+        try:
+            frames = read_extxyz(path)
+        except DatasetError as error:
+            problems.append(Problem(name, None, "file", str(error)))
+            continue
+        if parts[0] == "starts":
+            count += len(frames)
+            defect = parts[1].removesuffix(".extxyz")
+            if defect in {entry.name for entry in metadata.defects}:
+                problems += checks.check_starts(name, frames, host, metadata.defect(defect))
+                starts.update({(defect, atoms.info.get("charge"), atoms.info.get("configuration")): atoms for atoms in frames})
+    for name in metadata.files:
+        parts = name.split("/")
+        key = parse_frame_file_name(parts[-1])
+        if parts[0] != "frames" or len(parts) != 3 or key is None or not (folder / name).is_file():
+            continue
+        defect, charge, configuration = key
+        if parts[1] not in {level.name for level in metadata.levels} or defect not in {entry.name for entry in metadata.defects}:
+            continue
+        try:
+            frames = read_extxyz(folder / name)
+        except DatasetError:
+            continue
+        count += len(frames)
+        level, entry = metadata.level(parts[1]), metadata.defect(defect)
+        start = starts.get((defect, charge, configuration))
+        problems += checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start)
+    return ValidationReport(folder, tuple(problems), len(metadata.files), count)
