@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from defectbench.leaderboard.entry import Entry, TaskRecord
     from defectbench.models.certificate import ChargeCertificate
     from defectbench.models.environment import PythonEnvironment
-    from defectbench.models.registry import ModelDefinition, ResolvedModel
+    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.schema import ModelDefinition
     from defectbench.tasks.base import ScoringInput, StateSelection, Task, TaskResult
 
 DEFAULT_DATASET = "sb2se3-vacancies"
@@ -67,13 +68,13 @@ class Reporter:
     Attributes:
         stage: a sentence about what begins now.
         planned: the plan, and how many of its calculations are stored already.
-        progress: a running relaxation's state: calculation, and ``{"step", "energy", "fmax"}``.
+        progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
         finished: a calculation is stored: calculation, result, labels.
     """
 
     stage: Callable[[str], None] = lambda _text: None
     planned: Callable[[Plan, int], None] = lambda _plan, _stored: None
-    progress: Callable[[Calculation, Mapping[str, Any]], None] = lambda _calculation, _progress: None
+    progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
     finished: Callable[[Calculation, Mapping[str, Any]], None] = lambda _calculation, _result: None
 
 
@@ -258,7 +259,8 @@ def evaluate(
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
     from defectbench.models.environment import ensure_environment
-    from defectbench.models.registry import ModelDefinition, load_model, resolve_model
+    from defectbench.models.registry import definition_folder, load_model, resolve_model
+    from defectbench.models.schema import ModelDefinition
     from defectbench.tasks import get_tasks
 
     reporter = reporter or Reporter()
@@ -274,11 +276,16 @@ def evaluate(
     states, skipped = select_states(data, defects, charges, configurations, suite)
     folder = Path(output) if output is not None else DEFAULT_OUTPUT / definition.id / data.id
     with _locked(folder):
-        resolved = resolve_model(
-            definition, weights=Path(model_weights) if model_weights else None, trust_weights=trust_weights, device=device
-        )
         reporter.stage("preparing the model's environment")
         python = ensure_environment(environment if environment is not None else definition.environment, progress=reporter.stage)
+        resolved = resolve_model(
+            definition,
+            weights=Path(model_weights) if model_weights else None,
+            trust_weights=trust_weights,
+            device=device,
+            folder=None if isinstance(model, ModelDefinition) else definition_folder(model),
+            environment=python,
+        )
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
         store = ResultStore(folder / "calculations.db")
         count = workers or default_workers(device)
@@ -294,7 +301,9 @@ def evaluate(
             chosen_tasks,
             certificate,
             results,
+            ready,
             suite="custom" if (configurations or defects or charges) else suite,
+            embedded=not isinstance(model, ModelDefinition) and definition_folder(model) is None and model_weights is None,
             provenance=_provenance(resolved, python, ready, device, count, results),
         )
 
@@ -386,7 +395,8 @@ def _provenance(
         "defectbench": defectbench.__version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "packages": dict(ready.get("versions", {})),
-        "environment": python.name,
+        # a path would say where this was run, not what ran
+        "environment": python.name if python.name in (resolved.definition.environment, "current") else "custom",
         "environment_pins_sha256": python.pins_sha256,
         "protocol": PROTOCOL_V1.to_json(),
         "device": device,
@@ -406,11 +416,14 @@ def _write(
     tasks: Sequence[Task],
     certificate: ChargeCertificate,
     results: Mapping[str, Mapping[str, Any]],
+    ready: Mapping[str, Any],
     *,
     suite: Literal["quick", "full", "custom"],
+    embedded: bool,
     provenance: Mapping[str, Any],
 ) -> Evaluation:
     """Scores and writes an entry folder."""
+    from defectbench.datasets.catalogue import embedded_folder, embedded_names
     from defectbench.leaderboard import entry as records
 
     definition = resolved.definition
@@ -428,16 +441,16 @@ def _write(
             identity=resolved.identity,
             level_of_theory=definition.level_of_theory,
             charge=definition.charge.how,
-            parameters=resolved.parameters,
-            weights_sha256=resolved.weights_sha256,
-            embedded=definition.embedded,
+            parameters=ready.get("parameters"),
+            weights_sha256={str(w["name"]): str(w["sha256"]) for w in ready.get("weights", [])},
+            embedded=embedded,
         ),
         dataset=records.DatasetRecord(
             id=dataset.id,
             title=dataset.metadata.title,
             sha256=dataset.sha256,
             level_of_theory=dataset.level,
-            embedded=dataset.embedded,
+            embedded=dataset.id in embedded_names() and dataset.path == embedded_folder() / dataset.id,
         ),
         selection=records.Selection(
             suite=suite,

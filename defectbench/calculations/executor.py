@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from defectbench.calculations.calculation import Calculation
-from defectbench.calculations.client import WorkerDied
-
-Progress = Mapping[str, Any]
+from defectbench.calculations.client import Progress, WorkerDied
 
 
 class Client(Protocol):
@@ -21,7 +19,7 @@ class Client(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def calculate(self, calculation: Calculation, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
+    def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> dict[str, Any]:
         """One calculation, start to end."""
         ...
 
@@ -59,7 +57,7 @@ def run(
     calculations: Sequence[Calculation],
     start_client: Callable[[int], Client],
     workers: int,
-    on_progress: Callable[[Calculation, Progress], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Iterator[Finished]:
     """Runs calculations on ``workers`` workers, in order of the list, and yields each as it finishes.
 
@@ -70,7 +68,7 @@ def run(
         calculations: what to run.
         start_client: makes the client of worker number 0, 1, …; used as a context manager.
         workers: how many side by side.
-        on_progress: called from worker threads while a relaxation runs.
+        on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
 
     Raises:
         DefectbenchError: what ``start_client`` or its handshake raises (a model that cannot be loaded).
@@ -92,8 +90,7 @@ def run(
                     while not stop.is_set():
                         if pending is None:
                             pending, attempts = todo.get_nowait(), 0
-                        report = (lambda p, c=pending: on_progress(c, p)) if on_progress else None
-                        result = client.calculate(pending, report)
+                        result = client.calculate(pending, on_progress)
                         done.put(Finished(pending, result))
                         pending = None
             except queue.Empty:

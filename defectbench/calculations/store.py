@@ -17,7 +17,7 @@ class ResultStore:
     """The calculations of one run directory, by key.
 
     A row is the last structure with its energy and forces (readable with ``ase db``), the key-value pairs ``key``,
-    ``kind``, ``status``, ``charge`` and the labels given, and as data the whole result as the worker sent it.
+    ``kind``, ``status``, ``total_charge`` and the labels given, and as data the whole result as the worker sent it.
 
     Raises:
         RunError: the file cannot be opened or is no database.
@@ -66,7 +66,7 @@ class ResultStore:
             atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=np.asarray(forces, dtype=float))
         pairs: dict[str, Any] = {"key": "k" + key, "kind": calculation.kind, "status": str(result.get("status", "done"))}
         if calculation.charge is not None:
-            pairs["charge"] = int(calculation.charge)
+            pairs["total_charge"] = int(calculation.charge)
         pairs.update(labels or {})
         try:
             old = self._rows.get(key)

@@ -260,9 +260,9 @@ class _LiveReport:
         self.started = time.monotonic()
         self.progress.update(self.bar, description="calculating", total=total, completed=stored)
 
-    def step(self, calculation: Calculation, progress: Mapping[str, Any]) -> None:
+    def step(self, step: int, energy: float, fmax: float) -> None:
         """Shows the step and the largest force of a running relaxation."""
-        self.progress.update(self.bar, description=f"step {progress['step']}, fmax {progress['fmax']:.3f} eV/Å")
+        self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
 
     def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
         """Moves the bar and estimates what is left after the first few."""

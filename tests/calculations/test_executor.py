@@ -1,0 +1,108 @@
+"""The executor: every calculation gives one result, whatever its worker does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from ase.build import bulk
+
+from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.calculations.client import WorkerDied
+from defectbench.calculations.executor import run
+from defectbench.errors import ModelError
+
+
+def calculations(count: int) -> list[Calculation]:
+    return [Calculation("relaxation", Structure.from_atoms(bulk("Cu", a=3.6 + n / 100)), None) for n in range(count)]
+
+
+class Fake:
+    """A client that answers with the calculation's hash, and dies when told to."""
+
+    def __init__(self, deaths: dict[str, int] | None = None) -> None:
+        self.deaths = deaths if deaths is not None else {}
+        self.closed = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.closed = True
+
+    def close(self):
+        self.closed = True
+
+    def calculate(self, calculation, on_progress=None):
+        if self.deaths.get(calculation.content_hash, 0) > 0:
+            self.deaths[calculation.content_hash] -= 1
+            raise WorkerDied("killed by signal 9", -9)
+        if on_progress:
+            on_progress(len(calculation.structure.symbols), -1.0, 0.5)
+        return {"status": "converged", "hash": calculation.content_hash}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_each_calculation_gives_its_own_result_once(workers):
+    wanted = calculations(7)
+    done = list(run(wanted, lambda _n: Fake(), workers))
+    assert sorted(d.calculation.content_hash for d in done) == sorted(c.content_hash for c in wanted)
+    assert all(d.result["hash"] == d.calculation.content_hash for d in done)
+
+
+def test_a_worker_that_dies_once_is_replaced():
+    wanted = calculations(3)
+    deaths = {wanted[1].content_hash: 1}
+    assert [d.result["status"] for d in run(wanted, lambda _n: Fake(deaths), 1)] == ["converged"] * 3
+
+
+def test_a_calculation_that_kills_two_workers_is_a_recorded_failure():
+    wanted = calculations(3)
+    deaths = {wanted[1].content_hash: 99}
+    done = {d.calculation.content_hash: d.result for d in run(wanted, lambda _n: Fake(deaths), 2)}
+    failed = done[wanted[1].content_hash]
+    assert failed["status"] == "failed"
+    assert failed["failure_kind"] == "worker_died"
+    assert "signal 9" in failed["failure"]
+    assert sum(r["status"] == "converged" for r in done.values()) == 2
+
+
+def test_a_model_that_cannot_start_is_raised():
+    def start(_number):
+        raise ModelError("weights are not what they should be")
+
+    with pytest.raises(ModelError, match="weights"):
+        list(run(calculations(2), start, 2))
+
+
+def test_leaving_early_ends_the_workers():
+    clients = []
+    release = threading.Event()
+
+    class Slow(Fake):
+        def calculate(self, calculation, on_progress=None):
+            if len(clients) and self is clients[-1] and calculation is not first:
+                release.wait(5)
+            return super().calculate(calculation, on_progress)
+
+        def close(self):
+            release.set()
+            super().close()
+
+    wanted = calculations(4)
+    first = wanted[0]
+
+    def start(_number):
+        clients.append(Slow())
+        return clients[-1]
+
+    for _ in run(wanted, start, 1):
+        break
+    assert clients
+    assert all(c.closed for c in clients)
+
+
+def test_progress_is_passed_on():
+    seen = []
+    list(run(calculations(2), lambda _n: Fake(), 2, lambda step, energy, fmax: seen.append((step, energy, fmax))))
+    assert seen == [(1, -1.0, 0.5)] * 2
