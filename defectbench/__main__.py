@@ -1,0 +1,5 @@
+"""``python -m defectbench``."""
+
+from defectbench.cli import main
+
+main()

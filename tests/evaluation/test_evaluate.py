@@ -1,0 +1,298 @@
+"""The main job with toy models, through real worker processes: plan, calculate, store, score, write, resume."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from ase.io import read
+
+import defectbench
+from defectbench.calculations.store import ResultStore
+from defectbench.errors import DefectbenchError, RunError, UnknownNameError
+from defectbench.evaluation import QUICK_CONFIGURATIONS, make_plan, rescore, same_metrics, select_states
+from defectbench.tasks import get_tasks
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+SMALL = {"defects": ["V_Sb1"], "charges": [-3, -1], "suite": "quick", "tasks": ["relax", "pes"]}
+
+
+def lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return defectbench.load_dataset("sb2se3-vacancies")
+
+
+def test_a_user_s_own_model_gives_an_entry_with_everything(toy, tmp_path, dataset, read_json):
+    done = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    entry = read_json(tmp_path / "run" / "entry.json")
+    assert entry["model"]["id"] == "toy"
+    assert entry["model"]["embedded"] is False
+    assert entry["dataset"] == {
+        "id": "sb2se3-vacancies",
+        "title": dataset.metadata.title,
+        "sha256": dataset.sha256,
+        "level_of_theory": "PBE",
+        "embedded": True,
+    }
+    assert entry["certificate"]["charge_class"] == "charge-blind"
+    assert entry["provenance"]["protocol"]["fmax"] == 0.03
+    assert {(c["charge"], c["configuration"]) for c in entry["configurations"]} == {
+        (q, c) for q in (-3, -1) for c in dataset.starts("V_Sb1", q) if c in QUICK_CONFIGURATIONS
+    }
+    assert all(c["status"] == "converged" for c in entry["configurations"])
+    assert {t for t in entry["tasks"]} == {"relax", "pes"}
+    structures = read(tmp_path / "run" / "structures.extxyz", ":")
+    assert len(structures) == len(entry["configurations"]) + 2
+    with (tmp_path / "run" / "tables" / "relax_states.csv").open() as handle:
+        assert [row["charge"] for row in csv.DictReader(handle)] == ["-3", "-1"]
+    figures = {f.suffix for f in done.files if f.parent.name == "figures"}
+    assert figures == {".png", ".svg"}
+    assert all(f.stat().st_size > 0 for f in done.files)
+
+
+def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path):
+    import socket
+
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run", environment=sys.executable)
+    text = (tmp_path / "run" / "entry.json").read_text()
+    assert sys.prefix not in text
+    assert socket.gethostname() not in text
+
+
+def test_a_charge_blind_model_relaxes_equal_starts_once(toy, tmp_path):
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    store = ResultStore(tmp_path / "run" / "calculations.db")
+    done = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    hashes = [c.content_hash for c in done.entry.configurations]
+    assert len(set(hashes)) < len(hashes)
+    # one certificate, two hosts, the distinct starts
+    assert len(store) == 1 + 2 + len(set(hashes))
+
+
+def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path):
+    done = defectbench.evaluate(toy("hears", charge="info:charge", pull=0.05), **SMALL, output=tmp_path / "run")
+    assert done.entry.certificate["charge_class"] == "charge-aware"
+    hashes = [c.content_hash for c in done.entry.configurations]
+    assert len(set(hashes)) == len(hashes)
+    energies = {(c.charge, c.configuration): c.energy for c in done.entry.configurations}
+    assert energies[-1, "Unperturbed"] - energies[-3, "Unperturbed"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_the_same_command_again_calculates_nothing(toy, tmp_path):
+    model = toy(log=str(tmp_path / "calls"))
+    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    calls = lines(tmp_path / "calls")
+    assert calls > 0
+    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    assert lines(tmp_path / "calls") == calls
+    assert same_metrics(first.entry, second.entry) == []
+
+
+def test_a_wider_selection_calculates_only_what_is_missing(toy, tmp_path):
+    model = toy(log=str(tmp_path / "calls"))
+    defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    calls = lines(tmp_path / "calls")
+    wider = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "run")
+    assert len(wider.entry.configurations) == 18
+    fresh = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "fresh")
+    assert lines(tmp_path / "calls") > 2 * calls
+    assert same_metrics(wider.entry, fresh.entry) == []
+
+
+def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, tmp_path):
+    model = toy(log=str(tmp_path / "calls"), sleep=0.02)
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--charge", "-1", "--task", "relax"]
+    line += ["--output", str(tmp_path / "run"), "--workers", "1"]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    database = tmp_path / "run" / "calculations.db"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if database.exists() and database.stat().st_size and len(ResultStore(database)) >= 5:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = set(ResultStore(database))
+    assert len(kept) >= 5
+    calls = lines(tmp_path / "calls")
+    rest = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "run", workers=1)
+    assert kept < set(ResultStore(database))
+    assert all(c.status == "converged" for c in rest.entry.configurations)
+    everything = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "fresh")
+    assert same_metrics(rest.entry, everything.entry) == []
+    resumed_calls = rest.entry.provenance.calculations - (len(kept) - 1)
+    assert 0 < resumed_calls < rest.entry.provenance.calculations
+    assert lines(tmp_path / "calls") > calls
+
+
+def test_two_processes_on_one_run_directory_are_refused(toy, tmp_path, command):
+    from defectbench.evaluation import _locked
+
+    model = toy()
+    with _locked(tmp_path / "run"):
+        second = command("evaluate", "--model", model, "--output", tmp_path / "run")
+    assert second.returncode == 1
+    assert "in use by another defectbench process" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("nan", "NaN"), ("raise", "the toy is broken"), ("explode", "")])
+def test_a_model_that_only_fails_ends_with_one_line_and_exit_code_1(toy, tmp_path, command, fault, kind):
+    ended = command("evaluate", "--model", toy(fault=fault), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run")
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("defectbench: ")
+    assert kind in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_model_that_kills_its_worker_is_one_line(toy, tmp_path, command):
+    ended = command("evaluate", "--model", toy(fault="exit"), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run")
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "exit code 7" in ended.stderr
+
+
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(toy, tmp_path):
+    model = toy()
+    defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3], suite="quick", tasks=["relax"], output=tmp_path / "run")
+    kept = set(ResultStore(tmp_path / "run" / "calculations.db"))
+    size = (tmp_path / "run" / "calculations.db").stat().st_size
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, size + 4096))
+
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    ended = subprocess.run(line, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "same command" in ended.stderr
+    assert kept <= set(ResultStore(tmp_path / "run" / "calculations.db"))
+
+
+def test_rescoring_reproduces_every_metric_without_the_model(toy, tmp_path, command):
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    stored, again = rescore(tmp_path / "run")
+    assert same_metrics(stored, again) == []
+    assert again.tasks == stored.tasks
+    checked = command("rescore", tmp_path / "run", "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "every metric is reproduced" in checked.stdout
+
+
+def test_a_changed_metric_is_found_by_the_check(toy, tmp_path, command, read_json):
+    import json
+
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    entry = read_json(tmp_path / "run" / "entry.json")
+    metric = next(m for m in entry["tasks"]["relax"]["metrics"] if m["value"] is not None)
+    metric["value"] = metric["value"] + 0.01
+    (tmp_path / "run" / "entry.json").write_text(json.dumps(entry))
+    checked = command("rescore", tmp_path / "run", "--check")
+    assert checked.returncode == 1
+    assert metric["name"] in checked.stderr
+
+
+def test_selection_names_the_nearest(dataset):
+    with pytest.raises(UnknownNameError, match=r"unknown defect 'V_Sb'.*V_Sb1"):
+        select_states(dataset, defects=["V_Sb"])
+    with pytest.raises(UnknownNameError, match=r"unknown charge '\+7'"):
+        select_states(dataset, defects=["V_Sb1"], charges=[7])
+    with pytest.raises(UnknownNameError, match=r"unknown configuration 'Dimmer'.*Dimer"):
+        select_states(dataset, configurations=["Dimmer"])
+
+
+def test_states_without_a_reference_are_skipped_visibly(dataset):
+    states, skipped = select_states(dataset)
+    chosen = {(s.defect, s.charge) for s in states}
+    assert chosen == {s for s in dataset.states if dataset.has_reference(*s)}
+    assert {(d, q) for d, q, _ in skipped} == set(dataset.states) - chosen
+    assert all("reference" in reason for _, _, reason in skipped)
+
+
+def test_a_selection_of_nothing_says_so(dataset):
+    without = next(((d, q) for d, q in dataset.states if not dataset.has_reference(d, q)), None)
+    if without is None:
+        pytest.skip("every state of the dataset has a reference")
+    with pytest.raises(DefectbenchError, match="nothing to run"):
+        select_states(dataset, defects=[without[0]], charges=[without[1]])
+
+
+def test_the_plan_holds_each_distinct_calculation_once(dataset):
+    states, skipped = select_states(dataset, defects=["V_Sb1"])
+    blind = make_plan(dataset, states, skipped, get_tasks(["relax"]), takes_charge=False)
+    aware = make_plan(dataset, states, skipped, get_tasks(["relax"]), takes_charge=True)
+    assert len({c.content_hash for c in blind.calculations}) == len(blind.calculations)
+    assert aware.shared == 0
+    assert blind.shared > 0
+    assert all(c.charge is None for c in blind.calculations)
+    assert {c.charge for (_, q, _), c in aware.relaxations.items()} == set(dataset.charges("V_Sb1"))
+    assert all(c.charge == q for (_, q, _), c in aware.relaxations.items())
+
+
+def test_workers_must_be_positive(toy):
+    with pytest.raises(DefectbenchError, match="workers"):
+        defectbench.evaluate(toy(), workers=0)
+
+
+def test_an_output_that_cannot_be_made_is_one_line(toy, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot create"):
+        defectbench.evaluate(toy(), **SMALL, output=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model", "sevennet0"], "did you mean sevennet-0"),
+        (["--model", "chgnet-0.3.0", "--dataset", "sb2se3-vacancy"], "did you mean sb2se3-vacancies"),
+        (["--model", "chgnet-0.3.0", "--defect", "V_Sb"], "did you mean V_Sb"),
+        (["--model", "chgnet-0.3.0", "--charge", "-9"], "unknown charge '-9'"),
+        (["--model", "chgnet-0.3.0", "--configurations", "Dimmer"], "did you mean Dimer"),
+        (["--model", "chgnet-0.3.0", "--task", "relaxx"], "did you mean relax"),
+        (["--model", "nowhere.yaml"], "nowhere.yaml"),
+        (["--model", "chgnet-0.3.0", "--dataset", "./no-such-folder"], "no-such-folder"),
+        (["--model", "chgnet-0.3.0", "--environment", "/no/such/environment"], "environment"),
+        (["--model", "chgnet-0.3.0", "--model-weights", "/no/such/file.pth"], "/no/such/file.pth"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(command, tmp_path, arguments, expected):
+    ended = command("evaluate", *arguments, "--output", tmp_path / "run", *([] if "--environment" in arguments else ["--environment", "current"]))
+    assert ended.returncode == 2, ended.stderr
+    assert expected in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_help_and_import_are_quick_and_light():
+    code = "import sys, defectbench, defectbench.cli; print([m for m in ('numpy','ase','scipy','matplotlib','pandas','torch') if m in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path):
+    model = toy(sleep=0.05)
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    database = tmp_path / "run" / "calculations.db"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (database.exists() and database.stat().st_size and len(ResultStore(database)) >= 3):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err
+    assert len(ResultStore(database)) >= 3

@@ -1,0 +1,57 @@
+"""Toy calculators that the tests evaluate as a user's own models: they run in a worker process, from a YAML beside this file's copy."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.io import read
+from scipy.spatial import cKDTree
+
+
+class Einstein(Calculator):
+    """Every atom on a spring to the nearest host site of an orthorhombic cell; optionally counts, sleeps, breaks.
+
+    ``fault`` is one of ``nan``, ``raise``, ``explode``, ``exit``; it strikes when the first atom's start lies in ``faulty`` of the
+    hash range, so that a fixed part of the relaxations fails.
+    """
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, host: str, *, spring: float = 2.0, fault: str = "", log: str = "", sleep: float = 0.0, pull: float = 0.0) -> None:
+        super().__init__()
+        atoms = read(host)
+        self.sites = atoms.positions
+        self.box = atoms.cell.lengths()
+        self.tree = cKDTree(self.sites % self.box, boxsize=self.box)
+        self.spring, self.fault, self.log, self.sleep, self.pull = spring, fault, log, sleep, pull
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if self.log:
+            with Path(self.log).open("a") as handle:
+                handle.write("call\n")
+        time.sleep(self.sleep)
+        if self.fault == "exit":
+            os._exit(7)
+        if self.fault == "raise":
+            raise ValueError("the toy is broken\nand says so on two lines")
+        _, nearest = self.tree.query(atoms.positions % self.box)
+        apart = atoms.positions - self.sites[nearest]
+        apart -= self.box * np.round(apart / self.box)
+        charge = int(atoms.info.get("charge", 0))
+        apart = apart - self.pull * charge * np.array([0.0, 0.0, 1.0])
+        energy = 0.5 * self.spring * float((apart**2).sum()) + 0.3 * charge
+        forces = -self.spring * apart
+        if self.fault == "nan":
+            energy = float("nan")
+        if self.fault == "explode":
+            forces = forces + 1e6
+        self.results = {"energy": energy, "forces": forces}
+
+
+def einstein(**arguments):
+    return Einstein(**arguments)
