@@ -507,7 +507,9 @@ def _task_record(result: TaskResult) -> TaskRecord:
     from defectbench.leaderboard.entry import MetricRecord, TaskRecord
 
     return TaskRecord(
-        metrics=[MetricRecord(name=m.name, value=m.value, interval=m.interval, reason=m.reason) for m in result.metrics],
+        metrics=[
+            MetricRecord(name=m.name, value=m.value, interval=m.interval, reason=m.reason, applies=m.applies) for m in result.metrics
+        ],
         tables={"states": [dict(row) for row in result.rows], **{name: [dict(r) for r in rows] for name, rows in result.tables.items()}},
         baselines={name: dict(values) for name, values in result.baselines.items()},
         notes=list(result.notes),

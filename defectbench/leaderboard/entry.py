@@ -104,12 +104,14 @@ class ConfigurationRecord(_Closed):
 
 
 class MetricRecord(_Closed):
-    """A metric's value with its bootstrap 95 % interval; without a value, the reason."""
+    """A metric's value with its bootstrap 95 % interval; without a value, the reason, and whether the metric applies at all."""
 
     name: str
     value: float | None
     interval: tuple[float, float] | None
     reason: str | None
+    applies: bool = True
+    """Without a value: True if the model failed to give one, False if the question cannot be put to it or to the dataset."""
 
 
 class TaskRecord(_Closed):

@@ -128,12 +128,16 @@ class MetricValue:
         value: None where it cannot be had, and then ``reason`` says why.
         interval: bootstrap 95 % interval for aggregates, else None.
         reason: why there is no value.
+        applies: for a metric without a value: True if the model should have given one and did not (it failed: scores 0), False if the
+            question cannot be put to this model or dataset (no reference data, nothing of the kind selected: left out of the score).
+            When in doubt True: what is left out cannot be held against a model.
     """
 
     name: str
     value: float | None
     interval: tuple[float, float] | None = None
     reason: str | None = None
+    applies: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,10 @@ class TaskResult:
     Attributes:
         task: the task's name.
         metrics: the aggregates, one per definition.
-        rows: the table: one flat mapping of column → JSON scalar per row; written as CSV. Same columns in every row.
+        rows: the main table, one row per charge state: a flat mapping of column → JSON scalar; written as CSV. Same columns in every row.
         baselines: label → mapping of metric name → value, from the dataset alone.
         notes: sentences a reader of the table must know (skipped states, missing references).
+        tables: further tables by name (``configurations``, ``host``), built like ``rows``; each is written as a CSV of its own.
     """
 
     task: str
@@ -153,6 +158,14 @@ class TaskResult:
     rows: tuple[Mapping[str, Any], ...]
     baselines: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tables: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+
+    def metric(self, name: str) -> MetricValue:
+        """The metric of that name; raises KeyError if the task has none."""
+        for value in self.metrics:
+            if value.name == name:
+                return value
+        raise KeyError(name)
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,8 @@ class Task:
         metrics: its aggregates.
         calculations: what it needs besides the relaxations of the selected starts and of the host, which always run.
         score: :class:`ScoringInput` → :class:`TaskResult`, pure.
-        draw: writes figures of a scored result as ``<stem>.png`` and ``<stem>.svg`` into a folder, returns the paths.
+        draw: (input, result, model's name, folder): writes figures as ``<stem>.png`` and ``<stem>.svg``, returns the paths.
+        columns: the columns of ``rows`` that a terminal shows; empty for all.
     """
 
     name: str
@@ -176,6 +190,7 @@ class Task:
     calculations: Callable[[PlanInput], Sequence[Calculation]]
     score: Callable[[ScoringInput], TaskResult]
     draw: Callable[[ScoringInput, TaskResult, str, Path], list[Path]]
+    columns: tuple[str, ...] = ()
 
 
 def rng(seed: int = 0) -> np.random.Generator:
