@@ -1,0 +1,1 @@
+"""Models: their definitions, environments and certificates."""

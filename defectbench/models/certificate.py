@@ -1,0 +1,316 @@
+"""The charge-response certificate: what a model does when only the charge changes, and whether its forces are sound.
+
+The worker measures (``defectbench.worker.certificate``); here the numbers are judged. Thresholds and their reasons: ``docs/models.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.errors import ModelError
+from defectbench.models.schema import ChargeClass, ModelDefinition
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where one class ends and the next begins, and what a check lets pass.
+
+    Attributes:
+        blind_energy: total energies closer than this (eV) at all charges count as equal.
+        blind_force: forces closer than this (eV/Å) at all charges count as equal.
+        noise_factor: a response must exceed this many times the model's own repeatability noise.
+        aware_force: largest change of the force on an atom per unit charge (eV/Å) that makes a model charge-aware: the convergence
+            criterion of ``protocol v1``. Less cannot move an atom that was relaxed at another charge.
+        aware_relative: the same change relative to the largest force of the geometry.
+        energy_per_atom: tolerance of repeated and symmetry-related energies, eV/atom.
+        force: tolerance of repeated and symmetry-related force components, eV/Å.
+        gradient_absolute: tolerance of analytic against numerical forces, eV/Å …
+        gradient_relative: … plus this fraction of the force.
+        extensivity: tolerance of E(2x, q) − E(2x, 0) over E(x, q) − E(x, 0), which is 1 for a charge response that does not grow
+            with the cell.
+    """
+
+    blind_energy: float = 1e-3
+    blind_force: float = 1e-3
+    noise_factor: float = 10.0
+    aware_force: float = 0.03
+    aware_relative: float = 0.03
+    energy_per_atom: float = 1e-5
+    force: float = 1e-3
+    gradient_absolute: float = 3e-3
+    gradient_relative: float = 0.02
+    extensivity: float = 0.25
+
+
+THRESHOLDS = {
+    "float32": Thresholds(),
+    "float64": Thresholds(energy_per_atom=1e-6, force=1e-4, gradient_absolute=1e-3, gradient_relative=0.01),
+}
+"""By precision of the model."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: snake_case.
+        passed: whether it holds.
+        value: the number that decides.
+        limit: what it may be at most.
+        unit: of both.
+        reason: one line.
+    """
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChargeCertificate:
+    """What a model does with a charge.
+
+    Attributes:
+        charge_class: ``charge-blind``, ``energy-only`` (its energy moves with charge, its forces too little to move atoms) or ``charge-aware``.
+        charges: at which it was asked.
+        energies: total energies there at one geometry, eV.
+        energy_per_charge: largest change of the energy between neighbouring charges per unit charge, eV.
+        force_change: largest change of the force on an atom between neighbouring charges per unit charge, eV/Å.
+        force_change_relative: the same, relative to the largest force.
+        noise_energy: change of the energy when a call is repeated, eV.
+        noise_force: change of the largest force component then, eV/Å.
+        descriptor_change: largest relative change of the descriptors with charge; None where the model exposes none.
+        size_ratio: [E(2x, q) − E(2x, 0)] / [E(x, q) − E(x, 0)] of the cell and its double; None for a charge-blind model.
+        seconds_per_call: one energy and forces of this structure, s.
+        atoms: number of atoms of the structure.
+        precision: ``float32`` or ``float64``.
+        checks: repeatability, stale results, forces against finite differences, invariances.
+        thresholds: what the classification used.
+    """
+
+    charge_class: ChargeClass
+    charges: tuple[int, ...]
+    energies: tuple[float, ...]
+    energy_per_charge: float
+    force_change: float
+    force_change_relative: float
+    noise_energy: float
+    noise_force: float
+    descriptor_change: float | None
+    size_ratio: float | None
+    seconds_per_call: float
+    atoms: int
+    precision: str
+    checks: tuple[Check, ...]
+    thresholds: Thresholds
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that do not hold."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, JSON values only."""
+        out = asdict(self)
+        out["charges"], out["energies"], out["checks"] = list(self.charges), list(self.energies), [asdict(check) for check in self.checks]
+        return out
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ChargeCertificate:
+        """The inverse of :meth:`to_json`."""
+        fields = dict(content)
+        fields["charges"], fields["energies"] = tuple(fields["charges"]), tuple(fields["energies"])
+        fields["checks"] = tuple(Check(**check) for check in fields["checks"])
+        fields["thresholds"] = Thresholds(**fields["thresholds"])
+        return cls(**fields)
+
+
+def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: Sequence[int] | None = None, seed: int = 0) -> Calculation:
+    """The calculation whose result :func:`classify` judges.
+
+    Args:
+        definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
+        atoms: any structure of the system of interest, best a defect's start.
+        charges: of the dataset; kept inside the model's range.
+        seed: of the rattle, the rotation and the choice of components.
+    """
+    wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
+    if definition.charge.range is not None:
+        low, high = definition.charge.range
+        wanted = [q for q in wanted if low <= q <= high] or [low, high]
+    if len(wanted) < 2:
+        wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
+    if definition.charge.how == "none" and len(wanted) > 3:
+        wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})
+    return Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": wanted, "seed": seed})
+
+
+def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
+    """Judges the worker's raw certificate; pure.
+
+    Args:
+        raw: a result of kind ``certificate``.
+
+    Raises:
+        ModelError: the model failed while it was measured.
+    """
+    if raw["status"] != "ok":
+        raise ModelError(f"the model failed in its charge-response certificate: {raw['failure']}")
+    limits = THRESHOLDS[raw["precision"]]
+    order = np.argsort(raw["charges"])
+    charges = np.array(raw["charges"], dtype=int)[order]
+    energies = np.array(raw["energies"], dtype=float)[order]
+    forces = np.array(raw["forces"], dtype=float)[order]
+    gaps = np.diff(charges)
+    largest_force = float(np.linalg.norm(forces, axis=2).max())
+    energy_per_charge = float((np.abs(np.diff(energies)) / gaps).max())
+    force_change = float((np.linalg.norm(np.diff(forces, axis=0), axis=2).max(axis=1) / gaps).max())
+    spread_energy = float(energies.max() - energies.min())
+    spread_force = float(np.abs(forces - forces[0]).max())
+    noise_energy = max(raw["repeat"]["energy"], raw["order"]["energy"])
+    noise_force = max(raw["repeat"]["forces"], raw["order"]["forces"])
+    relative = force_change / largest_force if largest_force > 0 else 0.0
+
+    blind = spread_energy <= max(limits.blind_energy, limits.noise_factor * noise_energy) and spread_force <= max(
+        limits.blind_force, limits.noise_factor * noise_force
+    )
+    aware = (
+        force_change > limits.aware_force
+        and relative > limits.aware_relative
+        and spread_force > limits.noise_factor * noise_force
+        and not blind
+    )
+    charge_class: ChargeClass = "charge-blind" if blind else "charge-aware" if aware else "energy-only"
+    ratio = _size_ratio(raw["doubling"], limits) if not blind else None
+    changes = (raw.get("descriptors") or {}).get("relative_change")
+    return ChargeCertificate(
+        charge_class=charge_class,
+        charges=tuple(int(q) for q in charges),
+        energies=tuple(float(e) for e in energies),
+        energy_per_charge=energy_per_charge,
+        force_change=force_change,
+        force_change_relative=relative,
+        noise_energy=noise_energy,
+        noise_force=noise_force,
+        descriptor_change=max(changes.values()) if changes else None,
+        size_ratio=ratio,
+        seconds_per_call=raw["seconds_per_call"],
+        atoms=raw["atoms"],
+        precision=raw["precision"],
+        checks=_checks(raw, limits, ratio),
+        thresholds=limits,
+    )
+
+
+def _size_ratio(doubling: Mapping[str, Any], limits: Thresholds) -> float | None:
+    single = doubling["single"][1] - doubling["single"][0]
+    if abs(single) <= limits.blind_energy:
+        return None
+    return float((doubling["double"][1] - doubling["double"][0]) / single)
+
+
+def _checks(raw: Mapping[str, Any], limits: Thresholds, ratio: float | None) -> tuple[Check, ...]:
+    energy_limit = limits.energy_per_atom * raw["atoms"]
+
+    def pair(name: str, numbers: Mapping[str, float], good: str, bad: str) -> Check:
+        excess = max(numbers["energy"] / energy_limit, numbers["forces"] / limits.force)
+        worst = "energy" if numbers["energy"] / energy_limit >= numbers["forces"] / limits.force else "forces"
+        limit, unit = (energy_limit, "eV") if worst == "energy" else (limits.force, "eV/Å")
+        passed = excess <= 1.0
+        return Check(name, passed, numbers[worst], limit, unit, good if passed else f"{bad}: {worst} by {numbers[worst]:.2g} {unit}")
+
+    checks = [
+        pair(
+            "repeatable",
+            raw["repeat"],
+            "the same call gives the same result after a call at another charge",
+            "the same call gives another result",
+        ),
+        pair(
+            "no_stale_results",
+            raw["stale"],
+            "a new charge at an unchanged geometry is calculated anew",
+            "a cached result came back after the charge changed",
+        ),
+        pair(
+            "order_independent",
+            raw["order"],
+            "results do not depend on the order of the charges",
+            "results depend on the order of the charges",
+        ),
+        _gradient(raw["finite_difference"], limits),
+        pair("translation", raw["translation"], "invariant under translation", "not invariant under translation"),
+        pair("permutation", raw["permutation"], "invariant under permutation of atoms", "not invariant under permutation of atoms"),
+        pair("rotation", raw["rotation"], "energy invariant and forces equivariant under rotation", "not equivariant under rotation"),
+    ]
+    doubling = raw["doubling"]
+    # Twice the cell is summed in another order: its rounding grows with the energies themselves.
+    extensive = abs(doubling["double"][0] - 2.0 * doubling["single"][0])
+    limit = 4.0 * energy_limit
+    passed = extensive <= limit
+    line = "the doubled cell has twice the energy" if passed else f"the doubled cell misses twice the energy by {extensive:.2g} eV"
+    checks.append(Check("extensive", passed, extensive, limit, "eV", line))
+    if ratio is not None:
+        off = abs(ratio - 1.0)
+        passed = off <= limits.extensivity
+        line = (
+            "the charge response does not grow with the cell"
+            if passed
+            else f"the charge response of the doubled cell is {ratio:.2f} times that of the cell"
+        )
+        checks.append(Check("charge_response_size_consistent", passed, off, limits.extensivity, "1", line))
+    return tuple(checks)
+
+
+def _gradient(components: Sequence[Mapping[str, Any]], limits: Thresholds) -> Check:
+    """Analytic forces against central differences, at the one step size that fits best over all components."""
+    analytic = np.array([c["analytic"] for c in components])
+    numerical = np.array([c["numerical"] for c in components])
+    allowed = limits.gradient_absolute + limits.gradient_relative * np.abs(analytic)
+    excess = (np.abs(numerical - analytic[:, None]) / allowed[:, None]).max(axis=0)
+    best = int(np.argmin(excess))
+    worst = int(np.argmax(np.abs(numerical[:, best] - analytic) / allowed))
+    off = float(abs(numerical[worst, best] - analytic[worst]))
+    passed = bool(excess[best] <= 1.0)
+    line = (
+        "forces are minus the gradient of the energy"
+        if passed
+        else f"forces are not minus the gradient of the energy (off by {off:.2g} eV/Å on a component of {analytic[worst]:.3g})"
+    )
+    return Check("forces_are_gradient", passed, off, float(allowed[worst]), "eV/Å", line)
+
+
+def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> None:
+    """Refuses a model whose certificate contradicts its definition.
+
+    Args:
+        certificate: from :func:`classify`.
+        definition: what the model claims.
+
+    Raises:
+        ModelError: it claims to take a charge and does not react to one (or the reverse), claims another class, or gives stale results.
+    """
+    found, how, claim = certificate.charge_class, definition.charge.how, definition.charge.claim
+    stale = next((c for c in certificate.checks if c.name == "no_stale_results" and not c.passed), None)
+    if stale is not None:
+        raise ModelError(f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted")
+    if how == "none" and found != "charge-blind":
+        raise ModelError(
+            f"{definition.id}: the definition says that it takes no charge, but it is {found}; say in charge.how what it reads"
+        )
+    if how != "none" and found == "charge-blind":
+        raise ModelError(f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost")
+    if claim is not None and claim != found:
+        raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}")

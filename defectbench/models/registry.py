@@ -1,0 +1,354 @@
+"""Model definitions by name or YAML file, and their weights: found, downloaded and checked by hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectbench.downloads import RemoteFile, cache_folder, fetch, sha256_of
+from defectbench.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
+
+if TYPE_CHECKING:
+    from defectbench.models.environment import PythonEnvironment
+
+
+def _entries() -> dict[str, Path]:
+    folder = Path(str(resources.files("defectbench.models") / "entries"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _read(path: Path) -> ModelDefinition:
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"cannot read the model definition {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        raise ModelError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or 'unreadable'})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
+    try:
+        return ModelDefinition.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"]) or "the whole"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise ModelError(f"{path}: field {at}: {message}{more}") from error
+
+
+def list_models() -> list[ModelDefinition]:
+    """All registered models, by id."""
+    return [_read(path) for path in _entries().values()]
+
+
+def load_model(name: str | Path) -> ModelDefinition:
+    """A registered model by id, or a definition from a YAML file.
+
+    Args:
+        name: an id (``sevennet-0``), or a path that ends in ``.yaml`` or ``.yml``.
+
+    Raises:
+        UnknownNameError: no such id; names the nearest.
+        ModelError: the YAML is unreadable or breaks the schema; the message names file and field.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        return _read(Path(text).expanduser())
+    entries = _entries()
+    if text not in entries:
+        raise UnknownNameError("model", text, entries)
+    return _read(entries[text])
+
+
+def definition_folder(name: str | Path) -> Path | None:
+    """The folder of a definition given as a YAML file (relative weights and modules lie there); None for an id."""
+    text = str(name)
+    return Path(text).expanduser().resolve().parent if text.endswith((".yaml", ".yml")) else None
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A definition with its weights at hand: all that a worker needs.
+
+    Attributes:
+        definition: the model's definition.
+        weights_paths: name in the definition → path; files inside packages are found and hashed by the worker and are not in here.
+        weights_sha256: name → hex digest, of every weights file whose digest is known before loading.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``.
+        pins_sha256: identifies the packages it runs with.
+        trust_weights: whether files of unknown hash may be loaded.
+        folder: on ``sys.path`` of an ``ase_calculator``'s worker.
+        own_weights: whether the user's own weights replace the definition's.
+        code_sha256: hash of an ``ase_calculator``'s module where it lies beside the YAML.
+    """
+
+    definition: ModelDefinition
+    weights_paths: Mapping[str, Path]
+    weights_sha256: Mapping[str, str]
+    device: str = "cpu"
+    pins_sha256: str = ""
+    trust_weights: bool = False
+    folder: Path | None = None
+    own_weights: bool = False
+    code_sha256: str | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 over adapter, arguments, charge handling, weights and packages: what results are stored under.
+
+        The device is not in it: the same model on a GPU resumes a run begun on a CPU.
+        """
+        content = {
+            "adapter": self.definition.adapter,
+            "arguments": self.definition.arguments,
+            "charge": self.definition.charge.how,
+            "weights": dict(self.weights_sha256),
+            "packages": self.pins_sha256,
+            "code": self.code_sha256,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def worker_spec(self) -> dict[str, Any]:
+        """The ``spec`` of the worker's hello message, JSON values only."""
+        entries: list[dict[str, Any]]
+        if self.definition.weights.source == "package" and not self.own_weights:
+            entries = [
+                {"name": file.path, "path": None, "sha256": file.sha256, "trusted": self.trust_weights}
+                for file in self.definition.weights.files
+            ]
+        else:
+            entries = [
+                {"name": name, "path": str(path), "sha256": self.weights_sha256[name], "trusted": self.trust_weights}
+                for name, path in self.weights_paths.items()
+            ]
+        charge = self.definition.charge
+        return {
+            "id": self.definition.id,
+            "package": self.definition.package,
+            "adapter": self.definition.adapter,
+            "arguments": self.definition.arguments,
+            "weights": entries,
+            "parameters": None if self.own_weights else self.definition.weights.parameters,
+            "charge": {"how": charge.how, "range": list(charge.range) if charge.range else None},
+            "device": self.device,
+            "folder": str(self.folder) if self.folder else None,
+        }
+
+
+def resolve_model(
+    definition: ModelDefinition,
+    *,
+    weights: Path | None = None,
+    trust_weights: bool = False,
+    device: str = "cpu",
+    folder: Path | None = None,
+    environment: PythonEnvironment | None = None,
+) -> ResolvedModel:
+    """Finds (downloads, if need be) and checks a model's weights.
+
+    Args:
+        definition: from :func:`load_model`.
+        weights: the user's own weights, a file or a folder, instead of the definition's.
+        trust_weights: load files of unknown hash all the same; they are hashed and the hash is recorded.
+        device: ``cpu``, ``cuda``, ``cuda:<n>``.
+        folder: of the definition's YAML, for relative paths; see :func:`definition_folder`.
+        environment: what it will run in; by default the definition's managed environment stands for the packages in the identity.
+
+    Raises:
+        ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted.
+        DownloadError: a download failed.
+    """
+    from defectbench.models.environment import pins_sha256
+
+    if environment is not None:
+        pins = environment.pins_sha256
+    elif definition.environment == "current":
+        pins = "current"
+    else:
+        pins = pins_sha256(definition.environment)
+    known: dict[str, str] = {}
+    paths: dict[str, Path] = {}
+    if weights is not None:
+        paths, known = _own_weights(definition, Path(weights).expanduser().resolve(), trust_weights)
+    elif definition.weights.source == "package":
+        known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
+        _refuse_unknown(definition, trust_weights)
+    elif definition.weights.source == "path":
+        _refuse_unknown(definition, trust_weights)
+        for file in definition.weights.files:
+            paths[file.path] = _checked(_below(folder, file.path), file.sha256)
+            known[file.path] = sha256_of(paths[file.path])
+    elif definition.weights.source == "url":
+        _refuse_unknown(definition, trust_weights)
+        for file in definition.weights.files:
+            found = _download(file)
+            if file.unpack:
+                for member in _unpacked(found):
+                    name = f"{file.path}!{member.relative_to(_unpack_folder(found)).as_posix()}"
+                    paths[name], known[name] = member, sha256_of(member)
+            else:
+                paths[file.path], known[file.path] = found, sha256_of(found)
+    return ResolvedModel(
+        definition,
+        paths,
+        known,
+        device=device,
+        pins_sha256=pins,
+        trust_weights=trust_weights,
+        folder=folder,
+        own_weights=weights is not None,
+        code_sha256=_code_sha256(definition, folder),
+    )
+
+
+def _refuse_unknown(definition: ModelDefinition, trusted: bool) -> None:
+    unknown = [file.path for file in definition.weights.files if file.sha256 is None]
+    if unknown and not trusted:
+        raise ModelError(
+            f"the SHA-256 of {', '.join(unknown)} ({definition.id}) is not known, and loading a model file can run code; "
+            "pass --trust-weights to load it all the same"
+        )
+
+
+def _below(folder: Path | None, path: str) -> Path:
+    given = Path(path).expanduser()
+    return given if given.is_absolute() else ((folder or Path.cwd()) / given).resolve()
+
+
+def _checked(path: Path, sha256: str | None) -> Path:
+    if not path.is_file():
+        raise ModelError(f"there is no weights file {path}")
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
+        raise ModelError(f"{path} has SHA-256 {found}, its definition says {sha256}; it is not loaded")
+    return path
+
+
+def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tuple[dict[str, Path], dict[str, str]]:
+    if not given.exists():
+        raise ModelError(f"there are no weights at {given}")
+    if given.is_dir():
+        files = {path.relative_to(given).as_posix(): path for path in sorted(given.rglob("*")) if path.is_file()}
+    else:
+        files = {given.name: given}
+    if not files:
+        raise ModelError(f"the weights folder {given} is empty")
+    hashes = {name: sha256_of(path) for name, path in files.items()}
+    known = {file.sha256 for file in definition.weights.files if file.sha256 is not None}
+    unknown = [name for name, digest in hashes.items() if digest not in known]
+    if unknown and not trusted:
+        first = unknown[0]
+        raise ModelError(
+            f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
+            "pass --trust-weights if you know where it comes from"
+        )
+    return files, hashes
+
+
+def _download(file: WeightsFileDefinition) -> Path:
+    assert file.url is not None
+    if file.sha256 is not None:
+        return fetch(RemoteFile(file.url, file.sha256, file.path, "weights"))
+    return _fetch_unhashed(file.url, file.path)
+
+
+def _fetch_unhashed(url: str, path: str) -> Path:
+    """A trusted file without a known hash: from the cache, the mirror or its URL."""
+    import pooch  # type: ignore[import-untyped]  # pooch ships no types
+
+    target = cache_folder() / "weights" / path
+    if target.is_file():
+        return target
+    mirror = os.environ.get("DEFECTBENCH_WEIGHTS_MIRROR")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mirror and "://" not in mirror:
+            source = Path(mirror).expanduser() / path
+            if not source.is_file():
+                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
+            shutil.copyfile(source, partial)
+        else:
+            pooch.retrieve(f"{mirror.rstrip('/')}/{path}" if mirror else url, known_hash=None, fname=partial.name, path=partial.parent)
+        partial.replace(target)
+    except (OSError, ValueError) as error:
+        partial.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DownloadError(f"cannot download {url} ({reason}); connect to the network, or put the file at {target} yourself") from error
+    return target
+
+
+def _unpack_folder(archive: Path) -> Path:
+    return archive.parent / f"{archive.name}.unpacked-{sha256_of(archive)[:12]}"
+
+
+def _unpacked(archive: Path) -> list[Path]:
+    """The files of a tar archive, unpacked beside it once; refuses members that point outside."""
+    folder = _unpack_folder(archive)
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            with tarfile.open(archive) as content:
+                content.extractall(partial, filter="data")
+            partial.rename(folder)
+        except (OSError, tarfile.TarError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not folder.is_dir():
+                raise ModelError(f"cannot unpack {archive}: {error}") from error
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _code_sha256(definition: ModelDefinition, folder: Path | None) -> str | None:
+    """Hash of a user's own module, so that results of an edited calculator are not taken for those of the old one."""
+    if definition.adapter != "ase_calculator" or folder is None:
+        return None
+    module = str(definition.arguments["factory"]).split(":")[0].replace(".", "/")
+    for path in (folder / f"{module}.py", folder / module / "__init__.py"):
+        if path.is_file():
+            return sha256_of(path)
+    return None
+
+
+def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) -> None:
+    """Compares what a worker loaded with the definition: hashes of the files, number of parameters.
+
+    Args:
+        resolved: the model.
+        ready: the worker's ready message.
+
+    Raises:
+        ModelError: they differ.
+    """
+    name = resolved.definition.id
+    for entry in ready["weights"]:
+        wanted = resolved.weights_sha256.get(entry["name"])
+        if wanted is not None and entry["sha256"] != wanted:
+            raise ModelError(f"{name}: the worker loaded {entry['path']} with SHA-256 {entry['sha256']}, expected {wanted}")
+    expected = None if resolved.own_weights else resolved.definition.weights.parameters
+    if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
+        raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")
+
+
+__all__ = [
+    "ResolvedModel",
+    "check_against_definition",
+    "definition_folder",
+    "list_models",
+    "load_model",
+    "resolve_model",
+]

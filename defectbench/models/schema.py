@@ -1,0 +1,154 @@
+"""The closed schema of a model definition: one YAML file a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Adapter = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "ase_calculator"]
+ChargeClass = Literal["charge-blind", "energy-only", "charge-aware"]
+
+_HOW = re.compile(r"^(none|total_charge|info:\S+|argument:[A-Za-z_]\w*)$")
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightsFileDefinition(_Closed):
+    """One weights file.
+
+    Attributes:
+        path: relative POSIX path: inside site-packages (``package``), below the weights cache and mirror (``url``), or relative
+            to the YAML's folder (``path``; absolute allowed).
+        url: where it comes from; only and always with source ``url``.
+        sha256: hex digest; null where it is not known, and then running it needs ``--trust-weights``.
+        unpack: the file is a ``.tar.gz``; its content is the model.
+    """
+
+    path: str
+    url: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    unpack: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("https://"):
+            raise ValueError("must start with https://")
+        return value
+
+
+class Weights(_Closed):
+    """Where the weights come from.
+
+    Attributes:
+        source: ``package`` (inside the installed wheel), ``url`` (downloaded), ``path`` (the user's own file), ``none``.
+        files: the files; empty only for ``none``.
+        parameters: number of trainable parameters as the adapter counts them; null where it is not known.
+    """
+
+    source: Literal["package", "url", "path", "none"]
+    files: tuple[WeightsFileDefinition, ...] = ()
+    parameters: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Weights:
+        if (self.source == "none") != (not self.files):
+            raise ValueError("files must be given for every source but none")
+        for file in self.files:
+            if (self.source == "url") != (file.url is not None):
+                raise ValueError(f"file {file.path}: a url belongs to source: url, and only there")
+            if self.source != "path" and (PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts):
+                raise ValueError(f"file {file.path}: must be a relative path without ..")
+        return self
+
+
+class Charge(_Closed):
+    """How a charge reaches the model.
+
+    Attributes:
+        how: ``none``; ``total_charge`` (the package's own argument); ``info:<key>`` (``atoms.info[key] = int``);
+            ``argument:<name>`` (the factory of an ``ase_calculator`` is called once per charge).
+        range: smallest and largest charge it was trained on, if known.
+        claim: the class that the certificate must confirm; without it a model that takes a charge must only not be charge-blind.
+    """
+
+    how: str = "none"
+    range: tuple[int, int] | None = None
+    claim: ChargeClass | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Charge:
+        if not _HOW.match(self.how):
+            raise ValueError(f"how is none, total_charge, info:<key> or argument:<name>, not '{self.how}'")
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError("range is [smallest, largest]")
+        if (self.how == "none") and self.claim not in (None, "charge-blind"):
+            raise ValueError(f"a model that takes no charge cannot be {self.claim}")
+        if (self.how != "none") and self.claim == "charge-blind":
+            raise ValueError("a model that takes a charge cannot claim to be charge-blind; write how: none")
+        return self
+
+
+class Citation(_Closed):
+    """What to cite."""
+
+    text: str
+    doi: Annotated[str, Field(pattern=r"^10\.\d{4,9}/\S+$")] | None = None
+    url: str | None = None
+
+
+class ModelDefinition(_Closed):
+    """A model, as its YAML file describes it.
+
+    Attributes:
+        id: lower-case name used on the command line.
+        name: as its authors write it.
+        package: PyPI name of the package that runs it; empty for a user's own calculator.
+        environment: name of the managed environment, or ``current``.
+        adapter: the worker's adapter.
+        arguments: handed to the adapter (head, modal, dtype, factory, …).
+        weights: where they come from.
+        charge: how a charge reaches it.
+        level_of_theory: functional of its training labels (of the head used).
+        training_data: one line.
+        licence: of the weights.
+        citation: what to cite.
+        url: home page.
+        notes: what a user of the model must know.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]*$")]
+    name: str
+    package: str = ""
+    environment: str = "current"
+    adapter: Adapter
+    arguments: dict[str, Any] = {}
+    weights: Weights = Weights(source="none")
+    charge: Charge = Charge()
+    level_of_theory: str
+    training_data: str = "not stated"
+    licence: str = "not stated"
+    citation: Citation | None = None
+    url: str | None = None
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelDefinition:
+        if self.adapter == "ase_calculator" and "factory" not in self.arguments:
+            raise ValueError("arguments: an ase_calculator needs factory: 'module:function'")
+        return self
+
+    @property
+    def requires_fetch(self) -> bool:
+        """Whether its weights are downloaded at run time."""
+        return self.weights.source == "url"
+
+    @property
+    def requires_trust(self) -> bool:
+        """Whether it has a weights file of unknown hash, which only ``--trust-weights`` loads."""
+        return any(file.sha256 is None for file in self.weights.files)

@@ -1,0 +1,145 @@
+"""The contract between the worker and a model: :class:`LoadedModel`."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ..errors import WorkerError, require
+
+
+class LoadedModel:
+    """A model ready to calculate. Adapters subclass it where charge or descriptors need code of their own.
+
+    Attributes:
+        calculator: the ASE calculator.
+        parameters: number of trainable parameters; None where the package cannot tell.
+        charge: how a charge reaches it (``none``, ``total_charge``, ``info:<key>``, ``argument:<name>``).
+        charge_range: charges the model itself declares, both ends included; None if it declares none.
+        precision: ``float32`` or ``float64``: of the energies, as finite differences need to know.
+        has_descriptors: whether :meth:`descriptors` gives anything.
+        details: JSON values worth recording (head, element list, …).
+    """
+
+    has_descriptors: bool = False
+
+    def __init__(
+        self,
+        calculator: Any,
+        *,
+        parameters: int | None = None,
+        charge: str = "none",
+        charge_range: tuple[int, int] | None = None,
+        precision: str = "float64",
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        self.calculator = calculator
+        self.parameters = parameters
+        self.charge = charge
+        self.charge_range = charge_range
+        self.precision = precision
+        self.details = details or {}
+
+    def prepare(self, atoms: Atoms, charge: int | None) -> None:
+        """Attaches the calculator to a structure at a charge; afterwards nothing of an earlier call can come back.
+
+        A charge that a charge-blind model gets (the certificate does this) is written wherever ASE calculators look for one,
+        so that a model which hears it after all is found out.
+
+        Args:
+            atoms: the structure; its ``info`` may be changed.
+            charge: total charge in units of +e; None only for models that take none.
+
+        Raises:
+            WorkerError: the charge is missing, or outside the range that the model declares.
+        """
+        if charge is None and self.charge != "none":
+            raise WorkerError("charge", "this model takes a total charge, and none was given")
+        charge = None if charge is None else int(charge)
+        if charge is not None and self.charge_range is not None:
+            low, high = self.charge_range
+            if not low <= charge <= high:
+                raise WorkerError("charge", f"the model was trained on charges {low:+d} to {high:+d}, not {charge:+d}")
+        self.calculator.reset()
+        if charge is not None:
+            self.set_charge(atoms, charge)
+        atoms.calc = self.calculator
+
+    def set_charge(self, atoms: Atoms, charge: int) -> None:
+        """Hands a charge over; ``charge`` is a plain ``int``."""
+        if self.charge == "none":
+            atoms.info["charge"] = charge
+            atoms.info["total_charge"] = charge
+            atoms.set_initial_charges(np.full(len(atoms), charge / len(atoms)))
+        elif self.charge.startswith("info:"):
+            atoms.info[self.charge.removeprefix("info:")] = charge
+        else:
+            raise WorkerError("charge", f"this adapter cannot hand over a charge as '{self.charge}'")
+
+    def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:  # noqa: ARG002  (subclasses use it)
+        """Per-atom invariant features, (N, D), of a prepared structure.
+
+        Raises:
+            WorkerError: the model exposes none.
+        """
+        raise WorkerError("unsupported", "this model exposes no descriptors")
+
+
+def numpy_features(tensor: Any) -> NDArray[np.float64]:
+    """A detached torch tensor (N, …) as a float64 array (N, D)."""
+    array = np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)
+    return array.reshape(len(array), -1)
+
+
+def set_up_torch() -> Any:
+    """torch with as many threads as ``OMP_NUM_THREADS`` says and fixed seeds; returns the module."""
+    torch = require("torch")
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    return torch
+
+
+def count_parameters(module: Any) -> int:
+    """Number of parameters of a torch module (buffers do not count)."""
+    return int(sum(p.numel() for p in module.parameters()))
+
+
+def only_file(files: list[Any], what: str) -> Any:
+    """The one weights file that an adapter needs.
+
+    Raises:
+        WorkerError: there are none or several.
+    """
+    if len(files) != 1:
+        raise WorkerError("weights", f"{what} needs one weights file, the definition gives {len(files)}")
+    return files[0]
+
+
+def reject_unknown(arguments: dict[str, Any], known: set[str], adapter: str) -> None:
+    """Refuses arguments that the adapter would ignore.
+
+    Raises:
+        WorkerError: names the unknown argument and the known ones.
+    """
+    for name in arguments:
+        if name not in known:
+            raise WorkerError(
+                "adapter", f"the adapter '{adapter}' has no argument '{name}'; it takes: {', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def no_charge(spec: dict[str, Any]) -> None:
+    """Refuses a definition that claims a charge where the adapter can hand none over.
+
+    Raises:
+        WorkerError: ``charge.how`` is not ``none``.
+    """
+    if spec["charge"]["how"] != "none":
+        raise WorkerError("charge", f"models of the adapter '{spec['adapter']}' take no charge; write charge: {{how: none}}")

@@ -1,0 +1,58 @@
+"""SevenNet (package ``sevenn``; Park et al. 2024, doi:10.1021/acs.jctc.4c00190)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ..errors import WorkerError, require
+from ..weights import WeightsFile
+from .base import LoadedModel, count_parameters, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+
+
+class SevenNetModel(LoadedModel):
+    """Descriptors are the scalar node features that enter the readout."""
+
+    has_descriptors = True
+
+    def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Scalar (0e) node features after the last interaction, (N, D)."""
+        key = require("sevenn._keys").NODE_FEATURE
+        model = self.calculator.model
+        readout = model._modules.get("reduce_input_to_hidden")
+        if readout is None:
+            raise WorkerError("unsupported", "this SevenNet model has no readout layer 'reduce_input_to_hidden'")
+        caught: list[Any] = []
+        handle = readout.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0][key].detach().clone()))
+        try:
+            self.calculator.reset()
+            atoms.get_potential_energy()
+        finally:
+            handle.remove()
+        features = numpy_features(caught[-1])
+        irreps = readout.linear.irreps_in
+        keep = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in irreps])
+        return features[:, keep]
+
+
+def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
+    """Arguments: ``modal`` (fidelity of a multi-fidelity model)."""
+    no_charge(spec)
+    arguments = dict(spec["arguments"])
+    reject_unknown(arguments, {"modal"}, "sevennet")
+    torch = set_up_torch()
+    module = require("sevenn.calculator", "sevenn")
+    modal = arguments.get("modal")
+    weights = only_file(files, "SevenNet")
+    calculator = module.SevenNetCalculator(
+        model=str(weights.path), file_type="checkpoint", device=torch.device(spec["device"]), modal=modal
+    )
+    known = list(calculator.model.modal_map or [])
+    if modal is not None and calculator.modal != modal:
+        raise WorkerError("head", f"this SevenNet model has no modal '{modal}'; it has: {', '.join(known) or 'none'}")
+    return SevenNetModel(
+        calculator, parameters=count_parameters(calculator.model), precision="float32", details={"modal": modal, "modals": known}
+    )

@@ -1,0 +1,163 @@
+"""The worker's loop: requests in on stdin, answers out on what was stdout, one JSON object a line.
+
+``hello {spec}`` → ``ready {…}`` or ``error {message, kind, traceback}``; then ``calculate {id, kind, structure, …}`` → some
+``progress {id, step, energy, fmax}`` and one ``result {id, result}``. End of input ends the process, also in mid-calculation:
+a worker never outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+import traceback
+from importlib import metadata
+from typing import Any, TextIO
+
+PROTOCOL = 1
+PROGRESS_INTERVAL_S = 0.5
+
+
+class Channel:
+    """Writes messages to the stream that was stdout."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One line, flushed."""
+        line = json.dumps(message, allow_nan=False)
+        with self._lock:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+def take_over_stdout() -> TextIO:
+    """The real stdout; from here on everything that packages print goes to stderr."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return os.fdopen(kept, "w", encoding="utf-8")
+
+
+def _read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        if line.strip():
+            requests.put(json.loads(line))
+    os._exit(0)  # the parent is gone or done: nothing is left to do, whatever the main thread is at
+
+
+def _versions(packages: list[str]) -> dict[str, str]:
+    found = {}
+    for name in ("ase", "numpy", "torch", "tensorflow", *packages):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _common(declared: tuple[int, int] | None, defined: list[int] | None) -> tuple[int, int] | None:
+    """Charges that lie both in what the model declares and in what its definition says it was trained on."""
+    if declared is None or defined is None:
+        return declared if defined is None else (int(defined[0]), int(defined[1]))
+    return max(declared[0], int(defined[0])), min(declared[1], int(defined[1]))
+
+
+def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    from .adapters import load_adapter
+    from .errors import WorkerError
+    from .weights import check_weights
+
+    began = time.perf_counter()
+    files = check_weights(spec["weights"])
+    model = load_adapter(spec, files)
+    expected = spec.get("parameters")
+    if expected is not None and model.parameters is not None and model.parameters != expected:
+        raise WorkerError("weights", f"the model has {model.parameters} parameters, its definition says {expected}")
+    model.charge_range = _common(model.charge_range, spec["charge"].get("range"))
+    bounds = model.charge_range
+    return model, {
+        "type": "ready",
+        "protocol": PROTOCOL,
+        "versions": _versions([spec["package"]] if spec.get("package") else []),
+        "parameters": model.parameters,
+        "weights": [{"name": f.name, "path": str(f.path), "sha256": f.sha256} for f in files],
+        "device": spec["device"],
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "load_s": time.perf_counter() - began,
+        "capabilities": {
+            "descriptors": model.has_descriptors,
+            "charge": model.charge,
+            "charge_range": list(bounds) if bounds else None,
+            "precision": model.precision,
+        },
+        "details": model.details,
+    }
+
+
+def _answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    from .certificate import certify
+    from .relaxation import descriptors, relax, single_point
+
+    kind = request.get("kind")
+    if kind == "relaxation":
+        last = [0.0]
+
+        def progress(step: int, energy: float, fmax: float) -> None:
+            now = time.monotonic()
+            if now - last[0] >= PROGRESS_INTERVAL_S:
+                last[0] = now
+                channel.send({"type": "progress", "id": request["id"], "step": step, "energy": energy, "fmax": fmax})
+
+        return relax(model, request, progress)
+    if kind == "single_point":
+        return single_point(model, request)
+    if kind == "descriptors":
+        return descriptors(model, request)
+    if kind == "certificate":
+        return certify(model, request)
+    return {"status": "failed", "failure": f"this worker knows no calculation '{kind}'", "failure_kind": "request"}
+
+
+def main() -> None:
+    """Runs until stdin ends."""
+    from .errors import WorkerError, one_line
+
+    channel = Channel(take_over_stdout())
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    model: Any = None
+    while True:
+        request = requests.get()
+        if request["type"] == "hello":
+            try:
+                model, reply = _load(request["spec"])
+            except Exception as error:  # noqa: BLE001  (the parent turns it into one line)
+                known = isinstance(error, WorkerError)
+                channel.send(
+                    {
+                        "type": "error",
+                        "kind": error.kind if isinstance(error, WorkerError) else "load",
+                        "message": str(error) if known else one_line(error),
+                        "traceback": traceback.format_exc(),
+                    }
+                )
+                continue
+            channel.send(reply)
+        elif request["type"] == "calculate":
+            result = (
+                _answer(model, request, channel)
+                if model is not None
+                else {"status": "failed", "failure": "no model is loaded", "failure_kind": "request"}
+            )
+            channel.send({"type": "result", "id": request["id"], "result": result})
+        else:
+            channel.send({"type": "error", "kind": "request", "message": f"unknown message '{request['type']}'", "traceback": ""})

@@ -1,0 +1,193 @@
+"""Fixed-cell relaxation with guards, and single points. Nothing here raises for what a model does: failures are results."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.optimize import FIRE
+from numpy.typing import NDArray
+
+from .adapters.base import LoadedModel
+from .errors import one_line
+
+Progress = Callable[[int, float, float], None]
+"""Called with step, energy (eV) and largest force (eV/Å)."""
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    try:
+        import resource
+    except ImportError:  # not a Unix system
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
+
+
+def atoms_of(structure: dict[str, Any]) -> Atoms:
+    """The request's structure as fresh, fully periodic ``ase.Atoms``."""
+    return Atoms(
+        list(structure["symbols"]), positions=np.array(structure["positions"], float), cell=np.array(structure["cell"], float), pbc=True
+    )
+
+
+def _images(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lattice translations (K, 3) among which the shortest image of a wrapped vector is found."""
+    off_diagonal = cell - np.diag(np.diag(cell))
+    if np.abs(off_diagonal).max() < 1e-8:
+        return np.zeros((1, 3))
+    grid = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], float)
+    shifts: NDArray[np.float64] = grid @ cell
+    return shifts
+
+
+def minimum_image_lengths(vectors: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths (Å) of vectors (..., 3) under the minimum image convention."""
+    fractional = vectors @ np.linalg.inv(cell)
+    wrapped = (fractional - np.round(fractional)) @ cell
+    squares: NDArray[np.float64] = np.min([((wrapped + shift) ** 2).sum(-1) for shift in _images(cell)], axis=0)
+    lengths: NDArray[np.float64] = np.sqrt(squares)
+    return lengths
+
+
+def closest_pair(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> tuple[float, int, int]:
+    """Shortest interatomic distance (Å, minimum image) and the two atoms' indices."""
+    n = len(positions)
+    if n < 2:
+        return math.inf, 0, 0
+    first, second = np.triu_indices(n, 1)
+    lengths = minimum_image_lengths(positions[second] - positions[first], cell)
+    at = int(np.argmin(lengths))
+    return float(lengths[at]), int(first[at]), int(second[at])
+
+
+def _largest(forces: NDArray[np.float64]) -> float:
+    return float(np.sqrt((forces**2).sum(axis=1).max())) if len(forces) else 0.0
+
+
+def relax(model: LoadedModel, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Relaxes with ASE's FIRE, cell fixed, under the request's protocol.
+
+    Args:
+        model: the loaded model.
+        request: ``structure``, ``charge``, ``protocol`` as :meth:`Calculation.to_json` writes them.
+        progress: called at every step.
+
+    Returns:
+        The fields of ``Relaxation``: status, failure, failure_kind, positions, energy, forces, energies, fmax, steps, wall_s,
+        peak_memory_mb; JSON values, no NaN among them.
+    """
+    began = time.perf_counter()
+    protocol = request["protocol"]
+    atoms = atoms_of(request["structure"])
+    start = atoms.positions.copy()
+    cell = np.asarray(atoms.cell.array, float)
+    energies: list[float] = []
+    largest: list[float] = []
+    best_positions: NDArray[np.float64] = start.copy()
+    best_forces: NDArray[np.float64] | None = None
+    steps = 0
+
+    def record(status: str, failure: str | None = None, kind: str | None = None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "failure": failure,
+            "failure_kind": kind,
+            "positions": best_positions.tolist(),
+            "energy": energies[-1] if energies else None,
+            "forces": best_forces.tolist() if best_forces is not None else None,
+            "energies": energies,
+            "fmax": largest,
+            "steps": steps,
+            "wall_s": time.perf_counter() - began,
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
+    if protocol["optimizer"] != "FIRE":
+        return record("failed", f"this worker knows the optimizer FIRE, not '{protocol['optimizer']}'", "exception")
+    distance, i, j = closest_pair(start, cell)
+    if distance < protocol["min_distance"]:
+        return record("failed", f"atoms {i} and {j} of the start are {distance:.2f} Å apart", "atoms_too_close")
+    try:
+        model.prepare(atoms, request["charge"])
+        optimizer = FIRE(atoms, logfile=None)
+        for at_minimum in optimizer.irun(fmax=protocol["fmax"], steps=protocol["max_steps"]):
+            steps = int(optimizer.nsteps)
+            energy = float(atoms.get_potential_energy())
+            forces = np.array(atoms.get_forces(), float)
+            force = _largest(forces)
+            if not math.isfinite(energy) or not np.isfinite(forces).all():
+                return record(
+                    "failed", f"the model gave {'an energy' if not math.isfinite(energy) else 'forces'} that is not a number", "nan"
+                )
+            energies.append(energy)
+            largest.append(force)
+            best_positions, best_forces = atoms.positions.copy(), forces
+            progress(steps, energy, force)
+            change = (energy - energies[0]) / len(atoms)
+            if abs(change) > protocol["max_energy_change"]:
+                return record("failed", f"the energy moved by {change:+.1f} eV/atom from that of the start", "exploded")
+            distance, i, j = closest_pair(best_positions, cell)
+            if distance < protocol["min_distance"]:
+                return record("failed", f"atoms {i} and {j} are {distance:.2f} Å apart at step {steps}", "atoms_too_close")
+            # Positions are never wrapped, so this sees an atom that leaves through a face of a small cell, which a minimum image hides.
+            far = _largest(best_positions - start)
+            if far > protocol["max_displacement"]:
+                return record("failed", f"an atom moved {far:.1f} Å from its start", "atom_lost")
+            if at_minimum:
+                break
+    except Exception as error:  # noqa: BLE001  (whatever a model raises is a failed relaxation, not a dead run)
+        return record("failed", one_line(error), "exception")
+    converged = bool(largest) and largest[-1] < protocol["fmax"]
+    return record("converged" if converged else "unconverged")
+
+
+def single_point(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
+    """Energy (eV) and forces (N, 3; eV/Å) of the request's structure; ``status`` is ``ok`` or ``failed``."""
+    began = time.perf_counter()
+    atoms = atoms_of(request["structure"])
+    try:
+        model.prepare(atoms, request["charge"])
+        energy = float(atoms.get_potential_energy())
+        forces = np.array(atoms.get_forces(), float)
+    except Exception as error:  # noqa: BLE001  (as in relax)
+        return {"status": "failed", "failure": one_line(error), "failure_kind": "exception", "wall_s": time.perf_counter() - began}
+    if not math.isfinite(energy) or not np.isfinite(forces).all():
+        failure = "the model gave an energy or forces that are not numbers"
+        return {"status": "failed", "failure": failure, "failure_kind": "nan", "wall_s": time.perf_counter() - began}
+    return {
+        "status": "ok",
+        "energy": energy,
+        "forces": forces.tolist(),
+        "wall_s": time.perf_counter() - began,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def descriptors(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
+    """Per-atom invariant features: ``status`` ``ok`` with ``descriptors`` (N, D), ``unsupported``, or ``failed``."""
+    began = time.perf_counter()
+    if not model.has_descriptors:
+        return {"status": "unsupported", "failure": "this model exposes no descriptors", "wall_s": 0.0}
+    atoms = atoms_of(request["structure"])
+    try:
+        model.prepare(atoms, request["charge"])
+        features = model.descriptors(atoms)
+    except Exception as error:  # noqa: BLE001  (as in relax)
+        kind = getattr(error, "kind", "exception")
+        status = "unsupported" if kind == "unsupported" else "failed"
+        return {"status": status, "failure": one_line(error), "failure_kind": kind, "wall_s": time.perf_counter() - began}
+    if not np.isfinite(features).all():
+        return {
+            "status": "failed",
+            "failure": "the descriptors are not numbers",
+            "failure_kind": "nan",
+            "wall_s": time.perf_counter() - began,
+        }
+    return {"status": "ok", "descriptors": features.tolist(), "wall_s": time.perf_counter() - began}
