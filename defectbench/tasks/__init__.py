@@ -1,0 +1,37 @@
+"""The tasks: one module each, found by its ``TASK``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from defectbench.tasks.base import Task
+
+_FIRST = ("relax", "pes")
+
+
+def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
+    """The tasks of those names in the order given, or all of them (``relax`` and ``pes`` first, then by name).
+
+    Every module of this package that offers a :class:`~defectbench.tasks.base.Task` named ``TASK`` is a task.
+
+    Raises:
+        UnknownNameError: no such task; names the nearest.
+    """
+    import importlib
+    import pkgutil
+
+    from defectbench.errors import UnknownNameError
+    from defectbench.tasks.base import Task
+
+    found: dict[str, Task] = {}
+    for module in pkgutil.iter_modules(__path__):
+        task = getattr(importlib.import_module(f"{__name__}.{module.name}"), "TASK", None)
+        if isinstance(task, Task):
+            found[task.name] = task
+    ordered = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    for name in names or ():
+        if name not in found:
+            raise UnknownNameError("task", name, ordered)
+    return tuple(found[name] for name in (ordered if names is None else dict.fromkeys(names)))
