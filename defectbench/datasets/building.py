@@ -19,7 +19,18 @@ from defectbench.downloads import sha256_of
 from defectbench.errors import DatasetError
 from defectbench.labels import sort_key
 
-_FRAME_KEYS = ("defect", "charge", "spin_multiplicity", "configuration", "step", "level_of_theory", "converged")
+_FRAME_KEYS = (
+    "defect",
+    "charge",
+    "spin_multiplicity",
+    "configuration",
+    "step",
+    "level_of_theory",
+    "converged",
+    "s_squared",
+    "scf_attempt",
+)
+"""What a stored frame says of itself; the last two (⟨S²⟩ of the determinant, retries of the self-consistency) where they are known."""
 
 
 def write_dataset(

@@ -1,0 +1,511 @@
+"""The work folder of one task: segments of CP2K runs, what they gave so far, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
+
+from defectbench.datasets.schema import Cp2kMethod
+from defectbench.errors import RunError
+
+from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, WAVE_FUNCTION, RunOptions, electrons, multiplicity, write_input
+from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory
+from .tasks import Task
+
+SAME_POSITION = 1e-5
+"""Two frames whose atoms are all closer than this (Å) are one geometry."""
+MAX_CRASHES = 3
+"""Runs in a row that may end without a new frame and without an SCF failure before a task is given up."""
+
+Status = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One CP2K run type within a task; a task is done when its last stage is.
+
+    Attributes:
+        name: e.g. ``PBE`` for the wave function that a hybrid calculation starts from.
+        method: level of theory.
+        options: of the run; attempt and restart are set from the state of the job.
+        displacement: (N, 3) added to the task's structure, Å.
+    """
+
+    name: str
+    method: Cp2kMethod
+    options: RunOptions
+    displacement: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished geometry.
+
+    Attributes:
+        atoms: positions; no calculator.
+        energy: eV.
+        forces: (N, 3), eV/Å.
+        scf_steps: SCF steps it took.
+        s_squared: of the determinant; None if restricted.
+        attempt: 0 if calculated with the method's own SCF settings.
+        seconds: wall-clock time; None if unknown.
+        step: of the optimiser; within its segment as read from one, within the relaxation as :meth:`Job.frames` gives it.
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: NDArray[np.float64]
+    scf_steps: int
+    s_squared: float | None
+    attempt: int
+    seconds: float | None
+    step: int
+
+    @property
+    def max_component(self) -> float:
+        """Largest absolute Cartesian force component, eV/Å."""
+        return float(np.abs(self.forces).max())
+
+    @property
+    def rms_component(self) -> float:
+        """Root mean square force component, eV/Å."""
+        return float(np.sqrt((self.forces**2).mean()))
+
+
+@dataclass
+class State:
+    """What ``state.json`` in a work folder holds."""
+
+    status: Status = "waiting"
+    stage: int = 0
+    attempt: int = 0
+    crashes: int = 0
+    segments: int = 0
+    frames: int = 0
+    pid: int | None = None
+    pid_created: float | None = None
+    message: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    history: list[str] = field(default_factory=list)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old content or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}; free space there or choose another work folder with --work") from error
+
+
+class Job:
+    """One task in its work folder.
+
+    Args:
+        task: what is calculated.
+        folder: its own work folder; created when the first run starts.
+        stages: what runs, in order.
+        structure: the geometry of a new run; for a relaxation the start.
+        previous: frames of this relaxation that the dataset already holds, in order; the relaxation goes on from the last.
+    """
+
+    def __init__(self, task: Task, folder: Path, stages: Sequence[Stage], structure: Atoms, previous: Sequence[Frame] = ()) -> None:
+        self.task, self.folder, self.stages, self.structure = task, folder, tuple(stages), structure
+        self.previous = tuple(previous)
+        self.state = read_state(folder)
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._cache: dict[int, tuple[float, SegmentResult]] = {}
+
+    # ---- what is there
+
+    def segment_folder(self, index: int) -> Path:
+        return self.folder / f"segment-{index:02d}"
+
+    def segments(self) -> list[SegmentResult]:
+        """Every segment as far as it is written; finished ones are read once."""
+        out = []
+        for index in range(self.state.segments):
+            folder = self.segment_folder(index)
+            stamp = max((f.stat().st_mtime for f in folder.glob("*") if f.name in _WATCHED), default=0.0)
+            cached = self._cache.get(index)
+            if cached is None or cached[0] != stamp:
+                cached = (stamp, read_segment(folder))
+                self._cache[index] = cached
+            out.append(cached[1])
+        return out
+
+    def frames(self) -> list[Frame]:
+        """Frames of a relaxation over all segments, in order, every geometry once; only those with converged self-consistency."""
+        if self.task.kind != "relaxation":
+            raise RunError(f"{self.task.label} is no relaxation")
+        frames = list(self.previous)
+        for segment in self.segments():
+            for frame in segment.frames:
+                # a continued run evaluates the last geometry once more: the later value, from a settled wave function, replaces it
+                if frames and _same(frames[-1].atoms, frame.atoms):
+                    frames[-1] = replace(frame, step=frames[-1].step)
+                else:
+                    frames.append(replace(frame, step=frames[-1].step + 1) if frames else frame)
+        return frames
+
+    def results(self) -> dict[str, SegmentResult]:
+        """The finished segment of each finished stage, by stage name."""
+        out: dict[str, SegmentResult] = {}
+        for segment in self.segments():
+            if segment.stage is not None and segment.finished_single_point:
+                out[segment.stage] = segment
+        return out
+
+    def converged(self) -> bool:
+        """Whether the last frame of a relaxation meets the optimiser's force criteria."""
+        frames = self.frames()
+        return bool(frames) and meets_criterion(frames[-1], self.stages[0].method)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its CP2K runs, even one that an earlier, killed run of this program started."""
+        return self._process() is not None
+
+    def _process(self) -> psutil.Process | None:
+        if self.state.pid is None:
+            return None
+        try:
+            process = psutil.Process(self.state.pid)
+            if self.state.pid_created is not None and abs(process.create_time() - self.state.pid_created) > 2.0:
+                return None
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.Error:
+            return None
+        return process
+
+    # ---- what happens next
+
+    def start(self, command: Sequence[str]) -> None:
+        """Starts CP2K on the next segment."""
+        stage = self.stages[self.state.stage]
+        index = self.state.segments
+        folder = self.segment_folder(index)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        atoms = self.structure.copy()
+        if self.task.kind == "relaxation":
+            frames = self.frames()
+            if frames:
+                atoms = frames[-1].atoms.copy()
+        if stage.displacement is not None:
+            atoms.positions += stage.displacement
+        restart = self.state.attempt < LAST_ATTEMPT and self._inherit(folder, WAVE_FUNCTION)
+        hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
+        options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
+        write_atomically(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
+        note = {"stage": stage.name, "attempt": self.state.attempt, "restart": restart, "started": time.time()}
+        write_atomically(folder / "segment.json", json.dumps(note))
+        atoms.calc = None
+        write_atomically(folder / "start.json", _atoms_to_json(atoms))
+        try:
+            with (folder / "stdout").open("w") as stdout:
+                process = subprocess.Popen(
+                    [*command, "-i", "input.inp", "-o", "out"],
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    start_new_session=True,
+                    preexec_fn=_lowest_priority,
+                )
+        except OSError as error:
+            raise RunError(f"cannot start {command[0]}: {error.strerror}") from error
+        self._popen = process
+        self.state.pid = process.pid
+        try:
+            self.state.pid_created = psutil.Process(process.pid).create_time()
+        except psutil.Error:
+            self.state.pid_created = time.time()
+        self.state.segments = index + 1
+        self.state.status = "running"
+        self.state.started = self.state.started or time.time()
+        self.save()
+
+    def poll(self) -> Status:
+        """Looks at the running segment, keeps new frames, and decides: go on, next stage, retry, done or failed.
+
+        After ``waiting`` is returned, :meth:`start` begins the next segment.
+        """
+        if self.state.status != "running":
+            return self.state.status
+        alive = self.alive
+        segment = self.segments()[-1]
+        if self.task.kind == "relaxation":
+            self._keep_frames()
+        if segment.output.scf_failed:
+            if alive:
+                self.stop()
+            return self._retry(f"no self-consistency in segment {self.state.segments - 1}")
+        if alive:
+            return "running"
+        if self._popen is not None:
+            self._popen.wait()
+        self.state.pid = None
+        if self.task.kind == "relaxation":
+            if self.converged() and segment.output.completed:
+                return self._end("done")
+        elif segment.finished_single_point:
+            self.state.stage += 1
+            self.state.attempt = self.state.crashes = 0
+            if self.state.stage >= len(self.stages):
+                return self._end("done")
+            return self._wait(f"stage {segment.stage} done")
+        if segment.output.message is not None:
+            return self._end("failed", segment.output.message)
+        if self.task.kind == "relaxation" and segment.frames:
+            self.state.crashes = 0
+            if segment.output.ended:
+                return self._wait(f"segment {self.state.segments - 1} ended before convergence; going on")
+            return self._wait(f"segment {self.state.segments - 1} was cut off; going on from the last frame")
+        self.state.crashes += 1
+        if self.state.crashes > MAX_CRASHES:
+            return self._end(
+                "failed", f"CP2K ended {self.state.crashes} times without a result; see {self.segment_folder(self.state.segments - 1)}"
+            )
+        if self.state.crashes > 1:
+            return self._retry(f"segment {self.state.segments - 1} gave no result")
+        return self._wait(f"segment {self.state.segments - 1} was cut off before its first result")
+
+    def stop(self) -> None:
+        """Ends the running CP2K; at most the unfinished step is lost."""
+        process = self._process()
+        if process is None:
+            self.state.pid = None
+            return
+        for each in [*process.children(recursive=True), process]:
+            try:
+                each.terminate()
+            except psutil.Error:
+                continue
+        _, left = psutil.wait_procs([process], timeout=5)
+        for each in left:
+            each.kill()
+        if self._popen is not None:
+            self._popen.wait()
+        self.state.pid = None
+
+    def pause(self) -> None:
+        """Ends CP2K and leaves the task to be continued."""
+        self.stop()
+        if self.task.kind == "relaxation":
+            self._keep_frames()
+        self._wait("stopped from outside")
+
+    def save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "state.json", json.dumps(asdict(self.state), indent=1))
+
+    def _keep_frames(self) -> None:
+        frames = self.frames()
+        if len(frames) != self.state.frames:
+            write_frames(self.folder / "frames.extxyz", self.atoms_of(frames))
+            self.state.frames = len(frames)
+            self.save()
+
+    def atoms_of(self, frames: Sequence[Frame]) -> list[Atoms]:
+        """Frames as labelled atoms: energy, forces, and what the dataset keeps of each in ``info``; only the last can be ``converged``."""
+        method = self.stages[-1].method
+        out = []
+        for frame in frames:
+            atoms = frame.atoms.copy()
+            count = electrons(method, atoms.get_chemical_symbols(), self.task.charge)
+            atoms.info = {
+                "defect": self.task.defect,
+                "charge": self.task.charge,
+                "spin_multiplicity": multiplicity(count),
+                "configuration": self.task.configuration,
+                "step": frame.step,
+                "level_of_theory": self.task.level,
+                "converged": self.task.kind == "relaxation" and frame is frames[-1] and meets_criterion(frame, method),
+                "scf_attempt": frame.attempt,
+            }
+            if frame.s_squared is not None:
+                atoms.info["s_squared"] = frame.s_squared
+            atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
+            out.append(atoms)
+        return out
+
+    def _inherit(self, folder: Path, name: str) -> bool:
+        """Copies a file from the newest earlier segment that has it."""
+        for index in range(self.state.segments - 1, -1, -1):
+            source = self.segment_folder(index) / name
+            if source.is_file() and source.stat().st_size > 0:
+                shutil.copyfile(source, folder / name)
+                return True
+        return False
+
+    def _retry(self, why: str) -> Status:
+        self.state.attempt += 1
+        if self.state.attempt > LAST_ATTEMPT:
+            return self._end("failed", f"{why}; the safest settings were tried")
+        return self._wait(f"{why}; attempt {self.state.attempt} with safer settings")
+
+    def _wait(self, why: str) -> Status:
+        self.state.status = "waiting"
+        self.state.pid = None
+        self.state.history.append(why)
+        self.save()
+        return "waiting"
+
+    def _end(self, status: Literal["done", "failed"], message: str | None = None) -> Status:
+        self.state.status, self.state.message, self.state.finished, self.state.pid = status, message, time.time(), None
+        self.state.history.append(status if message is None else f"{status}: {message}")
+        self.save()
+        return status
+
+
+_WATCHED = {"out", f"{PROJECT}-pos-1.xyz", f"{PROJECT}-frc-1.xyz"}
+
+
+def _lowest_priority() -> None:
+    os.nice(19)
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """One CP2K run as far as it is written.
+
+    Attributes:
+        output: parsed main output.
+        frames: finished geometries with energy and forces, self-consistent ones only, up to the first that is not.
+        stage: name of the stage it belongs to; None if not recorded.
+    """
+
+    output: Output
+    frames: tuple[Frame, ...]
+    stage: str | None
+
+    @property
+    def finished_single_point(self) -> bool:
+        """Whether energy and forces of the one geometry are there."""
+        return self.output.ended and bool(self.frames)
+
+
+def read_state(folder: Path) -> State:
+    """The state of a work folder; a fresh one if there is none.
+
+    Raises:
+        RunError: ``state.json`` is there and unreadable.
+    """
+    path = folder / "state.json"
+    if not path.is_file():
+        return State()
+    try:
+        return State(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise RunError(f"cannot read {path}: {error}; delete it to begin this task anew") from error
+
+
+def read_segment(folder: Path) -> SegmentResult:
+    """Reads one CP2K run: output, positions, forces; half-written ends are ignored."""
+    path = folder / "out"
+    output = parse_output(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else Output()
+    note: dict[str, Any] = {}
+    if (folder / "segment.json").is_file():
+        note = json.loads((folder / "segment.json").read_text(encoding="utf-8"))
+    positions, forces = read_trajectory(folder / f"{PROJECT}-pos-1.xyz"), read_trajectory(folder / f"{PROJECT}-frc-1.xyz")
+    start_path = folder / "start.json"
+    start = _atoms_from_json(start_path.read_text(encoding="utf-8")) if start_path.is_file() else None
+    frames: list[Frame] = []
+    for number, evaluation in enumerate(output.evaluations):
+        if not evaluation.scf_converged:
+            break
+        frame = _frame(evaluation, number, start, positions, forces, int(note.get("attempt", 0)))
+        if frame is not None:
+            frames.append(frame)
+    return SegmentResult(output, tuple(frames), note.get("stage"))
+
+
+def _frame(
+    evaluation: Evaluation,
+    number: int,
+    start: Atoms | None,
+    positions: dict[int, Any],
+    forces: dict[int, Any],
+    attempt: int,
+) -> Frame | None:
+    if start is None:
+        return None
+    step = evaluation.step
+    if step is None and number > 0:
+        return None  # running, or the last geometry once more
+    atoms = start.copy()
+    values = evaluation.forces
+    if step:
+        placed = positions.get(step)
+        if placed is None or abs(placed.energy - evaluation.energy) > 1e-4:
+            return None
+        atoms.positions = placed.values
+        written = forces.get(step)
+        if values is None and written is not None and abs(written.energy - evaluation.energy) < 1e-4:
+            values = written.values * FORCE_UNIT
+    if values is None or values.shape != atoms.positions.shape:
+        return None
+    return Frame(atoms, evaluation.energy, values, evaluation.scf_steps, evaluation.s_squared, attempt, evaluation.seconds, step or 0)
+
+
+def meets_criterion(frame: Frame, method: Cp2kMethod) -> bool:
+    """Whether the forces meet the method's criteria (largest and root mean square component), rounding of printed forces allowed."""
+    if method.optimizer is None:
+        return False
+    return frame.max_component <= method.optimizer.max_force_hartree_bohr * FORCE_UNIT * (
+        1 + 1e-4
+    ) and frame.rms_component <= method.optimizer.rms_force_hartree_bohr * FORCE_UNIT * (1 + 1e-4)
+
+
+def _same(a: Atoms, b: Atoms) -> bool:
+    return len(a) == len(b) and bool(np.abs(a.positions - b.positions).max() < SAME_POSITION)
+
+
+def _atoms_to_json(atoms: Atoms) -> str:
+    return json.dumps({"symbols": atoms.get_chemical_symbols(), "positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()})
+
+
+def _atoms_from_json(text: str) -> Atoms:
+    data = json.loads(text)
+    return Atoms(data["symbols"], positions=data["positions"], cell=data["cell"], pbc=True)
+
+
+def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
+    """Writes labelled atoms as extxyz, atomically."""
+    import io
+
+    from ase.io import write
+
+    buffer = io.StringIO()
+    write(buffer, list(frames), format="extxyz")
+    write_atomically(path, buffer.getvalue())
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """Reads what :func:`write_frames` wrote; empty if there is no such file."""
+    from ase.io import read
+
+    if not path.is_file():
+        return []
+    found = read(path, index=":", format="extxyz")
+    return found if isinstance(found, list) else [found]

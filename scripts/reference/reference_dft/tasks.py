@@ -1,0 +1,203 @@
+"""What can be asked of the queue: the tasks, and the file in which a dataset lists them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from defectbench.datasets.schema import explain, read_yaml
+from defectbench.errors import DatasetError
+from defectbench.labels import state_label
+
+QUEUE_FILE = "queue.yaml"
+
+TaskKind = Literal["relaxation", "single_point", "host", "element", "path", "finite_difference", "potential"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to calculate; its :attr:`label` is the name of its work folder.
+
+    Attributes:
+        kind: ``relaxation`` of a start; ``single_point`` of a frame of a relaxation at another level; ``host``: energy and band edges of
+            the host; ``element``: energy of an elemental solid; ``path``: a point between two ground states; ``finite_difference``:
+            force check of one component; ``potential``: electrostatic potential of a ground state.
+        level: level of theory.
+        defect: its name; empty for ``host``; the element for ``element``.
+        charge: units of +e.
+        configuration: name of the start; empty where there is none.
+        step: frame of that relaxation, for ``single_point`` and ``finite_difference``.
+        other_charge: for ``path``: the ground state at the far end; the near end is that of the lower charge.
+        fraction: for ``path``: 0 at the ground state of the lower of both charges, 1 at that of the higher.
+        component: for ``finite_difference``: (atom, axis).
+    """
+
+    kind: TaskKind
+    level: str
+    defect: str = ""
+    charge: int = 0
+    configuration: str = ""
+    step: int | None = None
+    other_charge: int | None = None
+    fraction: float | None = None
+    component: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """``relaxation/PBE/V_Sb1_q-1_Dimer``: unique, and a path below the work folder."""
+        if self.kind in ("host", "element"):
+            return f"{self.kind}/{self.level}/{self.defect or 'host'}"
+        name = state_label(self.defect, self.charge)
+        if self.configuration:
+            name += f"_{self.configuration}"
+        if self.step is not None:
+            name += f"_step-{self.step:03d}"
+        if self.other_charge is not None and self.fraction is not None:
+            low, high = sorted((self.charge, self.other_charge))
+            name += f"_between_q{low:+d}_q{high:+d}_at_{self.fraction:.4f}"
+        if self.component is not None:
+            name += f"_atom-{self.component[0]}-{'xyz'[self.component[1]]}"
+        return f"{self.kind}/{self.level}/{name}"
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: str
+
+
+class RelaxationBlock(_Block):
+    """Relaxations of starts: every named configuration of every charge, charge by charge.
+
+    Attributes:
+        configurations: names of starts; those that a charge state does not have are left out, unless ``starts_from`` gives them.
+        starts_from: charge whose start of the same name is taken where the state itself has none.
+        later: what is made of ground states (``path``, ``potential``, ``single_point``) does not wait for this block.
+    """
+
+    kind: Literal["relaxation"]
+    defect: str
+    charges: tuple[int, ...]
+    configurations: tuple[str, ...]
+    starts_from: int | None = None
+    later: bool = False
+
+
+class SinglePointBlock(_Block):
+    """Single points with forces on frames of relaxations: ground states, the other minima, then a stratified selection.
+
+    Attributes:
+        of: level of the relaxations.
+        frames: how many at least, minima included.
+        max_energy: frames that lie further (eV) above their ground state are not taken.
+        distinct: minima of one state closer in energy than this (eV) count as one.
+        wait: begin with a charge state only when all its relaxations in the queue have ended.
+    """
+
+    kind: Literal["single_point"]
+    of: str
+    defect: str
+    charges: tuple[int, ...]
+    frames: Annotated[int, Field(ge=0)]
+    max_energy: float = 3.0
+    distinct: float = 0.02
+    wait: bool = True
+
+
+class HostBlock(_Block):
+    """Energy, band edges and electrostatic potential of the host."""
+
+    kind: Literal["host"]
+
+
+class ElementBlock(_Block):
+    """Energy of an elemental solid, for a chemical potential.
+
+    Attributes:
+        element: its symbol.
+        file: structure file in the dataset folder.
+        kpoints: Monkhorst–Pack mesh; None for Γ only.
+        supercell: repetitions of the file's cell, for levels without k-points.
+    """
+
+    kind: Literal["element"]
+    element: str
+    file: str
+    kpoints: tuple[int, int, int] | None = None
+    supercell: tuple[int, int, int] = (1, 1, 1)
+
+
+class PathBlock(_Block):
+    """Points on the straight line between the ground states of neighbouring charges, in both charges."""
+
+    kind: Literal["path"]
+    defect: str
+    charges: tuple[int, ...]
+    points: Annotated[int, Field(ge=3)] = 7
+
+
+class FiniteDifferenceBlock(_Block):
+    """Forces against central differences of the energy, on the largest force components of one frame.
+
+    Attributes:
+        components: how many.
+        displacement: of the atom, Å, to either side.
+    """
+
+    kind: Literal["finite_difference"]
+    defect: str
+    charge: int
+    configuration: str
+    step: int
+    components: Annotated[int, Field(ge=1)] = 2
+    displacement: Annotated[float, Field(gt=0)] = 0.01
+
+
+class PotentialBlock(_Block):
+    """Electrostatic potential of ground states, for the alignment against the host's."""
+
+    kind: Literal["potential"]
+    defect: str
+    charges: tuple[int, ...]
+
+
+Block = Annotated[
+    RelaxationBlock | SinglePointBlock | HostBlock | ElementBlock | PathBlock | FiniteDifferenceBlock | PotentialBlock,
+    Field(discriminator="kind"),
+]
+
+
+class Queue(BaseModel):
+    """The content of ``queue.yaml``: blocks in order of priority."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    blocks: tuple[Block, ...]
+
+
+def read_queue(folder: Path) -> Queue:
+    """Reads a dataset's queue.
+
+    Raises:
+        DatasetError: no such file, not YAML, or against the schema; one line naming the first wrong fields.
+    """
+    path = folder / QUEUE_FILE
+    if not path.is_file():
+        raise DatasetError(f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)")
+    try:
+        return Queue.model_validate(read_yaml(path))
+    except ValidationError as error:
+        found = explain(error)
+        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+        raise DatasetError(f"{path}: " + "; ".join(f"{name}: {message}" for name, message in found[:3]) + more) from error
+
+
+def matches(task: Task, only: tuple[str, ...], level: str | None) -> bool:
+    """Whether a task is selected: at this level, and its label contains one of the words (or regular expressions) in ``only``."""
+    if level is not None and task.level != level:
+        return False
+    return not only or any(word in task.label or re.search(word, task.label) for word in only)
