@@ -1,0 +1,258 @@
+"""Transition levels on a landscape that is known exactly, with models whose errors are put in on purpose."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from known_landscape import DEFECT, HOST, IDEAL, dataset, geometry, score
+
+from defectbench.tasks.base import TaskResult
+from defectbench.tasks.transition_levels import LEVEL_CAP, METRICS, TASK, compare
+
+ENERGIES = {1: -100.6, 0: -100.0, -1: -99.8, -2: -98.9}
+"""Levels +1/0 0.6, 0/−1 0.2 (reversed: 0 is never stable, U(0) = −0.4), −1/−2 0.9; +1/−1 0.4."""
+
+SECOND = {0: 0.3, -1: 0.25}
+
+FULL_LEVEL = {
+    "host_energy": -108.0,
+    "band_edges": {"vbm": 0.1, "cbm": 1.6},
+    "chemical_potentials": [{"name": "Na-rich", "potentials": {"Na": -6.0, "Cl": -1.0}}],
+    "corrections": [{"defect": DEFECT, "charge": q, "image_charge": 0.02 * q * q} for q in ENERGIES],
+}
+
+
+class Model:
+    """Relaxes into a well of the reference; energies are the reference's plus what is put in."""
+
+    def __init__(self, energies: dict[int, float] | None = None, wells: dict[int, int] | None = None, fails: tuple[int, ...] = ()) -> None:
+        self.energies, self.wells, self.fails = dict(ENERGIES) | (energies or {}), wells or {}, fails
+
+    def relax(self, _defect: str, charge: int, _configuration: str, _start: Atoms) -> tuple[Atoms, float] | None:
+        if charge in self.fails:
+            return None
+        return geometry(charge, self.wells.get(charge, 0)), self.energies[charge]
+
+    def energy(self, atoms: Atoms, charge: int | None) -> float:
+        """At the reference ground state's geometry: the reference energy plus the model's error of that charge."""
+        if len(atoms) == len(HOST):
+            return -107.5
+        return self.energies[charge or 0]
+
+    def scored(self, charge_class: str = "charge-aware", **level: Any) -> TaskResult:
+        data = dataset(ENERGIES, SECOND, level)
+        return TASK.score(score(TASK, data, self.relax, self.energy, charge_class))
+
+
+def value(result: TaskResult, name: str) -> float | None:
+    return result.metric(name).value
+
+
+def levels(result: TaskResult) -> dict[tuple[int, int], dict[str, Any]]:
+    return {(row["upper"], row["lower"]): dict(row) for row in result.tables["levels"]}
+
+
+def test_the_reference_itself_is_perfect() -> None:
+    result = Model().scored()
+    assert [m.name for m in result.metrics] == [m.name for m in METRICS]
+    for metric in METRICS:
+        got = value(result, metric.name)
+        if metric.name == "formation_energy_mae":
+            assert got is None
+        elif metric.name in ("level_shift", "energy_part_mae", "geometry_part_mae", "basin_level_max_error"):
+            assert got == pytest.approx(0.0, abs=1e-9)
+        elif metric.good is not None:
+            assert (got <= metric.good) if metric.direction == "lower" else (got >= metric.good)
+    rows = levels(result)
+    assert len(rows) == 6, "all pairs of four charges"
+    assert {pair for pair, row in rows.items() if row["successive"]} == {(1, 0), (0, -1), (-1, -2)}
+    assert {pair for pair, row in rows.items() if row["stable_reference"]} == {(1, -1), (-1, -2)}
+    assert all(row["stable_own"] == row["stable_basin"] == row["stable_reference"] for row in rows.values())
+    assert {row["charge"]: row["u_reference_ev"] for row in result.rows} == {-2: None, -1: 0.7, 0: -0.4, 1: None}
+    json.dumps([result.rows, result.tables, result.baselines, result.notes])
+
+
+def test_energies_without_a_common_zero_are_compared_as_levels() -> None:
+    """Any constant over all charges, whatever the composition's zero is, changes nothing."""
+    plain, moved = Model().scored(), Model({q: e + 512.5 for q, e in ENERGIES.items()}).scored()
+    assert [m.value for m in moved.metrics] == pytest.approx([m.value for m in plain.metrics], abs=1e-9, nan_ok=True)
+
+
+def test_another_zero_of_the_potential_moves_all_levels_alike() -> None:
+    result = Model({q: e + 2.5 * q for q, e in ENERGIES.items()}).scored()
+    assert value(result, "level_mae") == pytest.approx(LEVEL_CAP)
+    assert value(result, "level_max_error") == pytest.approx(2.5)
+    assert value(result, "level_shift") == pytest.approx(-2.5)
+    assert value(result, "level_aligned_mae") == pytest.approx(0.0, abs=1e-9)
+    assert value(result, "sequence_right") == 1.0
+    assert value(result, "negative_u_right") == 1.0
+    assert all(row["own_aligned_error_ev"] == pytest.approx(0.0, abs=1e-9) for row in levels(result).values())
+
+
+def test_a_charge_state_without_ground_state_is_a_miss_and_no_gap() -> None:
+    result = Model(fails=(-1,)).scored()
+    assert value(result, "level_mae") == pytest.approx((0.0 + 2 * LEVEL_CAP) / 3)
+    assert value(result, "levels_right") == pytest.approx(1 / 3)
+    assert value(result, "level_max_error") == pytest.approx(LEVEL_CAP)
+    assert value(result, "sequence_right") == 0.0
+    assert value(result, "negative_u_right") == 0.0
+    assert value(result, "basins_found") == pytest.approx(3 / 4)
+    row = levels(result)[-1, -2]
+    assert row["own_ev"] is None
+    assert row["stable_own"] is None
+    assert "it fell apart" in row["reason"]
+
+
+def test_a_charge_blind_model_has_basin_levels_only() -> None:
+    result = Model().scored("charge-blind")
+    for name in ("level_mae", "level_aligned_mae", "sequence_right", "negative_u_right", "energy_part_mae"):
+        metric = result.metric(name)
+        assert metric.value is None
+        assert "charge-blind" in metric.reason
+        assert metric.applies, "it is the model that fails to answer, not the question that cannot be put"
+    assert value(result, "basin_level_mae") == pytest.approx(0.0, abs=1e-9)
+    for row in result.tables["levels"]:
+        assert row["basin_ev"] is not None
+        assert row["own_ev"] is row["energy_part_ev"] is row["geometry_part_ev"] is row["at_reference_geometry_ev"] is None
+    assert any("charge-blind" in note for note in result.notes)
+
+
+def test_an_energy_only_model_is_scored_by_its_energies_and_flagged() -> None:
+    result = Model().scored("energy-only")
+    assert value(result, "level_mae") == pytest.approx(0.0, abs=1e-9)
+    assert any("forces do not" in note for note in result.notes)
+
+
+def test_the_budget_of_a_wrong_basin_is_geometry() -> None:
+    """The model takes the second well at q = −1 and gives it its right energy; its energies at the reference geometries are right."""
+    model = Model(wells={-1: 1})
+    data = dataset(ENERGIES, SECOND)
+
+    def relax(defect: str, charge: int, configuration: str, start: Atoms) -> tuple[Atoms, float]:
+        return geometry(charge, model.wells.get(charge, 0)), ENERGIES[charge] + (SECOND[-1] if charge == -1 else 0.0)
+
+    row = levels(TASK.score(score(TASK, data, relax, model.energy)))[0, -1]
+    assert row["own_error_ev"] == pytest.approx(0.25)
+    assert row["geometry_part_ev"] == pytest.approx(0.25)
+    assert row["energy_part_ev"] == pytest.approx(0.0, abs=1e-9)
+    assert row["coupling_part_ev"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_budget_of_a_wrong_energy_at_the_right_geometry_is_energy() -> None:
+    result = Model({0: ENERGIES[0] + 0.15}).scored()
+    row = levels(result)[0, -1]
+    assert row["own_error_ev"] == pytest.approx(-0.15)
+    assert row["energy_part_ev"] == pytest.approx(-0.15)
+    assert row["geometry_part_ev"] == pytest.approx(0.0, abs=1e-9)
+    assert value(result, "geometry_part_mae") == pytest.approx(0.0, abs=1e-9)
+    assert value(result, "energy_part_mae") == pytest.approx((0.15 + 0.15 + 0.0) / 3)
+    assert value(result, "levels_right") == pytest.approx(1 / 3)
+
+
+def test_a_missed_negative_u_is_counted() -> None:
+    result = Model({0: ENERGIES[0] - 0.5}).scored()
+    assert value(result, "negative_u_right") == pytest.approx(1 / 2)
+    assert value(result, "sequence_right") == 0.0
+
+
+def test_levels_and_formation_energies_with_band_edges_and_corrections() -> None:
+    result = Model().scored(**FULL_LEVEL)
+    rows = levels(result)
+    assert rows[1, 0]["reference_ev"] == pytest.approx(0.6 - 0.1 - 0.02)
+    assert rows[0, -1]["reference_ev"] == pytest.approx(0.2 - 0.1 + 0.02)
+    assert all(row["zero"] == "valence band maximum" and row["corrections"] == "corrected" for row in rows.values())
+    by_charge = {row["charge"]: row for row in result.rows}
+    for charge, energy in ENERGIES.items():
+        expected = energy - (-108.0) - (-1) * (-6.0) + charge * 0.1 + 0.02 * charge**2
+        assert by_charge[charge]["formation_energy_reference_ev"] == pytest.approx(expected)
+        assert by_charge[charge]["formation_energy_own_ev"] == pytest.approx(expected - 0.5), "the model's own host is 0.5 eV higher"
+    assert value(result, "formation_energy_mae") == pytest.approx(0.5)
+    assert not any("Uncorrected" in note for note in result.notes)
+
+
+def test_without_a_band_edge_levels_are_relative_and_no_formation_energy_is_given() -> None:
+    result = Model().scored()
+    stable = [row for row in result.tables["levels"] if row["stable_reference"]]
+    assert min(row["reference_ev"] for row in stable) == pytest.approx(0.0, abs=1e-9)
+    assert levels(result)[-1, -2]["reference_ev"] == pytest.approx(0.9 - 0.4)
+    assert all(row["formation_energy_reference_ev"] is None and row["formation_energy_own_ev"] is None for row in result.rows)
+    assert {row["corrections"] for row in result.rows} == {"uncorrected"}
+    metric = result.metric("formation_energy_mae")
+    assert metric.reason == "the dataset has no valence band maximum, no host energy, no chemical potentials"
+    assert not metric.applies
+    for word in ("Uncorrected", "no valence band maximum", "No formation energies"):
+        assert any(word in note for note in result.notes)
+
+
+def test_corrections_of_some_charges_only_give_no_levels() -> None:
+    result = Model().scored(corrections=FULL_LEVEL["corrections"][:2])
+    assert result.rows == ()
+    assert any("some charge states but not of" in note for note in result.notes)
+    assert all(m.value is None and not m.applies for m in result.metrics)
+
+
+def test_baselines_come_from_the_dataset_alone() -> None:
+    data = dataset(ENERGIES, {0: -0.3})
+    result = TASK.score(score(TASK, data, Model().relax, Model().energy))
+    other = TASK.score(score(TASK, data, Model(fails=(0, 1)).relax, Model({0: 3.0}).energy))
+    assert result.baselines == other.baselines
+    ideal = result.baselines["ideal start only"]
+    assert ideal["basin_level_mae"] == pytest.approx(0.2), "0 is 0.3 eV too high: two of three levels are off by 0.3 eV"
+    assert ideal["basin_levels_right"] == pytest.approx(1 / 3)
+    assert result.baselines["another charge's geometry"]["basin_level_mae"] == pytest.approx(LEVEL_CAP), "0.12 Å from every minimum"
+    truth = [0.3, 0.5, 0.9]
+    spread = np.abs(np.array(truth) - np.mean(truth))
+    assert result.baselines["every level at their mean"]["level_mae"] == pytest.approx(spread.mean())
+
+
+def test_the_order_of_configurations_does_not_matter() -> None:
+    data = dataset(ENERGIES, SECOND)
+    scoring = score(TASK, data, Model({0: -99.9}).relax, Model({0: -99.9}).energy)
+    from dataclasses import replace
+
+    shuffled = replace(scoring, configurations=scoring.configurations[::-1], states=scoring.states[::-1])
+    assert TASK.score(shuffled) == TASK.score(scoring)
+
+
+def test_single_points_that_failed_leave_the_budget_empty_and_say_why() -> None:
+    data = dataset(ENERGIES)
+    scoring = score(TASK, data, Model().relax, lambda atoms, charge: float("nan"))
+    result = TASK.score(scoring)
+    assert value(result, "energy_part_mae") is None
+    assert value(result, "level_mae") == pytest.approx(0.0, abs=1e-9)
+    assert all("single point failed" in row["reason"] for row in result.rows)
+
+
+def test_one_charge_has_no_levels() -> None:
+    data = dataset({0: -1.0})
+    result = TASK.score(score(TASK, data, lambda *a: (IDEAL, -1.0), lambda *a: 0.0))
+    assert result.rows == ()
+    assert result.tables["levels"] == ()
+    assert any("a level needs two charges" in note for note in result.notes)
+    assert TASK.draw(score(TASK, data, lambda *a: (IDEAL, -1.0), lambda *a: 0.0), result, "toy", Path("unused")) == []
+
+
+def test_compare_needs_every_charge_for_a_right_sequence() -> None:
+    reference = {1: 0.0, 0: 0.1, -1: 1.0}
+    assert compare(reference, dict(reference)).sequence_right
+    found = compare(reference, {1: 0.0, 0: 0.1, -1: None})
+    assert not found.sequence_right
+    assert found.errors == {(1, 0): pytest.approx(0.0), (0, -1): None}
+    assert list(found.errors) == list(pairwise([1, 0, -1]))
+    assert not compare(reference, {}).sequence_right
+
+
+@pytest.mark.parametrize("charge_class", ["charge-aware", "charge-blind"])
+def test_the_figure_is_written(tmp_path: Path, charge_class: str) -> None:
+    data = dataset(ENERGIES, SECOND, FULL_LEVEL)
+    model = Model({q: e + 2.5 * q + 0.05 * q**2 for q, e in ENERGIES.items()}, wells={0: 1})
+    scoring = score(TASK, data, model.relax, model.energy, charge_class)
+    paths = TASK.draw(scoring, TASK.score(scoring), "toy", tmp_path)
+    assert [path.name for path in paths] == ["transition_levels.png", "transition_levels.svg"]
+    assert all(path.stat().st_size > 5000 for path in paths)
