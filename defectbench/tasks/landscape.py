@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,6 @@ from defectbench.structures.matching import (
     MatchingError,
     Operations,
     host_operations,
-    host_referenced,
     match,
     match_within,
 )
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 
 SUCCESS_RMSD = 0.1
-"""Å, global: the usual threshold for having found a structure (doi-less preprint on charge-embedded multi-fidelity potentials, Fig. 1)."""
+"""Å, global: the usual threshold for having found a structure (multi-fidelity potentials for charged point defects, Fig. 1)."""
 
 STRICT_LOCAL_RMSD = 0.1
 """Å: the same threshold on the atoms around the defect only, where a reconstruction happens."""
@@ -260,13 +259,6 @@ def place_all(scoring: ScoringInput) -> tuple[PlacedState, ...]:
     return tuple(p for p in (place(scoring, s, operations) for s in states) if p is not None)
 
 
-def host_reference(placed: Placed, defect: str, model_host: Atoms, scoring: ScoringInput) -> Atoms | None:
-    """A configuration with the model's host error taken off (see :func:`~defectbench.structures.matching.host_referenced`)."""
-    if placed.atoms is None:
-        return None
-    return host_referenced(placed.atoms, model_host, scoring.dataset.host, scoring.dataset.host_indices(defect))
-
-
 def distortion_of(configuration: str) -> float | None:
     """Bond distortion of a configuration in per cent, or None (Unperturbed, Rattled, Dimer)."""
     value = bond_distortion(configuration)
@@ -294,5 +286,3 @@ def rounded(value: float | None, digits: int = 5) -> float | None:
     """A float for a table: rounded, None stays None."""
     return None if value is None else round(float(value), digits)
 
-
-Statistic = Callable[["NDArray[np.float64]"], float]

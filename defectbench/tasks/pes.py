@@ -237,6 +237,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 _BESIDE = {"Unperturbed": 82.0, "Rattled": 100.0, "Dimer": 118.0}
 """Where configurations without a distortion stand, to the right of the distortion axis."""
 
+_SHORT = {"Unperturbed": "Unpert."}
+
 _ENERGY_TOP = 3.0
 """eV: energies above this are drawn as arrows at the top."""
 
@@ -280,8 +282,8 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             energies = [r[k] for r in rows for k in ("relative_energy", "dft_relative_energy") if r[k] is not None]
             top = min(max([0.25, *(1.18 * e for e in energies)]), _ENERGY_TOP)
             for energy_key, rmsd_key, line, marks, edge, size in (
-                ("dft_relative_energy", "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 20),
-                ("relative_energy", "rmsd", "-", ("o", "x"), style.COLOURS["model"], 22),
+                ("dft_relative_energy", "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 34),
+                ("relative_energy", "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
             ):
                 have = [r for r in rows if r[energy_key] is not None and r[rmsd_key] is not None]
                 curve = sorted((r for r in have if r["distortion"] is not None), key=lambda r: r["distortion"])
@@ -311,10 +313,11 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             beside = {r["configuration"]: x[r["configuration"]] for r in rows if r["distortion"] is None}
             distorted = [r["distortion"] for r in rows if r["distortion"] is not None]
             ticks = [-60, -30, 0, 30, 60] if distorted else []
-            axes.set_xticks([*ticks, *beside.values()], [*(str(t).replace("-", "\N{MINUS SIGN}") for t in ticks), *beside])
+            texts = [*(str(t).replace("-", "\N{MINUS SIGN}") for t in ticks), *(_SHORT.get(name, name) for name in beside)]
+            axes.set_xticks([*ticks, *beside.values()], texts)
             for label, at in zip(axes.get_xticklabels(), [*ticks, *beside.values()], strict=True):
-                if at in beside.values():
-                    label.set_rotation(60)
+                if distorted and at in beside.values():
+                    label.set_rotation(50)
                     label.set_rotation_mode("anchor")
                     label.set_horizontalalignment("right")
                     label.set_fontsize(5.5)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.calculations.calculation import Calculation
-from defectbench.structures.matching import Match, MatchingError, Operations, displacements, match, root_mean_square
+from defectbench.structures.matching import (
+    Match,
+    MatchingError,
+    Operations,
+    displacements,
+    match,
+    match_host_referenced,
+    root_mean_square,
+)
 from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
 from defectbench.tasks.landscape import (
     DISPLACEMENT_CAP,
@@ -20,7 +28,6 @@ from defectbench.tasks.landscape import (
     ReferenceState,
     capped,
     cluster,
-    host_reference,
     mean_with_interval,
     nearest_minimum,
     operations_of,
@@ -89,7 +96,7 @@ METRICS = (
     ),
     MetricDefinition(
         "host_drift", "host drift", "Å", "lower", 0.0, 0.2,
-        "Rms displacement of the perfect host, relaxed with the model from DFT's sites.",
+        "RMSD of the perfect host, relaxed with the model from DFT's sites, to DFT's host.",
     ),
     MetricDefinition(
         "host_drift_rattled", "host drift (rattled)", "Å", "lower", 0.0, 0.2,
@@ -118,7 +125,7 @@ def strict(found: Match) -> bool:
 
 
 def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[dict[str, Any], ...]:
-    """The drift of the model's host, one row per start (Å): atom by atom, and with host operations and permutations allowed."""
+    """The drift of the model's host, one row per start (Å): by symmetry-aware matching, and atom by atom in the order given."""
     host = scoring.dataset.host
     rows = []
     for item in scoring.host:
@@ -128,7 +135,8 @@ def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[dict[str, 
             "status": relaxation.status,
             "drift": None,
             "max_displacement": None,
-            "drift_permuted": None,
+            "drift_by_index": None,
+            "max_displacement_by_index": None,
             "energy": rounded(relaxation.energy),
             "steps": relaxation.steps,
             "wall_s": rounded(relaxation.wall_s, 2),
@@ -139,10 +147,11 @@ def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[dict[str, 
         if relaxation.status != "failed":
             try:
                 atoms = relaxed_atoms(host, relaxation)
-                row["drift_permuted"] = rounded(match(atoms, host, operations).rmsd)
+                found = match(atoms, host, operations)
+                row["drift"], row["max_displacement"] = rounded(found.rmsd), rounded(found.max_displacement)
                 moved = displacements(atoms, host)
-                row["drift"] = rounded(root_mean_square(moved))
-                row["max_displacement"] = rounded(float(np.linalg.norm(moved, axis=1).max()))
+                row["drift_by_index"] = rounded(root_mean_square(moved))
+                row["max_displacement_by_index"] = rounded(float(np.linalg.norm(moved, axis=1).max()))
             except (MatchingError, ValueError) as error:
                 row["status"], row["reason"] = "failed", f"cannot be compared: {error}"
         rows.append(row)
@@ -226,11 +235,11 @@ def score(scoring: ScoringInput) -> TaskResult:
         other = other_charge_baseline(scoring, reference, operations)
         referenced: Match | None = None
         referenced_minimum: int | None = None
-        if ground is not None and own_host is not None:
-            corrected = host_reference(ground, reference.defect, own_host, scoring)
-            if corrected is not None:
-                referenced = match(corrected, reference.ground.atoms, operations, reference.centre)
-                referenced_minimum = nearest_minimum(corrected, reference, operations)[0]
+        if ground is not None and ground.atoms is not None and own_host is not None:
+            referenced, corrected = match_host_referenced(
+                ground.atoms, reference.ground.atoms, own_host, dataset.host, operations, reference.centre
+            )
+            referenced_minimum = nearest_minimum(corrected, reference, operations)[0]
         fit = ground.fit if ground else None
         nearest = reference.distinct[ground.minimum] if ground is not None and ground.minimum is not None else None
         outcomes = [p.outcome for p in state.placed]
@@ -445,7 +454,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             axes.axhspan(0, SUCCESS_RMSD, color=style.COLOURS["good"], alpha=0.16, linewidth=0, label="success (≤ 0.1 Å)")
             faint = [c for c in configurations if c["status"] == "converged" and c[column] is not None]
             axes.scatter(
-                [places[c["defect"], c["charge"]] - 0.22 for c in faint],
+                [places[c["defect"], c["charge"]] - 0.36 for c in faint],
                 [min(c[column], top * 0.97) for c in faint],
                 s=5,
                 color=style.COLOURS["muted"],
@@ -455,7 +464,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             )
             for prefix, marker, colour, label, shift in (
                 ("unrelaxed_", "_", style.COLOURS["unrelaxed"], "unrelaxed start", 0.0),
-                ("other_charge_", "1", style.COLOURS["other_charge"], "DFT, other charge", 0.22),
+                ("other_charge_", "1", style.COLOURS["other_charge"], "DFT, other charge", -0.2),
                 ("host_referenced_", "D", style.COLOURS["host_referenced"], "host-referenced", 0.22),
             ):
                 have = [r for r in rows if r[f"{prefix}{column}"] is not None]
@@ -464,7 +473,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                 if marker == "D":
                     axes.scatter(x, y, s=15, marker=marker, facecolor="none", edgecolor=colour, linewidth=0.9, label=label, zorder=3)
                 else:
-                    axes.scatter(x, y, s=70 if marker == "_" else 45, marker=marker, color=colour, linewidth=1.2, label=label, zorder=3)
+                    axes.scatter(x, y, s=100 if marker == "_" else 45, marker=marker, color=colour, linewidth=1.2, label=label, zorder=3)
             have = [r for r in rows if r[column] is not None]
             axes.scatter(
                 [places[r["defect"], r["charge"]] for r in have],

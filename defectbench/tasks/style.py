@@ -91,11 +91,13 @@ def save(made: Figure, folder: Path, stem: str) -> list[Path]:
 
 
 def rmsd_colours() -> tuple[Colormap, Normalize]:
-    """Colour map and scale for RMSDs: 0 to 0.4 Å, even in lightness (viridis), larger ones at the top."""
+    """Colour map and scale for RMSDs: 0 to 0.4 Å, even in lightness (viridis without its palest end), larger ones at the top."""
+    import numpy as np
     from matplotlib import colormaps
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    return colormaps["viridis"], Normalize(0.0, RMSD_MAXIMUM, clip=True)
+    colours = colormaps["viridis"](np.linspace(0.0, 0.88, 256))
+    return LinearSegmentedColormap.from_list("rmsd", colours), Normalize(0.0, RMSD_MAXIMUM, clip=True)
 
 
 def charge_text(charge: int) -> str:
