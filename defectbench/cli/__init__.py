@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from defectbench.cli import datasets, environments, models, runs
+from defectbench.cli import datasets, environments, leaderboard, models, runs
 from defectbench.errors import DefectbenchError
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.add_typer(environments.app, name="environments")
 app.command("evaluate")(runs.evaluate)
 app.command("rescore")(runs.rescore)
 app.add_typer(runs.tasks_app, name="tasks")
+app.add_typer(leaderboard.score_app, name="score")
+app.add_typer(leaderboard.app, name="leaderboard")
+app.command("compare")(leaderboard.compare)
 
 
 def _version(value: bool) -> None:

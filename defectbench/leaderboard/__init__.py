@@ -1,0 +1,1 @@
+"""Published results: entries, scores, tables, comparison."""

@@ -1,0 +1,322 @@
+"""Scores: computed whenever they are shown, from an entry's metrics, the anchors that the tasks declare and ``weights.yaml``; never stored.
+
+A metric's score is linear between its bad anchor (0) and its good anchor (1) and clamped. A task's score is the weighted mean of its
+metrics' scores, the overall score that of the tasks' scores. See ``docs/scores.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from defectbench.errors import DefectbenchError
+
+if TYPE_CHECKING:
+    from defectbench.leaderboard.entry import MetricRecord, TaskRecord
+    from defectbench.tasks.base import MetricDefinition, MetricValue, Task, TaskResult
+
+Interval = tuple[float, float]
+Status = Literal["scored", "failed", "left out", "information"]
+
+_Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskWeights(_Closed):
+    """The weight of a task in the overall score, and of each of its metrics in the task's score (0: shown, not counted)."""
+
+    weight: _Weight
+    metrics: dict[str, _Weight]
+
+
+class Weights(_Closed):
+    """All declared weights. What is not declared weighs nothing."""
+
+    version: Literal[1]
+    tasks: dict[str, TaskWeights]
+
+    def task(self, name: str) -> float:
+        """Weight of a task in the overall score."""
+        return self.tasks[name].weight if name in self.tasks else 0.0
+
+    def metric(self, task: str, name: str) -> float:
+        """Weight of a metric in its task's score."""
+        return self.tasks[task].metrics.get(name, 0.0) if task in self.tasks else 0.0
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """How a metric counts.
+
+    Attributes:
+        definition: name, unit, direction and anchors.
+        value: in the metric's unit; None if there is none.
+        interval: bootstrap 95 % interval of the value.
+        status: ``scored``; ``failed`` (no value though the metric applies: scores 0); ``left out`` (does not apply);
+            ``information`` (nothing is better or worse about it).
+        score: 0 … 1; None if left out or information.
+        bounds: score at the ends of the interval; (score, score) without one.
+        weight: in the task's score.
+        reason: why there is no value.
+    """
+
+    definition: MetricDefinition
+    value: float | None
+    interval: Interval | None
+    status: Status
+    score: float | None
+    bounds: Interval | None
+    weight: float
+    reason: str | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it enters the task's score."""
+        return self.score is not None and self.weight > 0
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A task's score.
+
+    Attributes:
+        task: name.
+        title: for headings.
+        metrics: all of the task's metrics, in its order.
+        weight: in the overall score.
+        score: weighted mean of the metrics that count; None if none does.
+        bounds: the same mean of the metrics' bounds: all at their worse end, all at their better end.
+        coverage: share of the metrics' weight that counts.
+        reason: why there is no score.
+    """
+
+    task: str
+    title: str
+    metrics: tuple[MetricScore, ...]
+    weight: float
+    score: float | None
+    bounds: Interval | None
+    coverage: float
+    reason: str | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it enters the overall score."""
+        return self.score is not None and self.weight > 0
+
+    def metric(self, name: str) -> MetricScore:
+        """The metric of that name; KeyError if the task has none."""
+        for item in self.metrics:
+            if item.definition.name == name:
+                return item
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Score:
+    """An overall score.
+
+    Attributes:
+        tasks: every task that ran, in the tasks' order.
+        overall: weighted mean of the tasks that count; None if none does.
+        bounds: the same mean of the tasks' bounds.
+        coverage: share of the declared weight that counts; what is left out or did not run is missing from it.
+    """
+
+    tasks: tuple[TaskScore, ...]
+    overall: float | None
+    bounds: Interval | None
+    coverage: float
+
+    def task(self, name: str) -> TaskScore | None:
+        """The task of that name, if it ran."""
+        return next((t for t in self.tasks if t.task == name), None)
+
+
+@cache
+def load_weights() -> Weights:
+    """The declared weights, from ``weights.yaml`` beside this module.
+
+    Raises:
+        DefectbenchError: the file is not valid.
+    """
+    from importlib.resources import files
+
+    import yaml
+
+    text = files("defectbench.leaderboard").joinpath("weights.yaml").read_text(encoding="utf-8")
+    try:
+        return Weights.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise DefectbenchError(f"weights.yaml is not valid: {error}") from error
+
+
+def anchored(value: float, bad: float, good: float) -> float:
+    """(value − bad) / (good − bad), clamped to [0, 1]; a value that is not a number scores 0.
+
+    Raises:
+        ValueError: the anchors are equal.
+    """
+    if good == bad:
+        raise ValueError("good and bad anchor are equal")
+    if math.isnan(value):
+        return 0.0
+    return min(1.0, max(0.0, (value - bad) / (good - bad)))
+
+
+def score_metric(definition: MetricDefinition, found: MetricValue | MetricRecord | None, weight: float = 1.0) -> MetricScore:
+    """Scores one metric; ``found`` is None if the result does not hold it (an entry of an older version): left out."""
+    value, interval, reason, applies = (
+        (None, None, None, False) if found is None else (found.value, found.interval, found.reason, found.applies)
+    )
+    if definition.direction == "none" or definition.good is None or definition.bad is None:
+        return MetricScore(definition, value, interval, "information", None, None, 0.0, reason)
+    if value is None and not applies:
+        reason = reason or ("not in this entry: score it again with 'defectbench rescore'" if found is None else "does not apply")
+        return MetricScore(definition, None, None, "left out", None, None, weight, reason)
+    if value is None or not math.isfinite(value):
+        return MetricScore(definition, None, None, "failed", 0.0, (0.0, 0.0), weight, reason or "no value")
+    bad, good = definition.bad, definition.good
+    point = anchored(value, bad, good)
+    ends = (point, point) if interval is None else (anchored(interval[0], bad, good), anchored(interval[1], bad, good))
+    # a percentile interval need not hold the value itself
+    return MetricScore(definition, value, interval, "scored", point, (min(point, *ends), max(point, *ends)), weight, reason)
+
+
+def _mean(items: Iterable[tuple[float, float]]) -> float | None:
+    pairs = list(items)
+    total = sum(w for w, _ in pairs)
+    return sum(w * x for w, x in pairs) / total if total > 0 else None
+
+
+def _combine(items: Sequence[tuple[float, float | None, Interval | None]], declared: float) -> tuple[float | None, Interval | None, float]:
+    """Weighted mean, mean bounds and coverage of (weight, score, bounds)."""
+    have = [(w, s, b) for w, s, b in items if w > 0 and s is not None and b is not None]
+    score = _mean((w, s) for w, s, _ in have)
+    low, high = _mean((w, b[0]) for w, _, b in have), _mean((w, b[1]) for w, _, b in have)
+    coverage = sum(w for w, _, _ in have) / declared if declared > 0 else 0.0
+    return score, None if low is None or high is None else (low, high), coverage
+
+
+def score_task(task: Task, result: TaskResult | TaskRecord, weights: Weights | None = None, only: Iterable[str] | None = None) -> TaskScore:
+    """Scores one task's outcome.
+
+    Args:
+        task: its definition.
+        result: the metrics.
+        weights: default: :func:`load_weights`.
+        only: leave out all other metrics (for comparison with a baseline that has only these).
+    """
+    weights = weights or load_weights()
+    found = {m.name: m for m in result.metrics}
+    names = None if only is None else set(only)
+    metrics = tuple(
+        score_metric(d, found.get(d.name), weights.metric(task.name, d.name)) for d in task.metrics if names is None or d.name in names
+    )
+    score, bounds, coverage = _combine([(m.weight, m.score, m.bounds) for m in metrics], _declared(task, weights))
+    reason = None
+    if score is None:
+        reason = next((m.reason for m in metrics if m.status == "left out" and m.weight > 0), "none of its metrics counts")
+    return TaskScore(task.name, task.title, metrics, weights.task(task.name), score, bounds, coverage, reason)
+
+
+def _declared(task: Task, weights: Weights) -> float:
+    return sum(weights.metric(task.name, d.name) for d in task.metrics if d.direction != "none")
+
+
+def _overall(tasks: Sequence[TaskScore], weights: Weights) -> Score:
+    declared = sum(t.weight for t in weights.tasks.values())
+    score, bounds, _ = _combine([(t.weight, t.score, t.bounds) for t in tasks], declared)
+    coverage = sum(t.weight * t.coverage for t in tasks if t.counts) / declared if declared > 0 else 0.0
+    return Score(tuple(tasks), score, bounds, coverage)
+
+
+def _tasks_of(results: Mapping[str, TaskResult | TaskRecord]) -> list[Task]:
+    from defectbench.tasks import get_tasks
+
+    return [task for task in get_tasks(None) if task.name in results]
+
+
+def score_results(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> Score:
+    """Scores an entry's ``tasks``, or the results of :class:`~defectbench.evaluation.Evaluation`.
+
+    Args:
+        results: task name → outcome. Tasks that this version does not know are ignored.
+        weights: default: :func:`load_weights`.
+    """
+    weights = weights or load_weights()
+    return _overall([score_task(task, results[task.name], weights) for task in _tasks_of(results)], weights)
+
+
+def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
+    """A baseline as if a model had given it; what it has not does not apply."""
+    from defectbench.tasks.base import MetricValue, TaskResult
+
+    reason = "a baseline without a model has no such value"
+    values = [(name, value) for name, value in baseline.items() if value is not None]
+    return TaskResult(task, tuple(MetricValue(name, value, None, reason, False) for name, value in values), ())
+
+
+def score_baselines(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> dict[str, Score]:
+    """Scores each baseline on the metrics that it has; label → score, in the order in which tasks name them."""
+    weights = weights or load_weights()
+    by_label: dict[str, list[TaskScore]] = {}
+    for task in _tasks_of(results):
+        for label, values in results[task.name].baselines.items():
+            scored = score_task(task, _as_result(task.name, values), weights)
+            if scored.score is not None:
+                by_label.setdefault(label, []).append(scored)
+    return {label: _overall(tasks, weights) for label, tasks in by_label.items()}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a model adds to the best baseline of a task, like with like: both on the metrics that the baseline has.
+
+    Attributes:
+        task: name.
+        baseline: label of the baseline that leaves the model the least.
+        model: the model's score on those metrics.
+        score: the baseline's.
+    """
+
+    task: str
+    baseline: str
+    model: float
+    score: float
+
+    @property
+    def value(self) -> float:
+        """Model minus baseline."""
+        return self.model - self.score
+
+
+def gains(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> dict[str, Gain]:
+    """Task → gain over its best baseline; tasks without a scored baseline, and those that do not count, are left out."""
+    weights = weights or load_weights()
+    out: dict[str, Gain] = {}
+    for task in _tasks_of(results):
+        found: list[Gain] = []
+        for label, values in results[task.name].baselines.items():
+            alone = _as_result(task.name, values)
+            baseline = score_task(task, alone, weights)
+            model = score_task(task, results[task.name], weights, only=[m.name for m in alone.metrics])
+            if baseline.score is not None and model.score is not None and baseline.weight > 0:
+                found.append(Gain(task.name, label, model.score, baseline.score))
+        if found:
+            out[task.name] = min(found, key=lambda g: (g.value, g.baseline))
+    return out
+
+
+def mean_gain(found: Mapping[str, Gain], weights: Weights | None = None) -> float | None:
+    """Mean gain over the tasks that have one, by the tasks' weights; None if there is none."""
+    weights = weights or load_weights()
+    return _mean((weights.task(name), gain.value) for name, gain in found.items())
