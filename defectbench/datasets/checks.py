@@ -258,6 +258,10 @@ def largest_force(forces: NDArray[np.float64], convergence: Convergence) -> floa
 
 def minimum_image(displacements: NDArray[np.float64], host: Atoms) -> NDArray[np.float64]:
     """Displacements ((N, 3), Å) folded to their shortest periodic image in the host's cell."""
+    cell = host.cell.array
+    lengths = np.diag(cell)
+    if np.allclose(cell, np.diag(lengths), rtol=0.0, atol=1e-12):
+        return np.asarray(displacements - np.round(displacements / lengths) * lengths)
     from ase.geometry import find_mic
 
     vectors: NDArray[np.float64] = find_mic(displacements, host.cell, pbc=True)[0]

@@ -84,6 +84,8 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         known = name in metadata.files or name == METADATA_FILE or file.name in _IGNORED or file.name.startswith("README")
         if file.is_file() and not known:
             problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
+    if metadata.remote is not None:
+        problems += [] if problems else _validate_remote(folder, metadata)
     if metadata.host.file is None:
         return ValidationReport(folder, tuple(problems), len(metadata.files), 0)
     try:
@@ -129,3 +131,18 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         start = starts.get((defect, charge, configuration))
         problems += checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start)
     return ValidationReport(folder, tuple(problems), len(metadata.files), count)
+
+
+def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
+    """Whether the fetched files make a dataset; nothing if they are not in the cache."""
+    from defectbench.datasets.catalogue import load_dataset
+    from defectbench.datasets.remote import missing_files
+    from defectbench.errors import DownloadError
+
+    if missing_files(metadata):
+        return []
+    try:
+        load_dataset(folder)
+    except (DatasetError, DownloadError) as error:
+        return [Problem(METADATA_FILE, None, "remote", str(error))]
+    return []
