@@ -315,15 +315,15 @@ def default_workers(device: str) -> int:
     return max(1, len(gpus())) if device == "cuda" else available_cores()
 
 
-def certificate_calculation(dataset: Dataset, definition: ModelDefinition) -> Calculation:
-    """The calculation behind the charge-response certificate: the first defect's ideal start at all its charges in the model's range."""
+def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
+    """The structure and charges on which the certificate is measured: the first defect's ideal start and its charge states."""
     defect = dataset.defects[0]
-    charges = [int(q) for q in dataset.charges(defect)]
-    start = next(s["Unperturbed"] if "Unperturbed" in s else next(iter(s.values())) for q in charges if (s := dataset.starts(defect, q)))
-    if definition.charge.range is not None:
-        low, high = definition.charge.range
-        charges = [q for q in charges if low <= q <= high]
-    return Calculation("certificate", Structure.from_atoms(start), None, options={"charges": sorted({0, *charges}), "seed": 0})
+    charges = dataset.charges(defect)
+    for charge in charges:
+        starts = dataset.starts(defect, charge)
+        if starts:
+            return starts.get("Unperturbed", next(iter(starts.values()))), charges
+    return dataset.host, charges
 
 
 def _calculate(
@@ -341,10 +341,10 @@ def _calculate(
     """Certificate first, then what is missing. Returns results by content hash, the worker's description, and the certificate."""
     from defectbench.calculations.client import WorkerClient
     from defectbench.calculations.executor import run
-    from defectbench.models.certificate import certify
+    from defectbench.models.certificate import certificate_calculation, check_claim, classify
 
     identity = resolved.identity
-    first = certificate_calculation(dataset, resolved.definition)
+    first = certificate_calculation(resolved.definition, *certificate_start(dataset))
 
     def client(number: int) -> WorkerClient:
         return WorkerClient(python, resolved, cuda_device=number if device == "cuda" else None)
@@ -357,7 +357,8 @@ def _calculate(
             if stored.get("status") == "failed":
                 raise RunError(f"the model failed its first check: {stored.get('failure')}")
             store.put(first.key(identity), first, stored)
-    certificate = certify({k: v for k, v in stored.items() if k != "worker"}, resolved.definition)
+    certificate = classify(stored)
+    check_claim(certificate, resolved.definition)
 
     def missing(calculation: Calculation) -> bool:
         result = store.get(calculation.key(identity))

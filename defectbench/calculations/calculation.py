@@ -135,6 +135,7 @@ class Relaxation:
         fmax: largest force at the same moments, eV/Å.
         steps: optimiser steps taken.
         wall_s: wall-clock seconds of this relaxation in the worker.
+        cpu_s: processor seconds of the worker in that time: on a CPU the fairer figure, as it does not count other programs.
         peak_memory_mb: largest resident memory of the worker so far, MB.
     """
 
@@ -147,5 +148,6 @@ class Relaxation:
     steps: int
     wall_s: float
     peak_memory_mb: float
+    cpu_s: float = 0.0
     failure: str | None = None
     failure_kind: str | None = None

@@ -360,24 +360,8 @@ def relaxation_from_result(payload: Mapping[str, Any]) -> Relaxation:
         fmax=tuple(payload["fmax"]),
         steps=payload["steps"],
         wall_s=payload["wall_s"],
+        cpu_s=payload["cpu_s"],
         peak_memory_mb=payload["peak_memory_mb"],
         failure=payload["failure"],
         failure_kind=payload["failure_kind"],
-    )
-
-
-def died_relaxation(calculation: Calculation, death: WorkerDied, wall_s: float) -> Relaxation:
-    """The record of a relaxation whose worker died: failed, at the positions of the start."""
-    return Relaxation(
-        status="failed",
-        positions=np.array(calculation.structure.positions, dtype=np.float64),
-        energy=None,
-        forces=None,
-        energies=(),
-        fmax=(),
-        steps=0,
-        wall_s=wall_s,
-        peak_memory_mb=0.0,
-        failure=str(death),
-        failure_kind="worker_died",
     )

@@ -48,6 +48,7 @@ def died_result(calculation: Calculation, reason: str) -> dict[str, Any]:
             "fmax": [],
             "steps": 0,
             "wall_s": 0.0,
+            "cpu_s": 0.0,
             "peak_memory_mb": 0.0,
         }
     return base

@@ -104,6 +104,7 @@ def test_scoring_a_finished_run(benchmark, tmp_path, request):
             "fmax": [0.0],
             "steps": 1,
             "wall_s": 1.0,
+            "cpu_s": 0.1,
             "peak_memory_mb": 1.0,
         }
         for c in plan.calculations

@@ -29,6 +29,7 @@ def result(status: str = "converged") -> dict[str, object]:
         "fmax": [1.0, 0.01],
         "steps": 1,
         "wall_s": 0.1,
+        "cpu_s": 0.1,
         "peak_memory_mb": 10.0,
     }
 
