@@ -182,8 +182,20 @@ def make_plan(
     return Plan(states, skipped, relaxations, host, tuple(distinct.values()))
 
 
-def scoring_input(dataset: Dataset, plan: Plan, charge_class: str, results: Mapping[str, Mapping[str, Any]]) -> ScoringInput:
+def scoring_input(
+    dataset: Dataset,
+    plan: Plan,
+    charge_class: str,
+    results: Mapping[str, Mapping[str, Any]],
+    *,
+    certificate: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> ScoringInput:
     """What the tasks score, from results by content hash.
+
+    Args:
+        certificate: the charge-response certificate as JSON values.
+        provenance: of the entry, as JSON values.
 
     Raises:
         DefectbenchError: a result is missing.
@@ -206,6 +218,8 @@ def scoring_input(dataset: Dataset, plan: Plan, charge_class: str, results: Mapp
         host=tuple(HostRelaxation(name, relaxation_from_result(result(c))) for name, c in plan.host.items()),
         charge_class=charge_class,
         results=results,
+        certificate=certificate or {},
+        provenance=provenance or {},
     )
 
 
@@ -430,7 +444,7 @@ def _write(
     definition = resolved.definition
     # scored from what is written, so that anybody who scores the entry again gets the same numbers
     written = records.write_calculations(folder, results)
-    scored = scoring_input(dataset, plan, certificate.charge_class, written)
+    scored = scoring_input(dataset, plan, certificate.charge_class, written, certificate=certificate.to_json(), provenance=provenance)
     outcome = {task.name: task.score(scored) for task in tasks}
     entry = records.Entry(
         model=records.ModelRecord(
@@ -626,7 +640,14 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
     tasks = get_tasks(entry.selection.tasks)
     protocol = Protocol(**entry.provenance.protocol)
     plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
-    scored = scoring_input(data, plan, entry.certificate["charge_class"], read_calculations(folder))
+    scored = scoring_input(
+        data,
+        plan,
+        entry.certificate["charge_class"],
+        read_calculations(folder),
+        certificate=entry.certificate,
+        provenance=entry.provenance.model_dump(mode="json"),
+    )
     return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
 
 

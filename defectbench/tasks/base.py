@@ -105,6 +105,8 @@ class ScoringInput:
         host: the model's own relaxed hosts.
         charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
         results: every stored calculation that the tasks asked for, by content hash.
+        certificate: the charge-response certificate, as ``ChargeCertificate.to_json`` writes it; empty if there is none.
+        provenance: what ran where (``hardware``, ``device``, ``workers``, …), as an entry records it; empty if not known.
     """
 
     dataset: Dataset
@@ -113,6 +115,8 @@ class ScoringInput:
     host: tuple[HostRelaxation, ...]
     charge_class: str
     results: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
         """The model's configurations of one charge state."""
