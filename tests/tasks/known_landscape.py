@@ -122,6 +122,7 @@ def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> di
         "fmax": [],
         "steps": 3,
         "wall_s": 0.1,
+        "cpu_s": 0.1,
         "peak_memory_mb": 1.0,
         "failure": "it fell apart" if answer is None else None,
         "failure_kind": "exploded" if answer is None else None,

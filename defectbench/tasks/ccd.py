@@ -1,0 +1,538 @@
+"""Configuration-coordinate diagrams between the ground states of neighbouring charges.
+
+After Alkauskas, Yan, Van de Walle, Phys. Rev. B 90, 075202 (2014), doi:10.1103/PhysRevB.90.075202. The path is the straight line between
+the reference's ground states R_q and R_q′ (the second mapped onto the first, see
+:mod:`defectbench.structures.configuration_coordinate`), so model and reference are asked at the same structures. For each of the
+two charges the curve E_q(Q) is sampled; its own end point is where the reference has its minimum, by construction. From a curve:
+
+* the relaxation energy ΔE_relax(q) = E_q(other end) − E_q(own end),
+* the effective ħΩ of a parabola through the points within half a path of the own end (position of the minimum free),
+* the Huang–Rhys factor S = ΔE_relax / ħΩ.
+
+Reference energies on the path are any reference frames of that charge that lie on it (:data:`ON_PATH`), whatever configuration they are
+stored under: single points stored as an unconverged configuration named, say, ``Path_to_q-1`` serve. Where there are none, the
+comparison ends at the end points: where the model's minima lie along the path, and ΔQ between the model's own ground states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.structures.configuration_coordinate import (
+    ConfigurationPath,
+    Parabola,
+    configuration_path,
+    fit_parabola,
+    huang_rhys_factor,
+    path_structures,
+    sampled_minimum,
+)
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult
+from defectbench.tasks.landscape import PlacedState, capped, mean_with_interval, operations_of, place_all, rounded
+from defectbench.tasks.single_points import stored_energy
+from defectbench.thermodynamics import signed
+
+if TYPE_CHECKING:
+    from defectbench.calculations.calculation import Calculation
+    from defectbench.datasets.dataset import Dataset
+    from defectbench.structures.matching import Operations
+
+FRACTIONS = (-0.3, -0.15, 0.0, 0.25, 0.5, 0.75, 1.0, 1.15, 1.3)
+"""Where along the path energies are asked for; 0 is the ground state of the more positive charge, 1 that of the more negative one."""
+
+SHORTEST_PATH = 0.1
+"""amu^½ Å: two ground states nearer than this are one structure, and there is no diagram between them."""
+
+FIT_WINDOW = 0.5
+"""Of the path: the parabola is fitted to points this near to the curve's own end."""
+
+FIT_POINTS = 4
+"""The least number of points of a parabola with a free minimum."""
+
+ON_PATH = 0.02
+"""Of ΔQ: a reference frame no farther than this from the line is a point of the path; harmonically its energy is off by 0.0004 ΔE_relax."""
+
+_END = 0.005
+
+METRICS = (
+    MetricDefinition(
+        "delta_q_error", "ΔQ error", "1", "lower", 0.05, 1.0,
+        "Relative error of the mass-weighted distance between the model's own ground states of neighbouring charges; a miss counts as 1.",
+    ),
+    MetricDefinition(
+        "minimum_offset", "offset of the minima", "1", "lower", 0.05, 0.5,
+        "Distance along the path between the lowest point of the model's curve and the reference's minimum, as a fraction of ΔQ.",
+    ),
+    MetricDefinition(
+        "curves_bound", "bound curves", "1", "higher", 1.0, 0.5,
+        "Fraction of curves with a minimum near their own end that rise towards the other; one curve for both charges has half at most.",
+    ),
+    MetricDefinition(
+        "curve_mae", "curve MAE", "eV", "lower", 0.02, 0.3,
+        "Mean absolute error of the energies along the path, each curve relative to its own end point.",
+    ),
+    MetricDefinition(
+        "relaxation_energy_mae", "relaxation energy MAE", "eV", "lower", 0.02, 0.3,
+        "Mean absolute error of the energy a charge state gains by relaxing from the other charge's geometry.",
+    ),
+    MetricDefinition(
+        "frequency_error", "ħΩ error", "1", "lower", 0.05, 0.5,
+        "Relative error of the effective vibrational quantum of a curve; a curve without a minimum counts as 1.",
+    ),
+    MetricDefinition(
+        "huang_rhys_error", "Huang–Rhys error", "1", "lower", 0.1, 1.0,
+        "Relative error of the Huang–Rhys factor of a curve; a curve without one counts as 1.",
+    ),
+)  # fmt: skip
+
+ENERGY_CAP = 1.0
+"""eV: energy errors count up to this in averages, and a miss counts as this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagram:
+    """The path between the ground states of two neighbouring charges.
+
+    Attributes:
+        defect: name.
+        upper: the more positive charge: fraction 0.
+        lower: the more negative charge: fraction 1.
+        path: straight line between the reference's ground states.
+    """
+
+    defect: str
+    upper: int
+    lower: int
+    path: ConfigurationPath
+
+    @property
+    def usable(self) -> bool:
+        """Whether the two end points are different structures."""
+        return self.path.delta_q >= SHORTEST_PATH
+
+    def own_end(self, charge: int) -> float:
+        """The fraction at which a charge has its reference minimum."""
+        return 0.0 if charge == self.upper else 1.0
+
+
+@dataclass(frozen=True)
+class CurveProperties:
+    """What a sampled curve E(Q) of one charge says.
+
+    Attributes:
+        relaxation_energy: E(other end) − E(own end), eV; None if an end was not sampled.
+        fit: parabola around the own end; None with too few points.
+        hbar_omega: eV; None without a minimum there.
+        huang_rhys: S; None without a minimum, or if the curve falls towards the other end.
+        minimum: fraction of the lowest point; None with fewer than three points or if the sampled range is too short to tell.
+        reason: what is missing and why, one line; None if nothing is.
+    """
+
+    relaxation_energy: float | None
+    fit: Parabola | None
+    hbar_omega: float | None
+    huang_rhys: float | None
+    minimum: float | None
+    reason: str | None
+
+    @property
+    def bound(self) -> bool:
+        """Whether the curve has a minimum near its own end and rises to the other."""
+        return self.huang_rhys is not None and self.huang_rhys > 0.0
+
+
+def diagrams(dataset: Dataset, states: Iterable[tuple[str, int]]) -> tuple[Diagram, ...]:
+    """The diagrams between all pairs of neighbouring charges (differing by one) of which both have a reference ground state.
+
+    Args:
+        dataset: the reference.
+        states: (defect, charge) to consider.
+
+    Raises:
+        MatchingError: two ground states of a defect differ in composition.
+    """
+    operations = operations_of(dataset)
+    wanted: dict[str, list[int]] = {}
+    for defect, charge in states:
+        if dataset.has_reference(defect, charge):
+            wanted.setdefault(defect, []).append(charge)
+    out = []
+    for defect in dataset.defects:
+        for upper, lower in pairwise(sorted(set(wanted.get(defect, [])), reverse=True)):
+            first, second = dataset.ground_state(defect, upper), dataset.ground_state(defect, lower)
+            if upper - lower == 1 and first is not None and second is not None:
+                out.append(Diagram(defect, upper, lower, configuration_path(first.atoms, second.atoms, operations)))
+    return tuple(out)
+
+
+def calculations(plan: PlanInput) -> list[Calculation]:
+    """Single points of both charges at :data:`FRACTIONS` of every path (one curve for a model that takes no charge)."""
+    return [
+        plan.calculation("single_point", atoms, charge)
+        for diagram in diagrams(plan.dataset, [(s.defect, s.charge) for s in plan.states])
+        if diagram.usable
+        for atoms in path_structures(diagram.path, FRACTIONS)
+        for charge in (diagram.upper, diagram.lower)
+    ]
+
+
+def curve_properties(fractions: Sequence[float], energies: Sequence[float], own_end: float, delta_q: float) -> CurveProperties:
+    """Relaxation energy, effective frequency, Huang–Rhys factor and position of the minimum of a sampled curve.
+
+    Args:
+        fractions: (n,), ascending.
+        energies: (n,), eV.
+        own_end: 0 or 1: where the charge has its reference minimum.
+        delta_q: length of the path, amu^½ Å.
+    """
+    points = dict(zip(fractions, energies, strict=True))
+    ends = [next((e for f, e in points.items() if abs(f - end) <= _END), None) for end in (own_end, 1.0 - own_end)]
+    missing = []
+    relaxation: float | None = None
+    if ends[0] is None or ends[1] is None:
+        missing.append("no energies at both end points")
+    else:
+        relaxation = ends[1] - ends[0]
+    near = [(f, e) for f, e in points.items() if abs(f - own_end) <= FIT_WINDOW + _END]
+    fit: Parabola | None = None
+    quantum: float | None = None
+    if len(near) < FIT_POINTS:
+        missing.append(f"{len(near)} points near the own end, {FIT_POINTS} are needed for a parabola")
+    else:
+        fit = fit_parabola([f * delta_q for f, _ in near], [e for _, e in near])
+        at = fit.q0 / delta_q
+        if fit.hbar_omega is None or not min(f for f, _ in near) - FIT_WINDOW <= at <= max(f for f, _ in near) + FIT_WINDOW:
+            missing.append("no minimum near the own end")
+        else:
+            quantum = fit.hbar_omega
+    factor: float | None = None
+    if relaxation is not None and relaxation < 0.0:
+        missing.append("the curve falls towards the other end")
+    elif relaxation is not None and quantum is not None:
+        factor = huang_rhys_factor(relaxation, quantum)
+    spans = len(points) >= 3 and min(fractions) <= own_end - _END and max(fractions) >= own_end + _END
+    minimum = sampled_minimum(list(points), list(points.values())) if spans else None
+    return CurveProperties(relaxation, fit, quantum, factor, minimum, "; ".join(missing) or None)
+
+
+def reference_points(dataset: Dataset, diagram: Diagram, charge: int) -> dict[float, float]:
+    """Fraction → reference energy (eV) of one charge at points of the path: its minimum and every frame that lies on the line.
+
+    Frames are taken in the frame of the more positive charge's ground state, in which the path is.
+    """
+    ground = dataset.ground_state(diagram.defect, charge)
+    found = [] if ground is None else [(0.0, diagram.own_end(charge), ground.energy)]
+    for configuration in dataset.configurations(diagram.defect, charge):
+        for frame in dataset.frames(diagram.defect, charge, configuration):
+            if np.array_equal(frame.numbers, diagram.path.start.numbers):
+                fraction, aside = diagram.path.project(frame)
+                if aside <= ON_PATH * diagram.path.delta_q and FRACTIONS[0] - 0.2 <= fraction <= FRACTIONS[-1] + 0.2:
+                    found.append((aside, fraction, float(frame.get_potential_energy())))
+    out: dict[float, float] = {}
+    for _, fraction, energy in sorted(found):
+        if all(abs(fraction - other) > _END for other in out):
+            out[fraction] = energy
+    return dict(sorted(out.items()))
+
+
+@dataclass(frozen=True)
+class ScoredCurve:
+    """One charge's curve along one path, model and reference.
+
+    Attributes:
+        charge: in units of +e.
+        own_end: 0 or 1.
+        model: fraction → energy by the model, eV.
+        reference: fraction → reference energy, eV; only the own end if the dataset has no energies on the path.
+        properties: of the model's curve.
+        reference_properties: of the reference's, as far as its points go.
+        curve_error: mean absolute difference of the curves where the reference has points (own end excluded), each relative to
+            its own end, eV; None if there are none or the model has no curve.
+        reason: why points of the model are missing.
+    """
+
+    charge: int
+    own_end: float
+    model: Mapping[float, float]
+    reference: Mapping[float, float]
+    properties: CurveProperties
+    reference_properties: CurveProperties
+    curve_error: float | None
+    reason: str | None
+
+    @property
+    def compared(self) -> bool:
+        """Whether the reference has energies on the path besides the own end."""
+        return len(self.reference) > 1
+
+
+def score_curve(scoring: ScoringInput, diagram: Diagram, charge: int) -> ScoredCurve:
+    """Collects and analyses one curve."""
+    model: dict[float, float] = {}
+    reason: str | None = None
+    for fraction, atoms in zip(FRACTIONS, path_structures(diagram.path, FRACTIONS), strict=True):
+        energy, why = stored_energy(scoring, atoms, charge)
+        if energy is None:
+            reason = reason or why
+        else:
+            model[fraction] = energy
+    own_end = diagram.own_end(charge)
+    reference = reference_points(scoring.dataset, diagram, charge)
+    length = diagram.path.delta_q
+    return ScoredCurve(
+        charge=charge,
+        own_end=own_end,
+        model=model,
+        reference=reference,
+        properties=curve_properties(list(model), list(model.values()), own_end, length),
+        reference_properties=curve_properties(list(reference), list(reference.values()), own_end, length),
+        curve_error=_curve_error(model, reference, own_end),
+        reason=reason,
+    )
+
+
+def _curve_error(model: Mapping[float, float], reference: Mapping[float, float], own_end: float) -> float | None:
+    if own_end not in model or own_end not in reference or len(model) < FIT_POINTS:
+        return None
+    from scipy.interpolate import CubicSpline
+
+    spline = CubicSpline(list(model), list(model.values()))
+    inside = [f for f in reference if f != own_end and min(model) - _END <= f <= max(model) + _END]
+    if not inside:
+        return None
+    errors = [abs(float(spline(f)) - model[own_end] - (reference[f] - reference[own_end])) for f in inside]
+    return float(np.mean(errors))
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Curves, their properties, and ΔQ between the model's own ground states. Pure."""
+    placed = {(p.reference.defect, p.reference.charge): p for p in place_all(scoring)}
+    found = diagrams(scoring.dataset, [(s.defect, s.charge) for s in scoring.states])
+    one_curve = scoring.charge_class in ("charge-blind", "energy-only")
+    rows: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    curves: list[ScoredCurve] = []
+    notes: list[str] = []
+    operations = operations_of(scoring.dataset)
+    for diagram in found:
+        name = f"{diagram.defect} {signed(diagram.upper)}/{signed(diagram.lower)}"
+        states = [placed.get((diagram.defect, q)) for q in (diagram.upper, diagram.lower)]
+        own, why = _own_path(states[0], states[1], operations)
+        error = abs(own - diagram.path.delta_q) / diagram.path.delta_q if own is not None and diagram.usable else None
+        pairs.append({"usable": diagram.usable, "error": error})
+        if not diagram.usable:
+            notes.append(f"{name}: the two ground states are the same structure (ΔQ {diagram.path.delta_q:.2f} amu^½ Å); no diagram.")
+            continue
+        for charge in (diagram.upper, diagram.lower):
+            curve = score_curve(scoring, diagram, charge)
+            curves.append(curve)
+            rows.append(_row(diagram, curve, own, error, one_curve, "; ".join(filter(None, (why, curve.reason, curve.properties.reason)))))
+            points += _points(diagram, curve)
+    if scoring.charge_class == "charge-blind":
+        notes.append("The model is charge-blind: it has one curve, which stands for both charges; at most one of the two can be bound.")
+    elif scoring.charge_class == "energy-only":
+        notes.append("The model's forces do not hear the charge: the two curves of a diagram are one curve, shifted.")
+    if curves and not any(curve.compared for curve in curves):
+        notes.append(
+            "The dataset has no energies along the paths: curves are compared at their end points only (where the minima lie, and ΔQ). "
+            "Relaxation energies, ħΩ and Huang–Rhys factors are the model's, without a reference."
+        )
+    if not found:
+        notes.append("No two neighbouring charges of a defect have a reference among the selected states.")
+    return TaskResult(
+        task="ccd",
+        metrics=_metrics(pairs, curves),
+        rows=tuple(rows),
+        baselines={"one curve for both charges": {"delta_q_error": 1.0, "minimum_offset": 0.5, "curves_bound": 0.5}} if curves else {},
+        notes=tuple(notes),
+        tables={"points": tuple(points)},
+    )
+
+
+def _own_path(first: PlacedState | None, second: PlacedState | None, operations: Operations) -> tuple[float | None, str | None]:
+    """ΔQ between the model's own ground states, amu^½ Å; or why there is none."""
+    structures = []
+    for state in (first, second):
+        if state is None or state.ground is None or state.ground.atoms is None:
+            return None, f"a charge has no ground state of the model's own: {(state.reason if state else None) or 'not calculated'}"
+        structures.append(state.ground.atoms)
+    return configuration_path(structures[0], structures[1], operations).delta_q, None
+
+
+def _row(diagram: Diagram, curve: ScoredCurve, own: float | None, error: float | None, one_curve: bool, reason: str) -> dict[str, Any]:
+    model, reference = curve.properties, curve.reference_properties
+    return {
+        "defect": diagram.defect,
+        "charge": curve.charge,
+        "upper": diagram.upper,
+        "lower": diagram.lower,
+        "delta_q_reference": rounded(diagram.path.delta_q, 4),
+        "delta_q_own": rounded(own, 4),
+        "delta_q_error": rounded(error),
+        "minimum_at": rounded(model.minimum, 4),
+        "minimum_reference": curve.own_end,
+        "relaxation_energy_ev": rounded(model.relaxation_energy),
+        "relaxation_energy_reference_ev": rounded(reference.relaxation_energy),
+        "hbar_omega_mev": rounded(None if model.hbar_omega is None else 1000.0 * model.hbar_omega, 3),
+        "hbar_omega_reference_mev": rounded(None if reference.hbar_omega is None else 1000.0 * reference.hbar_omega, 3),
+        "huang_rhys": rounded(model.huang_rhys, 3),
+        "huang_rhys_reference": rounded(reference.huang_rhys, 3),
+        "fit_rms_ev": rounded(model.fit.rms if model.fit is not None else None),
+        "curve_error_ev": rounded(curve.curve_error),
+        "reference_points": len(curve.reference),
+        "one_curve": one_curve,
+        "reason": reason or None,
+    }
+
+
+def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[dict[str, Any]]:
+    """Sampled energies relative to the curve's own end."""
+    zero_model, zero_reference = curve.model.get(curve.own_end), curve.reference.get(curve.own_end)
+    for fraction in sorted({*curve.model, *curve.reference}):
+        model, reference = curve.model.get(fraction), curve.reference.get(fraction)
+        yield {
+            "defect": diagram.defect,
+            "upper": diagram.upper,
+            "lower": diagram.lower,
+            "charge": curve.charge,
+            "fraction": rounded(fraction, 4),
+            "q_amu_angstrom": rounded(fraction * diagram.path.delta_q, 4),
+            "model_ev": rounded(model - zero_model if model is not None and zero_model is not None else None),
+            "reference_ev": rounded(reference - zero_reference if reference is not None and zero_reference is not None else None),
+        }
+
+
+def _metrics(pairs: Sequence[Mapping[str, Any]], curves: Sequence[ScoredCurve]) -> tuple[MetricValue, ...]:
+    nothing = "no two neighbouring charges have different reference ground states"
+    values = {
+        "delta_q_error": ([capped(p["error"], 1.0) for p in pairs if p["usable"]], nothing),
+        "minimum_offset": ([capped(_offset(c), 1.0) for c in curves], nothing),
+        "curves_bound": ([float(c.properties.bound) for c in curves], nothing),
+        "curve_mae": ([capped(c.curve_error, ENERGY_CAP) for c in curves if c.compared], "the dataset has no energies along the paths"),
+        "relaxation_energy_mae": (
+            [
+                capped(_difference(c.properties.relaxation_energy, c.reference_properties.relaxation_energy), ENERGY_CAP)
+                for c in curves
+                if c.reference_properties.relaxation_energy is not None
+            ],
+            "the dataset has no energies at the other charge's end point",
+        ),
+        "frequency_error": (
+            [capped(_relative(c.properties.hbar_omega, r), 1.0) for c in curves if (r := c.reference_properties.hbar_omega)],
+            "the dataset has too few energies along the paths for a frequency",
+        ),
+        "huang_rhys_error": (
+            [capped(_relative(c.properties.huang_rhys, r), 1.0) for c in curves if (r := c.reference_properties.huang_rhys)],
+            "the dataset has too few energies along the paths for a Huang–Rhys factor",
+        ),
+    }
+    out = []
+    for metric in METRICS:
+        numbers, reason = values[metric.name]
+        mean, interval = mean_with_interval(numbers)
+        out.append(MetricValue(metric.name, mean, interval, reason if mean is None else None, applies=mean is not None))
+    return tuple(out)
+
+
+def _offset(curve: ScoredCurve) -> float | None:
+    return _difference(curve.properties.minimum, curve.own_end)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else abs(first - second)
+
+
+def _relative(value: float | None, reference: float) -> float | None:
+    return None if value is None else abs(value - reference) / reference
+
+
+def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+    """Draws ``ccd.png`` and ``.svg``: energy against Q, a panel per pair of charges, each curve relative to its own end point.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    points = result.tables.get("points", ())
+    if not points:
+        return []
+    from defectbench.tasks import style
+
+    pairs = list(dict.fromkeys((str(p["defect"]), int(p["upper"]), int(p["lower"])) for p in points))
+    columns = min(4, len(pairs))
+    lines = -(-len(pairs) // columns)
+    one_curve = bool(result.rows and result.rows[0]["one_curve"])
+    colours = (style.COLOURS["miss"], style.COLOURS["model"])
+    dft = scoring.dataset.level
+    with style.figure(max(style.COLUMN_WIDTH, 1.75 * columns), 0.45 + 1.75 * lines) as made:
+        panels = made.subplots(lines, columns, squeeze=False)
+        for axes in panels.flat[len(pairs) :]:
+            axes.set_axis_off()
+        for axes, (defect, upper, lower) in zip(panels.flat, pairs, strict=False):
+            mine = [p for p in points if (p["defect"], p["upper"], p["lower"]) == (defect, upper, lower)]
+            heights: list[float] = []
+            for charge, colour in zip((upper, lower), colours, strict=True):
+                curve = [p for p in mine if p["charge"] == charge]
+                sampled = [(p["q_amu_angstrom"], p["model_ev"]) for p in curve if p["model_ev"] is not None]
+                known = [(p["q_amu_angstrom"], p["reference_ev"]) for p in curve if p["reference_ev"] is not None]
+                if sampled and not (one_curve and charge == lower):
+                    axes.plot(*zip(*sampled, strict=True), "o-", ms=2.2, color=style.COLOURS["muted"] if one_curve else colour, zorder=2)
+                if known:
+                    axes.plot(*zip(*known, strict=True), "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=3)
+                    axes.annotate(
+                        style.charge_text(charge),
+                        known[0 if charge == upper else -1],
+                        (0, 5),
+                        textcoords="offset points",
+                        ha="center",
+                        color=colour,
+                    )
+                heights += [height for _, height in (*sampled, *known)]
+            axes.axhline(0.0, color="0.85", lw=0.6, zorder=0)
+            low, high = min(heights, default=0.0), max(heights, default=1.0)
+            axes.set_ylim(low - 0.08 * (high - low) - 0.01, high + 0.2 * (high - low) + 0.02)
+            axes.set_title(f"{style.defect_text(defect)}  {style.charge_text(upper)}/{style.charge_text(lower)}")
+        made.supxlabel("$Q$ (amu$^{1/2}$ Å)", size=7.5)
+        made.supylabel("energy relative to the own end (eV)", size=7.5)
+        shown = panels.flat[0]
+        curve_colour = style.COLOURS["muted"] if one_curve else "0.25"
+        kind = " (one curve for both charges)" if one_curve else ""
+        handles = [
+            *shown.plot([], [], "o-", ms=2.2, color=curve_colour, label=f"{model}{kind}"),
+            *shown.plot([], [], "s", ms=3.6, mfc="none", mew=0.8, color="0.25", label=dft),
+        ]
+        made.legend(handles=handles, loc="outside upper left", ncols=2)
+        return style.save(made, folder, "ccd")
+
+
+TASK = Task(
+    name="ccd",
+    title="Configuration-coordinate diagrams",
+    description=(
+        "Energies of two neighbouring charges along the straight path between their ground states: mass-weighted ΔQ, relaxation "
+        "energies, effective frequencies and Huang–Rhys factors, against the reference's energies on the path where the dataset has "
+        "them, else against its end points. A charge-blind model has one curve for both charges, whose minimum cannot be at both ends."
+    ),
+    metrics=METRICS,
+    calculations=calculations,
+    score=score,
+    draw=draw,
+    columns=(
+        "defect",
+        "charge",
+        "upper",
+        "lower",
+        "delta_q_reference",
+        "delta_q_own",
+        "minimum_at",
+        "relaxation_energy_ev",
+        "hbar_omega_mev",
+        "huang_rhys",
+    ),
+)

@@ -1,0 +1,202 @@
+"""Configuration-coordinate diagrams on harmonic landscapes, where ħΩ, ΔE_relax and S are known exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from known_landscape import DEFECT, dataset, geometry, score
+
+from defectbench.structures.configuration_coordinate import configuration_path, hbar_omega, mass_weighted_displacements, path_structures
+from defectbench.structures.matching import host_operations
+from defectbench.tasks.base import TaskResult
+from defectbench.tasks.ccd import FRACTIONS, METRICS, TASK, curve_properties, diagrams
+
+ENERGIES = {1: -100.6, 0: -100.0, -1: -99.2}
+QUANTA = {1: 0.020, 0: 0.025, -1: 0.032}
+"""ħΩ of each charge, eV."""
+
+
+def harmonic(atoms: Atoms, charge: int, centre: Atoms, quantum: float | None = None) -> float:
+    """E_q + ½ Ω² Q², the same in all directions of mass-weighted space."""
+    q = mass_weighted_displacements(atoms, centre)
+    curvature = ((QUANTA[charge] if quantum is None else quantum) / hbar_omega(1.0)) ** 2
+    return ENERGIES[charge] + 0.5 * curvature * float(np.sum(atoms.get_masses()[:, None] * q**2))
+
+
+def truth(atoms: Atoms, charge: int | None) -> float:
+    if len(atoms) != len(geometry(0)) or charge is None:
+        return 0.0
+    return harmonic(atoms, charge, geometry(charge))
+
+
+def relax(_defect: str, charge: int, _configuration: str, _start: Atoms) -> tuple[Atoms, float]:
+    return geometry(charge), ENERGIES[charge]
+
+
+def path_frames(fractions: tuple[float, ...] = FRACTIONS) -> dict[tuple[int, str], list[tuple[Atoms, float]]]:
+    """Reference energies on every path, as a dataset would store them: single points as an unconverged configuration."""
+    data = dataset(ENERGIES)
+    out: dict[tuple[int, str], list[tuple[Atoms, float]]] = {}
+    for diagram in diagrams(data, data.states):
+        for atoms in path_structures(diagram.path, fractions):
+            for charge, other in ((diagram.upper, diagram.lower), (diagram.lower, diagram.upper)):
+                out.setdefault((charge, f"Path_to_q{other:+d}"), []).append((atoms, truth(atoms, charge)))
+    return out
+
+
+def scored(energy: Callable[[Atoms, int | None], float] = truth, charge_class: str = "charge-aware", with_path: bool = True) -> TaskResult:
+    data = dataset(ENERGIES, path_frames=path_frames() if with_path else None)
+    return TASK.score(score(TASK, data, relax, energy, charge_class))
+
+
+def value(result: TaskResult, name: str) -> float | None:
+    return result.metric(name).value
+
+
+def test_the_reference_itself_is_perfect_and_its_numbers_are_the_known_ones() -> None:
+    result = scored()
+    assert [m.name for m in result.metrics] == [m.name for m in METRICS]
+    for metric in METRICS:
+        assert value(result, metric.name) == pytest.approx(1.0 if metric.direction == "higher" else 0.0, abs=1e-4), metric.name
+    assert [(row["upper"], row["lower"], row["charge"]) for row in result.rows] == [(1, 0, 1), (1, 0, 0), (0, -1, 0), (0, -1, -1)]
+    for row in result.rows:
+        quantum, delta_q = QUANTA[row["charge"]], row["delta_q_reference"]
+        relaxation = 0.5 * (quantum / hbar_omega(1.0)) ** 2 * delta_q**2
+        assert row["hbar_omega_mev"] == pytest.approx(1000 * quantum, rel=1e-3)
+        assert row["relaxation_energy_ev"] == pytest.approx(relaxation, rel=1e-3)
+        assert row["huang_rhys"] == pytest.approx(relaxation / quantum, rel=1e-3)
+        assert row["huang_rhys_reference"] == pytest.approx(row["huang_rhys"], rel=1e-3)
+        assert row["minimum_at"] == pytest.approx(row["minimum_reference"], abs=1e-4)
+        assert row["delta_q_own"] == pytest.approx(delta_q, rel=1e-4)
+        assert row["reference_points"] >= len(FRACTIONS), "the paths lie on one line here, so points of the other one serve too"
+    json.dumps([result.rows, result.tables, result.baselines, result.notes])
+
+
+def test_a_softer_model_is_wrong_by_what_was_put_in() -> None:
+    """ħΩ of 0.9 of the reference: ΔE_relax falls by 19 %, S by 10 %."""
+    result = scored(lambda atoms, q: 0.0 if q is None or len(atoms) > 15 else harmonic(atoms, q, geometry(q), 0.9 * QUANTA[q]))
+    assert value(result, "frequency_error") == pytest.approx(0.1, abs=1e-3)
+    assert value(result, "huang_rhys_error") == pytest.approx(0.1, abs=2e-3)
+    relaxations = [row["relaxation_energy_reference_ev"] for row in result.rows]
+    assert value(result, "relaxation_energy_mae") == pytest.approx(0.19 * np.mean(relaxations), rel=2e-3)
+    assert value(result, "minimum_offset") == pytest.approx(0.0, abs=1e-4)
+    assert value(result, "curve_mae") > 0.0
+
+
+def test_without_energies_on_the_path_only_the_ends_are_compared() -> None:
+    result = scored(with_path=False)
+    assert value(result, "minimum_offset") == pytest.approx(0.0, abs=1e-4)
+    assert value(result, "delta_q_error") == pytest.approx(0.0, abs=1e-6)
+    assert value(result, "curves_bound") == 1.0
+    for name in ("curve_mae", "relaxation_energy_mae", "frequency_error", "huang_rhys_error"):
+        metric = result.metric(name)
+        assert metric.value is None
+        assert not metric.applies
+        assert metric.reason
+    assert all(row["hbar_omega_mev"] is not None and row["hbar_omega_reference_mev"] is None for row in result.rows)
+    assert any("no energies along the paths" in note for note in result.notes)
+
+
+def test_a_charge_blind_model_has_one_curve_and_no_better_scores_than_the_baseline() -> None:
+    """It knows the neutral surface exactly and is asked for +1, 0 and −1: for one of two charges of each pair it is right."""
+    asked: list[int | None] = []
+
+    def blind(atoms: Atoms, charge: int | None) -> float:
+        asked.append(charge)
+        return 0.0 if len(atoms) > 15 else harmonic(atoms, 0, geometry(0))
+
+    data = dataset(ENERGIES)
+    scoring = score(TASK, data, lambda *a: (geometry(0), ENERGIES[0]), blind, "charge-blind")
+    result = TASK.score(scoring)
+    assert set(asked) == {None}
+    assert len([key for key, r in scoring.results.items() if r["status"] == "ok"]) == 2 * len(FRACTIONS) - 1, (
+        "one curve a pair, one shared end"
+    )
+    base = result.baselines["one curve for both charges"]
+    assert value(result, "minimum_offset") == pytest.approx(base["minimum_offset"], abs=1e-3)
+    assert value(result, "curves_bound") == pytest.approx(base["curves_bound"])
+    assert value(result, "delta_q_error") == pytest.approx(base["delta_q_error"])
+    assert all(row["one_curve"] for row in result.rows)
+    assert any("charge-blind" in note for note in result.notes)
+    falling = [row for row in result.rows if row["charge"] != 0]
+    assert all("falls towards the other end" in row["reason"] and row["huang_rhys"] is None for row in falling)
+
+
+def test_failures_count_as_misses() -> None:
+    data = dataset(ENERGIES, path_frames=path_frames())
+
+    def fails(defect: str, charge: int, configuration: str, start: Atoms) -> tuple[Atoms, float] | None:
+        return None if charge == 1 else relax(defect, charge, configuration, start)
+
+    result = TASK.score(score(TASK, data, fails, lambda atoms, q: float("nan") if q == 1 else truth(atoms, q)))
+    assert value(result, "delta_q_error") == pytest.approx(0.5)
+    for name in ("curve_mae", "frequency_error", "huang_rhys_error", "minimum_offset", "relaxation_energy_mae"):
+        assert value(result, name) == pytest.approx(0.25, abs=1e-3), name
+    assert value(result, "curves_bound") == 0.75
+    first = result.rows[0]
+    assert "single point failed" in first["reason"]
+    assert "it fell apart" in first["reason"]
+
+
+def test_equal_ground_states_have_no_diagram() -> None:
+    data = dataset({0: -1.0, -1: -2.0})
+    data._relaxations["PBE", DEFECT, -1, "Unperturbed"][0].positions = data._relaxations["PBE", DEFECT, 0, "Unperturbed"][0].positions
+    result = TASK.score(score(TASK, data, lambda d, q, c, s: (geometry(0), -1.0), lambda *a: 0.0))
+    assert result.rows == ()
+    assert any("the same structure" in note for note in result.notes)
+    assert all(m.value is None and not m.applies for m in result.metrics)
+
+
+def test_charges_that_are_not_neighbours_have_no_diagram() -> None:
+    data = dataset({2: -1.0, 0: -2.0})
+    result = TASK.score(score(TASK, data, lambda d, q, c, s: (geometry(q), -1.0), lambda *a: 0.0))
+    assert result.rows == ()
+    assert any("No two neighbouring charges" in note for note in result.notes)
+
+
+def test_a_double_well_is_reported_as_it_is() -> None:
+    """A curve with its maximum at its own end has no quantum there, and its lowest point lies elsewhere."""
+    fractions = np.array(FRACTIONS)
+    found = curve_properties(FRACTIONS, list(-(fractions**2) + 0.5 * fractions**4), 0.0, 5.0)
+    assert found.hbar_omega is None
+    assert not found.bound
+    assert "no minimum near the own end" in found.reason
+    assert found.minimum == pytest.approx(1.0, abs=0.03)
+    assert "no energies at both end points" in curve_properties([0.0, 0.25, 0.5, 0.75], [0.0, 0.1, 0.4, 0.9], 0.0, 5.0).reason
+    few = curve_properties([0.0, 1.0], [0.0, 1.0], 0.0, 5.0)
+    assert few.relaxation_energy == 1.0
+    assert few.fit is None
+
+
+def test_a_mapped_end_point_gives_the_same_curves() -> None:
+    """The neutral minimum stored as a symmetry image (another frame): the path, and all numbers, stay."""
+    operations = host_operations(dataset(ENERGIES).host)
+    start, end = geometry(1), geometry(0)
+    image = end.copy()
+    image.positions = operations.apply(5, end.positions)
+    plain, mapped = configuration_path(start, end, operations), configuration_path(start, image, operations)
+    assert plain.identity
+    assert not mapped.identity
+    assert mapped.delta_q == pytest.approx(plain.delta_q, abs=1e-4)
+    for fraction in FRACTIONS:
+        first, second = truth(plain.structure(fraction), 1), truth(mapped.structure(fraction), 1)
+        assert second == pytest.approx(first, abs=1e-4)
+
+
+@pytest.mark.parametrize("charge_class", ["charge-aware", "charge-blind"])
+def test_the_figure_is_written(tmp_path: Path, charge_class: str) -> None:
+    data = dataset(ENERGIES, path_frames=path_frames() if charge_class == "charge-aware" else None)
+
+    def energy(atoms: Atoms, q: int | None) -> float:
+        charge = 0 if q is None else q
+        return 0.0 if len(atoms) > 15 else harmonic(atoms, charge, geometry(charge), 0.85 * QUANTA[charge])
+
+    scoring = score(TASK, data, relax, energy, charge_class)
+    paths = TASK.draw(scoring, TASK.score(scoring), "toy", tmp_path)
+    assert [path.name for path in paths] == ["ccd.png", "ccd.svg"]
+    assert all(path.stat().st_size > 5000 for path in paths)
