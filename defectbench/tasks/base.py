@@ -225,3 +225,14 @@ def bootstrap_interval(
     drawn = [statistic(values[generator.integers(0, n, n)]) for _ in range(samples)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64], samples: int = 1000, seed: int = 0) -> tuple[float, float] | None:
+    """:func:`bootstrap_interval` of the mean of (n,) values, all samples at once: the same numbers, much faster."""
+    import numpy as np
+
+    n = len(values)
+    if n < 2:
+        return None
+    low, high = np.percentile(values[rng(seed).integers(0, n, (samples, n))].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)

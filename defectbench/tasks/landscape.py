@@ -17,7 +17,7 @@ from defectbench.structures.matching import (
     match,
     match_within,
 )
-from defectbench.tasks.base import ConfigurationResult, ScoringInput, StateSelection, bootstrap_interval
+from defectbench.tasks.base import ConfigurationResult, ScoringInput, StateSelection, mean_interval
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -48,7 +48,10 @@ DISPLACEMENT_CAP = 3.0
 """Å: the same for largest displacements."""
 
 ESTABLISHED_FRACTION = 2 / 3
-"""A model's ground state is established only if at least this fraction of the selected configurations converged."""
+"""A model's ground state is established only if at least this fraction of the selected configurations converged.
+
+Else a model that fails on most starts would be judged by the few easy ones.
+"""
 
 Outcome = Literal["converged", "unconverged", "failed", "missing"]
 
@@ -84,7 +87,7 @@ class Placed:
         configuration: name of the start.
         outcome: ``missing`` if there is no result at all.
         reason: why it is not converged, one line; None if it is.
-        energy: eV; None without a result.
+        energy: eV, the last one known, converged or not; None without a result.
         atoms: the relaxed (or last) structure; None if it cannot be compared.
         fit: match to the reference ground state; None if it cannot be compared.
         minimum: index of the nearest distinct reference minimum within ``SUCCESS_RMSD``; None if none is that near.
@@ -128,22 +131,42 @@ class PlacedState:
         return tuple(p for p in self.placed if p.converged)
 
     @property
+    def lowest(self) -> Placed | None:
+        """The lowest converged configuration (equal energies: the first in plotting order)."""
+        found = [(p.energy, sort_key(p.configuration), p) for p in self.converged if p.energy is not None]
+        return min(found, key=lambda item: item[:2])[2] if found else None
+
+    @property
+    def below(self) -> Placed | None:
+        """A configuration that did not converge though its last energy is clearly below all converged ones, if there is one."""
+        lowest = self.lowest
+        if lowest is None or lowest.energy is None:
+            return None
+        lower = [p for p in self.placed if not p.converged and p.energy is not None and p.energy < lowest.energy - SAME_MINIMUM_ENERGY]
+        return min(lower, key=lambda p: (p.energy or 0.0, sort_key(p.configuration))) if lower else None
+
+    @property
     def established(self) -> bool:
-        """Whether enough configurations converged for the lowest one to pass as the model's ground state."""
-        return bool(self.converged) and len(self.converged) >= ESTABLISHED_FRACTION * len(self.placed) - 1e-9
+        """Whether the lowest converged configuration may pass as the model's ground state.
+
+        At least ``ESTABLISHED_FRACTION`` of the selected configurations converged, and none of the others was on its way below it.
+        """
+        enough = len(self.converged) >= ESTABLISHED_FRACTION * len(self.placed) - 1e-9
+        return bool(self.converged) and enough and self.below is None
 
     @property
     def ground(self) -> Placed | None:
         """The model's ground state: its lowest converged configuration; None unless :attr:`established`."""
-        if not self.established:
-            return None
-        return min(self.converged, key=lambda p: (p.energy if p.energy is not None else np.inf, sort_key(p.configuration)))
+        return self.lowest if self.established else None
 
     @property
     def reason(self) -> str | None:
         """Why there is no ground state; None if there is one."""
         if self.established:
             return None
+        below = self.below
+        if below is not None:
+            return f"{below.configuration} is lower in energy than all converged configurations, but: {below.reason}"
         total, good = len(self.placed), len(self.converged)
         causes = [p.reason for p in self.placed if p.reason]
         return f"only {good} of {total} configurations converged" + (f" ({causes[0]})" if causes else "")
@@ -275,11 +298,7 @@ def mean_with_interval(values: Iterable[float]) -> tuple[float | None, tuple[flo
     array = np.array(list(values), dtype=float)
     if not len(array):
         return None, None
-    return float(array.mean()), bootstrap_interval(array, _mean)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean())
+    return float(array.mean()), mean_interval(array)
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

@@ -215,7 +215,7 @@ def _baselines(rows: Sequence[Mapping[str, Any]], starts_in_ground: Sequence[flo
     flat = [(r["flat_curve_error"], r["common"]) for r in rows if r["flat_curve_error"] is not None]
     weight = sum(n for _, n in flat)
     total = sum(r["dft_configurations"] for r in rows)
-    reached = sum(r["dft_ground_state_fraction"] * r["dft_configurations"] for r in rows)
+    reached = sum(round(r["dft_ground_state_fraction"] * r["dft_configurations"]) for r in rows)
     return {
         "flat or unrelaxed": {
             "curve_error": sum(e * n for e, n in flat) / weight if weight else None,

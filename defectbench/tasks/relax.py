@@ -328,7 +328,7 @@ def _metrics(
     for name, values in (
         ("host_referenced_rmsd", [capped(r["host_referenced_rmsd"], RMSD_CAP) for r in rows]),
         ("host_referenced_local_rmsd", [capped(_local(r, "host_referenced_"), RMSD_CAP) for r in rows]),
-        ("host_referenced_success", [float(r["host_referenced_success"]) for r in rows]),
+        ("host_referenced_success", [float(bool(r["host_referenced_success"])) for r in rows]),
     ):
         out.append(MetricValue(name, None, None, no_host) if no_host and rows else _aggregate(name, values))
     out += [

@@ -1,0 +1,386 @@
+"""Tasks relax and pes against a landscape with known answers: who knows it scores 1, who does not scores at the baselines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle_landscape import (
+    CONFIGURATIONS,
+    DATASET,
+    IN_GROUND_STATE,
+    STATES,
+    OracleDataset,
+    failing,
+    frozen,
+    nearest_other_charge,
+    oracle,
+    random_forces,
+    relaxation,
+    scoring_input,
+)
+
+from defectbench.errors import RunError, UnknownNameError
+from defectbench.structures.matching import host_operations, match
+from defectbench.tasks import get_tasks, pes, relax
+from defectbench.tasks.base import ScoringInput, StateSelection, bootstrap_interval, mean_interval
+from defectbench.tasks.landscape import RMSD_CAP, cluster, reference_state
+
+OPERATIONS = host_operations(DATASET.host)
+
+
+def values(result) -> dict[str, float | None]:
+    return {m.name: m.value for m in result.metrics}
+
+
+# Oracles
+
+
+def test_who_knows_the_reference_scores_perfectly():
+    result = relax.score(scoring_input(oracle))
+    got = values(result)
+    for name in ("rmsd", "local_rmsd", "max_displacement", "relative_rmsd", "host_referenced_rmsd", "host_drift", "spurious_minima"):
+        assert got[name] == pytest.approx(0, abs=1e-9), name
+    for name in ("success", "strict_success", "host_referenced_success", "reference_minimum_found", "converged"):
+        assert got[name] == 1, name
+    assert {row["verdict"] for row in result.rows} == {"none"}
+    assert all(row["configuration"] == row["dft_configuration"] == "Dimer" for row in result.rows)
+    assert all(row["dft_minima"] == 2 for row in result.rows)
+    curves = pes.score(scoring_input(oracle))
+    got = values(curves)
+    assert got["curve_error"] == pytest.approx(0, abs=1e-9)
+    assert got["rank_correlation"] == pytest.approx(1)
+    assert got["same_minimum"] == 1
+    assert got["ground_state_fraction"] == pytest.approx(len(IN_GROUND_STATE) / len(CONFIGURATIONS))
+    assert curves.baselines["DFT"]["ground_state_fraction"] == pytest.approx(got["ground_state_fraction"])
+
+
+def test_who_does_not_move_scores_the_unrelaxed_baseline():
+    result = relax.score(scoring_input(frozen))
+    got = values(result)
+    for name, value in result.baselines["unrelaxed"].items():
+        assert got[name] == pytest.approx(value, abs=1e-9), name
+    assert got["relative_rmsd"] == pytest.approx(1)
+    start = DATASET.starts("V_Ge1", -1)["Unperturbed"]
+    expected = match(start, DATASET.ground_state("V_Ge1", -1).atoms, OPERATIONS).rmsd
+    assert result.rows[1]["unrelaxed_rmsd"] == pytest.approx(expected, abs=1e-5)
+    curves = pes.score(scoring_input(frozen))
+    for name, value in curves.baselines["flat or unrelaxed"].items():
+        assert values(curves)[name] == pytest.approx(value, abs=1e-5), name
+
+
+def test_who_gives_another_charge_scores_that_baseline():
+    result = relax.score(scoring_input(nearest_other_charge))
+    got = values(result)
+    for name, value in result.baselines["other_charge"].items():
+        assert got[name] == pytest.approx(value, abs=1e-9), name
+    assert result.rows[4]["other_charge"] == 0
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+def test_who_fails_half_does_not_beat_the_baseline(parity: int):
+    model = failing(oracle, lambda k: k % 2 == parity)
+    result = relax.score(scoring_input(model))
+    got, baseline = values(result), result.baselines["unrelaxed"]
+    for name in ("rmsd", "local_rmsd", "max_displacement", "relative_rmsd"):
+        assert got[name] >= baseline[name], name
+    for name in ("success", "strict_success"):
+        assert got[name] <= baseline[name], name
+    assert got["converged"] == pytest.approx((4 if parity else 3) / 7)
+    row = result.rows[0]
+    assert row["rmsd"] is None
+    assert row["verdict"] == "no ground state"
+    assert "converged" in row["reason"]
+    assert not row["success"]
+    curves = pes.score(scoring_input(model))
+    assert values(curves)["rank_correlation"] <= curves.baselines["flat or unrelaxed"]["rank_correlation"] + 0.2
+    assert values(curves)["curve_error"] >= curves.baselines["flat or unrelaxed"]["curve_error"]
+
+
+def test_who_kicks_atoms_at_random_does_not_beat_the_baseline():
+    result = relax.score(scoring_input(random_forces))
+    got, baseline = values(result), result.baselines["unrelaxed"]
+    assert got["rmsd"] > baseline["rmsd"]
+    assert got["success"] <= baseline["success"]
+    assert got["spurious_minima"] == pytest.approx(len(CONFIGURATIONS))
+    assert values(pes.score(scoring_input(random_forces)))["same_minimum"] == 0
+
+
+def test_everything_failing_is_the_worst_and_not_a_gap():
+    model = failing(oracle, lambda _k: True)
+    got = values(relax.score(scoring_input(model, host=relaxation(DATASET.host.positions, None, "failed", "atoms fly away"))))
+    assert got["rmsd"] == RMSD_CAP
+    assert got["success"] == got["converged"] == got["reference_minimum_found"] == 0
+    assert got["host_drift"] is None
+    assert got["host_referenced_rmsd"] is None
+    curves = values(pes.score(scoring_input(model)))
+    assert curves == {"curve_error": 1.0, "rank_correlation": -1.0, "ground_state_fraction": 0.0, "same_minimum": 0.0}
+
+
+def test_a_failed_host_is_held_against_the_model():
+    result = relax.score(scoring_input(oracle, host=relaxation(DATASET.host.positions, None, "failed", "atoms fly away")))
+    for name in ("host_drift", "host_referenced_rmsd", "host_referenced_success"):
+        metric = result.metric(name)
+        assert metric.value is None
+        assert metric.applies
+        assert "atoms fly away" in metric.reason
+    assert result.rows[0]["host_referenced_success"] is None
+
+
+# What counts as a miss
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    failed=st.sets(st.sampled_from(CONFIGURATIONS), min_size=1, max_size=7),
+    seed=st.integers(0, 100),
+    status=st.sampled_from(["failed", "unconverged"]),
+)
+def test_failing_never_improves_a_score(failed: set[str], seed: int, status: str):
+    energies = dict(zip(CONFIGURATIONS, np.random.default_rng(seed).permutation(len(CONFIGURATIONS)) * 0.1, strict=True))
+
+    def model(defect, charge, configuration):
+        return replace(oracle(defect, charge, configuration), energy=energies[configuration])
+
+    def broken(defect, charge, configuration):
+        found = model(defect, charge, configuration)
+        return replace(found, status=status, failure="no") if configuration in failed else found
+
+    before, after = values(relax.score(scoring_input(model))), values(relax.score(scoring_input(broken)))
+    for name in ("rmsd", "local_rmsd", "max_displacement", "relative_rmsd", "host_referenced_rmsd"):
+        assert after[name] >= before[name] - 1e-9, name
+    for name in ("success", "strict_success", "converged", "reference_minimum_found"):
+        assert after[name] <= before[name] + 1e-9, name
+    before, after = values(pes.score(scoring_input(model))), values(pes.score(scoring_input(broken)))
+    assert after["same_minimum"] <= before["same_minimum"]
+    assert after["ground_state_fraction"] <= before["ground_state_fraction"]
+
+
+def test_an_unconverged_configuration_below_the_lowest_converged_one_is_a_miss():
+    def model(defect, charge, configuration):
+        found = oracle(defect, charge, configuration)
+        return replace(found, status="unconverged", energy=-999.0) if configuration == "Unperturbed" else found
+
+    row = relax.score(scoring_input(model)).rows[0]
+    assert row["rmsd"] is None
+    assert row["reason"].startswith("Unperturbed is lower in energy")
+
+
+def test_a_result_that_is_not_there_is_a_miss():
+    scoring = scoring_input(oracle)
+    without = replace(scoring, configurations=tuple(c for c in scoring.configurations if c.configuration not in IN_GROUND_STATE))
+    result = relax.score(without)
+    assert {row["rmsd"] for row in result.rows} == {None}
+    assert values(result)["converged"] == pytest.approx(4 / 7)
+
+
+def test_positions_that_are_not_numbers_are_a_miss():
+    def model(defect, charge, configuration):
+        found = oracle(defect, charge, configuration)
+        return replace(found, positions=found.positions * np.nan)
+
+    result = relax.score(scoring_input(model))
+    assert values(result)["success"] == 0
+    assert "finite" in result.tables["configurations"][0]["reason"]
+
+
+def test_an_energy_that_is_not_a_number_is_a_miss():
+    result = relax.score(scoring_input(lambda d, q, c: replace(oracle(d, q, c), energy=float("nan"))))
+    assert values(result)["success"] == 0
+    json.dumps([dict(r) for r in result.rows], allow_nan=False)
+
+
+# Host
+
+
+def drifted(amplitude: float, seed: int = 5):
+    field = np.random.default_rng(seed).normal(size=(len(DATASET.host), 3)) * amplitude / np.sqrt(3)
+    field -= field.mean(axis=0)
+
+    def model(defect, charge, configuration):
+        found = oracle(defect, charge, configuration)
+        return replace(found, positions=found.positions + field[DATASET.host_indices(defect)])
+
+    return model, DATASET.host.positions + field
+
+
+def test_a_drifting_host_is_told_from_a_wrong_defect():
+    model, host = drifted(0.3)
+    result = relax.score(scoring_input(model, host))
+    assert {row["verdict"] for row in result.rows} == {"host"}
+    got = values(result)
+    assert got["host_referenced_rmsd"] == pytest.approx(0, abs=1e-4)
+    assert got["host_referenced_success"] == 1
+    assert got["success"] == 0
+    assert got["host_drift"] == pytest.approx(0.3, abs=0.05)
+    wrong = relax.score(scoring_input(frozen))
+    assert {row["verdict"] for row in wrong.rows} == {"defect"}
+    both = relax.score(scoring_input(frozen, host))
+    assert {row["verdict"] for row in both.rows} == {"host and defect"}
+    cancelling = relax.score(scoring_input(oracle, host))
+    assert {row["verdict"] for row in cancelling.rows} == {"cancelling"}
+
+
+# Invariance
+
+
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 10**6), operation=st.integers(0, 23), host_operation=st.integers(0, 23))
+def test_scores_do_not_depend_on_how_structures_are_written(seed: int, operation: int, host_operation: int):
+    generator = np.random.default_rng(seed)
+    model, host = drifted(0.15)
+    everything = scoring_input(model, host)
+    plain = replace(everything, states=everything.states[1:4:2])
+
+    def rewritten(numbers, positions, index):
+        order = np.arange(len(numbers))
+        for number in np.unique(numbers):
+            own = np.flatnonzero(numbers == number)
+            order[own] = generator.permutation(own)
+        return (OPERATIONS.apply(index, positions) + generator.uniform(-9, 9, 3))[order]
+
+    configurations = []
+    for c in plain.configurations:
+        numbers = DATASET.starts(c.defect, c.charge)[c.configuration].numbers
+        positions = rewritten(numbers, c.relaxation.positions, operation)
+        configurations.append(replace(c, relaxation=replace(c.relaxation, positions=positions)))
+    hosts = tuple(
+        replace(h, relaxation=replace(h.relaxation, positions=rewritten(DATASET.host.numbers, h.relaxation.positions, host_operation)))
+        for h in plain.host
+    )
+    shuffled = [configurations[i] for i in generator.permutation(len(configurations))]
+    states = tuple(StateSelection(s.defect, s.charge, s.configurations[::-1]) for s in plain.states[::-1])
+    other = replace(plain, configurations=tuple(shuffled), host=hosts, states=states)
+    for score in (relax.score, pes.score):
+        first, second = score(plain), score(other)
+        for a, b in zip(first.metrics, second.metrics, strict=True):
+            assert a.value == pytest.approx(b.value, abs=2e-5), a.name
+        assert [r["verdict"] for r in first.rows if "verdict" in r] == [r["verdict"] for r in second.rows if "verdict" in r]
+
+
+def test_scoring_twice_gives_the_same():
+    assert relax.score(scoring_input(random_forces)) == relax.score(scoring_input(random_forces))
+
+
+# Pieces
+
+
+def test_reference_minima_are_told_apart():
+    state = reference_state(DATASET, "V_Ge1", 0, OPERATIONS)
+    assert len(state.distinct) == 2
+    assert [name for name, i in state.membership.items() if i == 0] == sorted(IN_GROUND_STATE, key=lambda n: state.minima[n].energy)
+    assert state.ground.configuration == "Dimer"
+
+
+def test_clusters_need_structure_and_energy():
+    atoms = DATASET.ground_state("V_Ge1", 0).atoms
+    other = DATASET.minima("V_Ge1", 0)["Unperturbed"].atoms
+    assert cluster([(0.0, atoms), (0.01, atoms.copy()), (0.5, atoms.copy()), (0.0, other)], OPERATIONS) == [0, 0, 2, 3]
+
+
+def test_basin_is_the_nearest_minimum_or_none():
+    def model(defect, charge, configuration):
+        return replace(oracle(defect, charge, "Unperturbed"), energy=-1.0)
+
+    result = relax.score(scoring_input(model))
+    assert {row["minimum"] for row in result.rows} == {"Unperturbed"}
+    assert all(row["minimum_energy"] == pytest.approx(0.299, abs=1e-6) for row in result.rows)
+    assert {row["spurious_minima"] for row in result.rows} == {0}
+
+
+def test_mean_interval_is_the_bootstrap_of_the_mean():
+    data = np.random.default_rng(3).normal(size=7)
+    assert mean_interval(data) == pytest.approx(bootstrap_interval(data, lambda v: float(v.mean())))
+    assert mean_interval(data[:1]) is None
+    low, high = mean_interval(data)
+    assert low < data.mean() < high
+
+
+def test_rank_correlation():
+    assert pes.rank_correlation([0.0, 0.1, 0.2], [1.0, 1.5, 9.0]) == pytest.approx(1)
+    assert pes.rank_correlation([0.2, 0.1, 0.0], [1.0, 1.5, 9.0]) == pytest.approx(-1)
+    assert pes.rank_correlation([0.2, 0.1, 0.0], [1.0, 1.001, 1.002]) is None
+    assert pes.rank_correlation([0.2, 0.2, 0.2], [1.0, 2.0, 3.0]) == 0
+    scipy_stats = pytest.importorskip("scipy.stats")
+    a, b = np.random.default_rng(0).normal(size=(2, 12)).round(2)
+    assert pes.rank_correlation(a, b) == pytest.approx(scipy_stats.spearmanr(a, b).statistic)
+
+
+def test_a_curve_with_little_dft_says_so():
+    dataset = OracleDataset()
+    for state in STATES:
+        dataset._minima[state] = {n: m for n, m in dataset._minima[state].items() if n in ("Dimer", "Unperturbed")}
+    result = pes.score(scoring_input(oracle, dataset=dataset))
+    metric = result.metric("curve_error")
+    assert metric.value is None
+    assert not metric.applies
+    assert "3" in result.rows[0]["reason"]
+    assert result.metric("same_minimum").value == 1
+
+
+def test_a_lone_charge_state_has_no_other_charge_baseline():
+    dataset = OracleDataset()
+    for state in STATES[1:3]:
+        dataset._minima[state] = {}
+    result = relax.score(scoring_input(oracle, dataset=dataset))
+    row = next(r for r in result.rows if r["defect"] == "V_Ge1")
+    assert row["other_charge"] is None
+    assert any("other charge" in note for note in result.notes)
+
+
+def test_nothing_selected_is_no_score():
+    empty = ScoringInput(DATASET, (), (), (), "charge-blind")
+    for task in get_tasks(["relax", "pes"]):
+        result = task.score(empty)
+        assert all(m.value is None and m.reason and not m.applies for m in result.metrics), task.name
+
+
+def test_tables_are_flat_json_with_the_same_columns():
+    for task in get_tasks(["relax", "pes"]):
+        result = task.score(scoring_input(failing(random_forces, lambda k: k == 3)))
+        assert {m.name for m in result.metrics} == {d.name for d in task.metrics}
+        assert set(task.columns) <= set(result.rows[0])
+        for rows in (result.rows, *result.tables.values()):
+            assert len({tuple(row) for row in rows}) == 1
+            json.dumps([dict(row) for row in rows], allow_nan=False)
+
+
+def test_the_registry():
+    names = [task.name for task in get_tasks()]
+    assert names[:2] == ["relax", "pes"]
+    assert [t.name for t in get_tasks(["pes", "relax", "pes"])] == ["pes", "relax"]
+    with pytest.raises(UnknownNameError, match="did you mean relax"):
+        get_tasks(["relaks"])
+    for task in get_tasks(["relax", "pes"]):
+        for metric in task.metrics:
+            assert (metric.good is None) == (metric.bad is None) == (metric.direction == "none")
+
+
+# Figures
+
+
+@pytest.mark.parametrize("name", ["relax", "pes"])
+def test_figures(name: str, tmp_path):
+    (task,) = get_tasks([name])
+    scoring = scoring_input(failing(random_forces, lambda k: k in (1, 2, 4)))
+    paths = task.draw(scoring, task.score(scoring), "a model", tmp_path / "figures")
+    assert [p.name for p in paths] == [f"{name}.png", f"{name}.svg"]
+    assert all(p.stat().st_size > 5000 for p in paths)
+    first = paths[1].read_bytes()
+    task.draw(scoring, task.score(scoring), "a model", tmp_path / "figures")
+    assert paths[1].read_bytes() == first
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(RunError, match="cannot write figure"):
+        task.draw(scoring, task.score(scoring), "a model", file)
+
+
+@pytest.mark.parametrize("name", ["relax", "pes"])
+def test_figure_of_nothing(name: str, tmp_path):
+    (task,) = get_tasks([name])
+    empty = ScoringInput(DATASET, (), (), (), "charge-blind")
+    assert task.draw(empty, task.score(empty), "a model", tmp_path) == []
