@@ -1,0 +1,619 @@
+"""Making a dataset of a user's own results: a ShakeNBreak result folder, or labelled extxyz files.
+
+What cannot be known from such files (band edges, chemical potentials, corrections, …) is absent from the dataset that is
+written, explicitly; it can be filled in by hand in its ``dataset.yaml``. Every file that is not used is named with a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase import Atoms
+from pydantic import ValidationError
+
+from defectbench.datasets import checks
+from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
+from defectbench.datasets.building import write_dataset
+from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
+from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
+from defectbench.datasets.schema import DatasetFile, Defect, Host, LevelOfTheory, explain
+from defectbench.datasets.validation import validate_dataset
+from defectbench.datasets.vasp import read_poscar
+from defectbench.errors import DatasetError
+from defectbench.labels import sort_key, state_label
+
+_STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
+_CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
+_DEFECT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$")
+_SUBFOLDERS = ("", "vasp_std", "vasp_nkred_std", "vasp_gam", "vasp_ncl")
+_CONVERGED_BY_DEFAULT = 0.03
+"""eV/Å; the largest force below which an extxyz relaxation without a ``converged`` label counts as converged."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Something that was not imported.
+
+    Attributes:
+        file: which file or folder.
+        frame: index of the frame, from 0; None if it is the whole file.
+        reason: why.
+    """
+
+    file: str
+    frame: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{'' if self.frame is None else f', frame {self.frame}'}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import made.
+
+    Attributes:
+        path: the new dataset folder.
+        metadata: its metadata.
+        starts: number of start structures.
+        relaxations: number of relaxations with a relaxed structure or frames.
+        minima: number of those that count as converged.
+        high_energy: number of ``*_High_Energy`` folders that were skipped.
+        dropped: what was not imported, with reasons.
+        notes: what was assumed.
+    """
+
+    path: Path
+    metadata: DatasetFile
+    starts: int
+    relaxations: int
+    minima: int
+    high_energy: int
+    dropped: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Item:
+    """One configuration of one charge state, as found."""
+
+    defect: str
+    charge: int
+    configuration: str
+    source: str
+    start: Atoms | None = None
+    frames: list[Atoms] = field(default_factory=list)
+
+
+@dataclass
+class _Findings:
+    items: list[_Item] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    high_energy: int = 0
+
+    def drop(self, file: object, frame: int | None, reason: object) -> None:
+        self.dropped.append(Dropped(str(file), frame, " ".join(str(reason).split())))
+
+
+def read_host_file(path: str | Path) -> Atoms:
+    """The perfect supercell from a POSCAR/CONTCAR, extxyz or any other file that ASE reads.
+
+    Raises:
+        DatasetError: no such file, or no periodic structure.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise DatasetError(f"there is no host file {file}")
+    if file.name.upper().startswith(("POSCAR", "CONTCAR", "SPOSCAR")) or file.suffix in (".vasp", ".poscar"):
+        return read_poscar(file)
+    from ase.io import read
+
+    try:
+        atoms = read(file)
+    except Exception as error:  # ASE raises anything on malformed text
+        raise DatasetError(
+            f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if isinstance(atoms, list) or not len(atoms) or abs(atoms.cell.volume) < 1.0:
+        raise DatasetError(f"{file} holds no periodic structure")
+    return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def import_shakenbreak(
+    folder: str | Path,
+    host: str | Path | Atoms,
+    destination: str | Path,
+    *,
+    dataset_id: str | None = None,
+    title: str | None = None,
+    level: str = "DFT",
+    functional: str | None = None,
+    code: str | None = None,
+    licence: str = "unspecified",
+    overwrite: bool = False,
+) -> ImportReport:
+    """Makes a dataset of a ShakeNBreak result folder.
+
+    Read are ``<defect>_<charge>/<configuration>/{POSCAR,CONTCAR}`` (start and relaxed structure; also in ``vasp_std`` and the like
+    below) and the energies in ``<defect>_<charge>/<defect>_<charge>.yaml``; charges with and without ``+``. ``folder`` may also be
+    one such charge state. Folders ``*_High_Energy`` are skipped and counted; configurations imported from other charge states keep
+    their names (``…_from_+2``). There are no forces. A relaxed structure counts as converged if it has an energy, as in ShakeNBreak.
+    A charge state without any POSCAR gets the ideal structure as its ``Unperturbed`` start.
+
+    Args:
+        folder: the result folder.
+        host: the perfect supercell, a file or atoms; its cell must be that of the defects.
+        destination: the dataset folder to make.
+        dataset_id: default: the destination's name.
+        title: default: names the folder.
+        level: name of the level of theory.
+        functional: default: the level's name.
+        code: program and version.
+        licence: of the data.
+        overwrite: replace a destination that exists.
+
+    Raises:
+        DatasetError: nothing there can be used, or the destination cannot be written; one line.
+    """
+    root = Path(folder).expanduser().resolve()
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}")
+    found = _Findings()
+    states = [root] if _is_state_folder(root) else sorted(path for path in root.iterdir() if path.is_dir())
+    base = root.parent if states == [root] else root
+    seen: dict[StateKey, Path] = {}
+    for state in states:
+        match = _STATE_FOLDER.match(state.name)
+        if match is None or not _is_state_folder(state):
+            found.drop(state.relative_to(base), None, "not a folder <defect>_<charge> with configurations in it")
+            continue
+        key = (match["defect"], int(match["charge"]))
+        if key in seen:
+            found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")
+            continue
+        seen[key] = state
+        _read_state_folder(state, base, *key, found)
+    options = _Options(
+        destination, dataset_id, title or f"ShakeNBreak results from {root.name}", level, functional, code, licence, overwrite
+    )
+    return _assemble(found, host, options)
+
+
+def import_extxyz(
+    files: Sequence[str | Path],
+    host: str | Path | Atoms,
+    destination: str | Path,
+    *,
+    starts: Sequence[str | Path] = (),
+    charge_key: str = "charge",
+    energy_key: str = "energy",
+    forces_key: str = "forces",
+    defect_key: str = "defect",
+    configuration_key: str = "configuration",
+    step_key: str = "step",
+    converged_key: str = "converged",
+    defect: str | None = None,
+    max_force: float = _CONVERGED_BY_DEFAULT,
+    dataset_id: str | None = None,
+    title: str | None = None,
+    level: str = "DFT",
+    functional: str | None = None,
+    code: str | None = None,
+    licence: str = "unspecified",
+    overwrite: bool = False,
+) -> ImportReport:
+    """Makes a dataset of labelled extxyz files.
+
+    Frames with the same defect, charge and configuration are one relaxation, in the order of the files. A frame without a
+    configuration label takes its file's name, without ending, as configuration. The first of several frames is taken as the start,
+    unless ``starts`` holds one. The last frame is a minimum if its ``converged`` label says so; without the label, if its largest
+    force is at most ``max_force``; without forces, it is taken to be one, and the report says so. A charge state without a start
+    gets the ideal structure as its ``Unperturbed`` start.
+
+    Args:
+        files: extxyz files.
+        host: the perfect supercell, a file or atoms; its cell must be that of the frames.
+        destination: the dataset folder to make.
+        starts: extxyz files with start structures, labelled in the same way.
+        charge_key: ``info`` key of the total charge (units of +e) of each frame.
+        energy_key: ``info`` key of the energy, eV.
+        forces_key: array key of the forces, eV/Å; frames without it are imported without forces.
+        defect_key: ``info`` key of the defect's name.
+        configuration_key: ``info`` key of the configuration.
+        step_key: ``info`` key of the step; frames without it are counted.
+        converged_key: ``info`` key of the ``converged`` label.
+        defect: name of the defect for frames that have none.
+        max_force: eV/Å.
+        dataset_id: default: the destination's name.
+        title: default: names the first file.
+        level: name of the level of theory.
+        functional: default: the level's name.
+        code: program and version.
+        licence: of the data.
+        overwrite: replace a destination that exists.
+
+    Raises:
+        DatasetError: nothing there can be used, or the destination cannot be written; one line.
+    """
+    if not files:
+        raise DatasetError("there are no files to import")
+    keys = _Keys(charge_key, energy_key, forces_key, defect_key, configuration_key, step_key, converged_key, defect)
+    found = _Findings()
+    items: dict[tuple[str, int, str], _Item] = {}
+    for file in files:
+        for index, atoms in enumerate(_frames_of(Path(file), found)):
+            labels = _labels(atoms, Path(file), index, keys, found)
+            if labels is None:
+                continue
+            frame = _with_results(atoms, file, index, keys, found)
+            if frame is not None:
+                item = items.setdefault(labels, _Item(*labels, source=str(file)))
+                item.frames.append(frame)
+    for file in starts:
+        for index, atoms in enumerate(_frames_of(Path(file), found)):
+            labels = _labels(atoms, Path(file), index, keys, found)
+            if labels is not None:
+                items.setdefault(labels, _Item(*labels, source=str(file))).start = atoms
+    assumed = 0
+    for item in items.values():
+        assumed += _settle_relaxation(item, keys, max_force)
+        if item.start is None and len(item.frames) > 1:
+            item.start = item.frames[0]
+    if assumed:
+        found.notes.append(
+            f"{assumed} relaxations have neither a '{converged_key}' label nor forces; their last frames are taken as minima"
+        )
+    found.items = list(items.values())
+    default = f"Frames from {Path(files[0]).name}" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
+    return _assemble(found, host, _Options(destination, dataset_id, title or default, level, functional, code, licence, overwrite))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    charge: str
+    energy: str
+    forces: str
+    defect: str
+    configuration: str
+    step: str
+    converged: str
+    default_defect: str | None
+
+
+@dataclass(frozen=True)
+class _Options:
+    destination: str | Path
+    dataset_id: str | None
+    title: str
+    level: str
+    functional: str | None
+    code: str | None
+    licence: str
+    overwrite: bool
+
+
+def _is_state_folder(folder: Path) -> bool:
+    if _STATE_FOLDER.match(folder.name) is None:
+        return False
+    return any(path.is_dir() and _CONFIGURATION.match(path.name.removesuffix("_High_Energy")) for path in folder.iterdir())
+
+
+def _read_state_folder(folder: Path, base: Path, defect: str, charge: int, found: _Findings) -> None:
+    energies = _read_energies(folder, base, found)
+    for path in sorted(folder.iterdir(), key=lambda p: sort_key(p.name)):
+        if not path.is_dir():
+            continue
+        shown = path.relative_to(base)
+        if path.name.endswith("_High_Energy"):
+            found.high_energy += 1
+            continue
+        if _CONFIGURATION.match(path.name) is None:
+            found.drop(shown, None, "not the name of a ShakeNBreak configuration")
+            continue
+        item = _Item(defect, charge, path.name, str(shown))
+        places = [path / name if name else path for name in _SUBFOLDERS]
+        poscar = next((p / "POSCAR" for p in places if (p / "POSCAR").is_file()), None)
+        contcar = next((p / "CONTCAR" for p in places if (p / "CONTCAR").is_file() and (p / "CONTCAR").stat().st_size > 0), None)
+        if poscar is not None:
+            try:
+                item.start = read_poscar(poscar)
+            except DatasetError as error:
+                found.drop(poscar.relative_to(base), None, error)
+        else:
+            found.drop(shown, None, "no POSCAR: no start structure")
+        energy = energies.get(path.name)
+        if contcar is None:
+            found.drop(shown, None, "no CONTCAR: no relaxed structure")
+        elif energy is None:
+            found.drop(contcar.relative_to(base), None, f"no energy for it in {folder.name}.yaml")
+        else:
+            try:
+                relaxed = read_poscar(contcar)
+                relaxed.info = {"step": 1, "converged": True}
+                item.frames = [attach_results(relaxed, energy=energy)]
+            except DatasetError as error:
+                found.drop(contcar.relative_to(base), None, error)
+        if item.start is not None or item.frames:
+            found.items.append(item)
+
+
+def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, float]:
+    """Configuration → energy (eV) from the energies file of a charge state."""
+    path = folder / f"{folder.name}.yaml"
+    if not path.is_file():
+        found.drop(path.relative_to(base), None, "there is no such energies file: no relaxed structure of this charge state can be used")
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        pairs = {**dict(content.get("distortions") or {}), **{k: v for k, v in content.items() if k != "distortions"}}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        found.drop(path.relative_to(base), None, f"not an energies file ({str(error).splitlines()[0]})")
+        return {}
+    out: dict[str, float] = {}
+    for key, value in pairs.items():
+        if "High_Energy" in str(key):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            found.drop(path.relative_to(base), None, f"the energy of {key} is '{value}'")
+            continue
+        out[_configuration_of(key)] = float(value)
+    return out
+
+
+def _configuration_of(key: Any) -> str:
+    """The folder name of a key of the energies file: ``-0.4`` → ``Bond_Distortion_-40.0%``, ``-40.0%_from_+2`` likewise."""
+    text = str(key)
+    try:
+        return f"Bond_Distortion_{round(float(text) * 100, 1) + 0.0}%"
+    except ValueError:
+        return f"Bond_Distortion_{text}" if re.match(r"^-?\d+(\.\d+)?%", text) else text
+
+
+def _frames_of(path: Path, found: _Findings) -> list[Atoms]:
+    try:
+        return read_extxyz(path.expanduser())
+    except DatasetError as error:
+        found.drop(path, None, error)
+        return []
+
+
+def _labels(atoms: Atoms, file: Path, index: int, keys: _Keys, found: _Findings) -> tuple[str, int, str] | None:
+    name = atoms.info.get(keys.defect, keys.default_defect)
+    if name is None:
+        found.drop(file, index, f"has no info '{keys.defect}', and no name was given for all frames")
+        return None
+    value = atoms.info.get(keys.charge)
+    if value is None:
+        found.drop(file, index, f"has no info '{keys.charge}' (total charge)")
+        return None
+    try:
+        charge = float(value)
+        if charge != round(charge):
+            raise ValueError
+    except (TypeError, ValueError):
+        found.drop(file, index, f"info '{keys.charge}' is '{value}', no whole charge")
+        return None
+    return str(name), round(charge), str(atoms.info.get(keys.configuration, file.stem))
+
+
+def _with_results(atoms: Atoms, file: object, index: int, keys: _Keys, found: _Findings) -> Atoms | None:
+    """The bare frame with its energy and forces under the given keys; None if it has no energy."""
+    stored = stored_results(atoms)
+    energy = stored.get("energy") if keys.energy == "energy" else None
+    energy = atoms.info.get(keys.energy, energy)
+    forces = stored.get("forces") if keys.forces == "forces" else None
+    forces = atoms.arrays.get(keys.forces, forces)
+    try:
+        number = float(energy)  # type: ignore[arg-type]  # None and text are what the except clause is for
+    except (TypeError, ValueError):
+        found.drop(file, index, f"has no energy under '{keys.energy}'")
+        return None
+    if not np.isfinite(number):
+        found.drop(file, index, "its energy is not finite")
+        return None
+    if forces is not None and (np.shape(forces) != atoms.positions.shape or not np.isfinite(forces).all()):
+        found.drop(file, index, "its forces are not finite")
+        return None
+    frame = Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
+    frame.info = {"_index": index, **{k: atoms.info[k] for k in (keys.step, keys.converged, "spin_multiplicity") if k in atoms.info}}
+    return attach_results(frame, energy=number, forces=forces)
+
+
+def _settle_relaxation(item: _Item, keys: _Keys, max_force: float) -> int:
+    """Gives every frame ``step`` and ``converged``; 1 if that the last one is converged had to be assumed."""
+    if not item.frames:
+        return 0
+    steps = [frame.info.get(keys.step) for frame in item.frames]
+    numbers = [step for step in steps if isinstance(step, int) and not isinstance(step, bool) and step >= 0]
+    numbered = len(numbers) == len(steps) and numbers == sorted(set(numbers))
+    last = item.frames[-1]
+    label = last.info.get(keys.converged)
+    forces = stored_results(last).get("forces")
+    assumed = 0
+    if label is not None:
+        converged = str(label).lower() in ("true", "t", "1")
+    elif forces is not None:
+        converged = float(np.linalg.norm(forces, axis=1).max()) <= max_force
+    else:
+        converged, assumed = True, 1
+    first = 0 if len(item.frames) > 1 and item.start is None else 1
+    for index, frame in enumerate(item.frames):
+        multiplicity = frame.info.get("spin_multiplicity")
+        frame.info = {"_index": frame.info["_index"], "step": numbers[index] if numbered else index + first, "converged": False}
+        if isinstance(multiplicity, int):
+            frame.info["spin_multiplicity"] = multiplicity
+    last.info["converged"] = converged
+    return assumed
+
+
+def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> ImportReport:
+    perfect = host if isinstance(host, Atoms) else read_host_file(host)
+    perfect = Atoms(perfect.get_chemical_symbols(), positions=np.round(perfect.positions, 8), cell=perfect.cell, pbc=True)
+    destination = Path(options.destination).expanduser()
+    level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code)
+    groups: dict[str, list[_Item]] = {}
+    for item in found.items:
+        if _DEFECT_NAME.match(item.defect) is None:
+            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name (letters, digits and _ . , - only)")
+        elif "/" in item.configuration or not item.configuration.strip():
+            found.drop(item.source, None, f"'{item.configuration}' cannot be a configuration's name")
+        else:
+            groups.setdefault(item.defect, []).append(item)
+    defects: list[Defect] = []
+    starts: dict[StateKey, dict[str, Atoms]] = {}
+    relaxations: dict[RelaxationKey, list[Atoms]] = {}
+    moved = 0
+    for name, items in groups.items():
+        defect = _defect_of(name, items, perfect, found)
+        if defect is None:
+            continue
+        kept: set[int] = set()
+        for item in sorted(items, key=lambda i: (i.charge, sort_key(i.configuration))):
+            start, frames, shifted = _place_item(item, perfect, defect, level, found)
+            moved += shifted
+            if start is not None:
+                starts.setdefault((name, item.charge), {})[item.configuration] = start
+            if frames:
+                relaxations[level.name, name, item.charge, item.configuration] = frames
+            if start is not None or frames:
+                kept.add(item.charge)
+        if not kept:
+            continue
+        defect = defect.model_copy(update={"charges": tuple(sorted(kept))})
+        defects.append(defect)
+        for charge in defect.charges:
+            if (name, charge) not in starts:
+                starts[name, charge] = {"Unperturbed": ideal_structure(perfect, defect)}
+                found.notes.append(f"{state_label(name, charge)} has no start of its own; the ideal structure is its Unperturbed start")
+    if moved:
+        found.notes.append(f"{moved} structures had another origin than the host and were moved onto it")
+    if not defects:
+        reasons = "; ".join(str(item) for item in found.dropped[:3])
+        raise DatasetError(f"nothing could be imported: {reasons or 'no configurations were found'}")
+    metadata = _metadata(options, destination, level, tuple(defects))
+    written = write_dataset(destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite)
+    report = validate_dataset(destination)
+    if not report.valid:
+        raise DatasetError(f"the imported dataset is not valid: {report.problems[0]}")
+    return ImportReport(
+        path=destination.resolve(),
+        metadata=written,
+        starts=sum(len(named) for named in starts.values()),
+        relaxations=len(relaxations),
+        minima=sum(bool(frames[-1].info["converged"]) for frames in relaxations.values()),
+        high_energy=found.high_energy,
+        dropped=tuple(found.dropped),
+        notes=tuple(found.notes),
+    )
+
+
+def _metadata(options: _Options, destination: Path, level: LevelOfTheory, defects: tuple[Defect, ...]) -> DatasetFile:
+    name = options.dataset_id or re.sub(r"[^a-z0-9._-]+", "-", destination.name.lower()).strip("-._") or "imported"
+    try:
+        return DatasetFile(
+            schema_version=1,
+            id=name,
+            title=options.title,
+            licence=options.licence,
+            host=Host(file="host.extxyz"),
+            reference_level=level.name,
+            levels=(level,),
+            defects=defects,
+            files={"host.extxyz": "0" * 64},
+        )
+    except ValidationError as error:
+        where, message = explain(error)[0]
+        raise DatasetError(f"{where}: {message}") from error
+
+
+def _defect_of(name: str, items: list[_Item], host: Atoms, found: _Findings) -> Defect | None:
+    """The defect, from the Unperturbed start, else any start, else a relaxed structure; rather from one whose origin is the host's."""
+    charges = tuple(sorted({item.charge for item in items}))
+    ordered = sorted(items, key=lambda i: (i.start is None, sort_key(i.configuration), abs(i.charge)))
+    first: DatasetError | None = None
+    from_elsewhere: Defect | None = None
+    for item in ordered:
+        for atoms in ([item.start] if item.start is not None else []) + item.frames[-1:]:
+            try:
+                defect, placement = find_defect(name, in_host_cell(atoms, host), host, charges)
+                if not placement.shift.any():
+                    return defect
+                from_elsewhere = from_elsewhere or defect
+            except DatasetError as error:
+                first = first or error
+            except ValidationError as error:
+                first = first or DatasetError("; ".join(message for _, message in explain(error)))
+    if from_elsewhere is None:
+        for item in items:
+            found.drop(item.source, None, first or "no structure")
+    return from_elsewhere
+
+
+def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, found: _Findings) -> tuple[Atoms | None, list[Atoms], int]:
+    """Start and frames in the host's frame and order, as far as they can be used; and how many had to be moved."""
+    start: Atoms | None = None
+    placement: Placement | None = None
+    moved = 0
+    if item.start is not None:
+        try:
+            bare = in_host_cell(item.start, host)
+            placement = place(bare, host, defect)
+            start = apply(placement, bare, host, defect)
+            checks.refuse(Path(item.source), checks.check_structure("start", 0, start, host, defect))
+            moved += bool(np.abs(placement.shift).max() > 0)
+        except DatasetError as error:
+            found.drop(item.source, None, f"start: {error}")
+            start, placement = None, None
+    symbols = None if item.start is None else item.start.get_chemical_symbols()
+    frames: list[Atoms] = []
+    for atoms in item.frames:
+        index = atoms.info.pop("_index", None)
+        try:
+            bare = in_host_cell(atoms, host)
+            if placement is None or atoms.get_chemical_symbols() != symbols or not _near(bare, placement, host, defect):
+                own = place(bare, host, defect)
+                if placement is not None and atoms.get_chemical_symbols() == symbols:
+                    own = Placement(own.shift, placement.order)  # atoms keep who they are from the start on
+                moved += bool(np.abs(own.shift).max() > 0)
+            else:
+                own = placement
+            frame = apply(own, bare, host, defect)
+            frame.info = {**atoms.info, "defect": defect.name, "charge": item.charge, "configuration": item.configuration}
+            frame.info["level_of_theory"] = level.name
+            stored = stored_results(atoms)
+            forces = stored.get("forces")
+            attach_results(frame, energy=stored["energy"], forces=None if forces is None else forces[own.order])
+            if any(np.allclose(frame.positions, other.positions, rtol=0.0, atol=1e-7) for other in frames):
+                last = frames[-1]
+                if frame.info["converged"] and np.allclose(frame.positions, last.positions, rtol=0.0, atol=1e-7):
+                    last.info["converged"] = True
+                found.drop(item.source, index, "the same structure as an earlier frame of this relaxation")
+                continue
+            frames.append(frame)
+        except DatasetError as error:
+            found.drop(item.source, index, error)
+    if frames and start is not None and frames[0].info["step"] == 0:
+        distance = np.linalg.norm(checks.minimum_image(frames[0].positions - start.positions, host), axis=1).max()
+        if distance > checks.START_TOLERANCE:
+            for frame in frames:
+                frame.info["step"] += 1
+    file = frame_file_name(defect.name, item.charge, item.configuration)
+    problems = list(checks.check_frames(file, frames, host, defect, item.charge, item.configuration, level.name, None, start))
+    if problems:
+        found.drop(item.source, problems[0].frame, f"{problems[0].field}: {problems[0].message}")
+        frames = []
+    return start, frames, moved
+
+
+def _near(atoms: Atoms, placement: Placement, host: Atoms, defect: Defect) -> bool:
+    """Whether the start's placement holds for a later structure too: its atoms are still on the host."""
+    ideal = ideal_structure(host, defect)
+    moved = (atoms.positions + placement.shift)[placement.order]
+    return float(np.median(np.linalg.norm(checks.minimum_image(moved - ideal.positions, host), axis=1))) < 0.5
