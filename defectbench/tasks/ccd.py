@@ -232,7 +232,7 @@ def reference_points(dataset: Dataset, diagram: Diagram, charge: int) -> dict[fl
         for frame in dataset.frames(diagram.defect, charge, configuration):
             if np.array_equal(frame.numbers, diagram.path.start.numbers):
                 fraction, aside = diagram.path.project(frame)
-                if aside <= ON_PATH * diagram.path.delta_q and FRACTIONS[0] - 0.2 <= fraction <= FRACTIONS[-1] + 0.2:
+                if aside <= ON_PATH * diagram.path.delta_q and FRACTIONS[0] - _END <= fraction <= FRACTIONS[-1] + _END:
                     found.append((aside, fraction, float(frame.get_potential_energy())))
     out: dict[float, float] = {}
     for _, fraction, energy in sorted(found):
@@ -485,21 +485,17 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                     axes.plot(*zip(*sampled, strict=True), "o-", ms=2.2, color=style.COLOURS["muted"] if one_curve else colour, zorder=2)
                 if known:
                     axes.plot(*zip(*known, strict=True), "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=3)
-                    axes.annotate(
-                        style.charge_text(charge),
-                        known[0 if charge == upper else -1],
-                        (0, 5),
-                        textcoords="offset points",
-                        ha="center",
-                        color=colour,
-                    )
+                end = next((p["q_amu_angstrom"] for p in curve if p["fraction"] == (0.0 if charge == upper else 1.0)), None)
+                if end is not None:
+                    text = style.charge_text(charge)
+                    axes.annotate(text, (end, 0.0), (0, -4), textcoords="offset points", ha="center", va="top", color=colour)
                 heights += [height for _, height in (*sampled, *known)]
             axes.axhline(0.0, color="0.85", lw=0.6, zorder=0)
             low, high = min(heights, default=0.0), max(heights, default=1.0)
-            axes.set_ylim(low - 0.08 * (high - low) - 0.01, high + 0.2 * (high - low) + 0.02)
+            axes.set_ylim(low - 0.2 * (high - low) - 0.02, high + 0.06 * (high - low) + 0.01)
             axes.set_title(f"{style.defect_text(defect)}  {style.charge_text(upper)}/{style.charge_text(lower)}")
         made.supxlabel("$Q$ (amu$^{1/2}$ Å)", size=7.5)
-        made.supylabel("energy relative to the own end (eV)", size=7.5)
+        made.supylabel("energy (eV)", size=7.5)
         shown = panels.flat[0]
         curve_colour = style.COLOURS["muted"] if one_curve else "0.25"
         kind = " (one curve for both charges)" if one_curve else ""

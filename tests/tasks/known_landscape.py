@@ -97,7 +97,7 @@ Energy = Callable[[Atoms, int | None], float]
 def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class: str = "charge-aware") -> ScoringInput:
     """What a task scores for a model that is given by its answers; a charge-blind one is handed no charge."""
     takes_charge = charge_class != "charge-blind"
-    states = tuple(StateSelection(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q))
+    states = tuple(StateSelection(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q) and data.starts(d, q))
     plan = make_plan(data, states, (), [task], takes_charge=takes_charge)
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:

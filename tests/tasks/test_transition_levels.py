@@ -248,6 +248,49 @@ def test_compare_needs_every_charge_for_a_right_sequence() -> None:
     assert not compare(reference, {}).sequence_right
 
 
+PUBLISHED = {
+    "V_Sb_1": {(0, -1): 0.180, (-1, -2): 0.047, (-2, -3): 0.069, (0, -3): 0.099},
+    "V_Sb_2": {(0, -1): 0.041, (-1, -2): 0.096, (-2, -3): 0.141},
+    "V_Se_1": {(2, 1): 0.212, (1, 0): 0.626},
+    "V_Se_2": {(2, 1): 0.927, (1, 0): 0.782, (2, 0): 0.854},
+    "V_Se_3": {(2, 1): 0.404, (1, 0): 0.537},
+}
+"""Levels of doi:10.1039/C9TA02022E, eV above the valence band maximum."""
+
+PUBLISHED_STABLE = {"V_Sb_1": {(0, -3)}, "V_Se_2": {(2, 0)}}
+"""Where levels stand in reversed order; elsewhere every successive level is a stable one."""
+
+
+def test_published_levels_to_2_mev_through_the_loaded_dataset(shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from defectbench.datasets.catalogue import load_dataset
+
+    monkeypatch.setenv("DEFECTBENCH_MIRROR", str(shared / "mirror"))
+    data = load_dataset("sb2se3-savory-2019")
+
+    def oracle(defect: str, charge: int, _configuration: str, _start: Atoms) -> tuple[Atoms, float]:
+        ground = data.ground_state(defect, charge)
+        return ground.atoms, ground.energy
+
+    energies = {ground.atoms.positions.tobytes(): ground.energy for d, q in data.states if (ground := data.ground_state(d, q)) is not None}
+    scoring = score(TASK, data, oracle, lambda atoms, charge: energies.get(atoms.positions.tobytes(), -350.570711))
+    result = TASK.score(scoring)
+    found: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+    for row in result.tables["levels"]:
+        found.setdefault(row["defect"], {})[row["upper"], row["lower"]] = dict(row)
+    assert set(found) == set(PUBLISHED)
+    for defect, expected in PUBLISHED.items():
+        assert {pair: found[defect][pair]["reference_ev"] for pair in expected} == pytest.approx(expected, abs=2e-3)
+        assert {pair: found[defect][pair]["own_ev"] for pair in expected} == pytest.approx(expected, abs=2e-3)
+        stable = {pair for pair, row in found[defect].items() if row["stable_reference"]}
+        assert stable == PUBLISHED_STABLE.get(defect, {pair for pair, row in found[defect].items() if row["successive"]})
+    assert {row["corrections"] for row in result.rows} == {"corrected"}
+    neutral = next(row for row in result.rows if (row["defect"], row["charge"]) == ("V_Sb_1", 0))
+    assert neutral["formation_energy_reference_ev"] == pytest.approx(3.201409, abs=2e-5), "published column A"
+    assert neutral["formation_energy_own_ev"] == pytest.approx(3.201409, abs=2e-5)
+    assert value(result, "level_mae") == pytest.approx(0.0, abs=1e-9)
+    assert value(result, "basin_levels_right") == 1.0
+
+
 @pytest.mark.parametrize("charge_class", ["charge-aware", "charge-blind"])
 def test_the_figure_is_written(tmp_path: Path, charge_class: str) -> None:
     data = dataset(ENERGIES, SECOND, FULL_LEVEL)
