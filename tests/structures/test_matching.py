@@ -17,13 +17,16 @@ from defectbench.structures.matching import (
     MatchingError,
     displacement_rmsd,
     displacements,
+    host_fields,
     host_operations,
     host_referenced,
     host_translation,
     local_atoms,
     match,
+    match_host_referenced,
     match_within,
     root_mean_square,
+    without_field,
 )
 
 
@@ -324,6 +327,45 @@ def test_host_referenced_leaves_added_atoms():
     candidate = HOST.copy() + Atoms("S", positions=[[2.0, 2.0, 2.0]])
     out = host_referenced(candidate, rattled(7, 0.4, HOST), HOST, [*range(len(HOST)), -1])
     assert np.allclose(out.positions[-1], [2, 2, 2])
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), first=st.integers(0, 23), second=st.integers(0, 23))
+def test_host_reference_by_matching_needs_no_order_origin_or_orientation(seed: int, first: int, second: int):
+    generator = np.random.default_rng(seed)
+    drifted_host, reference = rattled(seed, 0.3, HOST), rattled(seed + 1, 0.15)
+    candidate = reference.copy()
+    candidate.positions += displacements(drifted_host, HOST)[1:]
+    for atoms, operation in ((candidate, first), (drifted_host, second)):
+        atoms.positions = OPERATIONS.apply(operation, atoms.positions) + generator.uniform(-9, 9, 3)
+    candidate = candidate[generator.permutation(len(candidate))]
+    drifted_host = drifted_host[generator.permutation(len(drifted_host))]
+    found, corrected = match_host_referenced(candidate, reference, drifted_host, HOST, OPERATIONS, CENTRE)
+    assert found.rmsd == pytest.approx(0, abs=1e-6)
+    assert match(corrected, reference, OPERATIONS).rmsd == pytest.approx(0, abs=1e-6)
+
+
+def test_both_host_references_agree():
+    drifted_host, reference, candidate = rattled(7, 0.2, HOST), rattled(8, 0.2), rattled(9, 0.3)
+    by_index = match(host_referenced(candidate, drifted_host, HOST, np.arange(1, len(HOST))), reference, OPERATIONS).rmsd
+    assert match_host_referenced(candidate, reference, drifted_host, HOST, OPERATIONS)[0].rmsd <= by_index + 1e-9
+
+
+def test_a_symmetric_drift_has_one_field():
+    symmetric = HOST.copy()
+    u = OPERATIONS.images(HOST.positions[:1] + np.array([0.1, 0.0, 0.05]))[:, 0]
+    squares = OPERATIONS.lattice.squared_distances(HOST.positions, u)
+    for i in np.flatnonzero(HOST.numbers == 32):
+        symmetric.positions[i] += OPERATIONS.lattice.minimum_image(u[squares[i].argmin()] - HOST.positions[i])
+    assert root_mean_square(displacements(symmetric, HOST)) > 0.05
+    assert len(host_fields(symmetric, HOST, OPERATIONS)) == 1
+    assert len(host_fields(rattled(1, 0.1, HOST), HOST, OPERATIONS)) == 24
+
+
+def test_taking_a_field_off_leaves_interstitials():
+    interstitial = HOST.copy() + Atoms("S", positions=[[2.0, 2.0, 2.0]])
+    out = without_field(interstitial, HOST, np.zeros((len(HOST), 3)), OPERATIONS)
+    assert match(out, interstitial, OPERATIONS).rmsd == pytest.approx(0, abs=1e-9)
 
 
 # Errors
