@@ -83,7 +83,8 @@ class ChargeCertificate:
     """What a model does with a charge.
 
     Attributes:
-        charge_class: ``charge-blind``, ``energy-only`` (its energy moves with charge, its forces too little to move atoms) or ``charge-aware``.
+        charge_class: ``charge-blind``, ``energy-only`` (the energy moves with charge, the forces too little to move atoms) or
+            ``charge-aware``.
         charges: at which it was asked.
         energies: total energies there at one geometry, eV.
         energy_per_charge: largest change of the energy between neighbouring charges per unit charge, eV.

@@ -173,7 +173,10 @@ def single_point(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def descriptors(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
-    """Per-atom invariant features: ``status`` ``ok`` with ``descriptors`` (N, D), ``unsupported``, or ``failed``."""
+    """Per-atom invariant features: ``status`` ``ok`` with ``descriptors`` (N, D), ``unsupported``, or ``failed``.
+
+    With the option ``average`` their mean over all atoms, (1, D).
+    """
     began = time.perf_counter()
     if not model.has_descriptors:
         return {"status": "unsupported", "failure": "this model exposes no descriptors", "wall_s": 0.0}
@@ -192,4 +195,6 @@ def descriptors(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
             "failure_kind": "nan",
             "wall_s": time.perf_counter() - began,
         }
+    if (request.get("options") or {}).get("average"):
+        features = features.mean(axis=0, keepdims=True)
     return {"status": "ok", "descriptors": features.tolist(), "wall_s": time.perf_counter() - began}

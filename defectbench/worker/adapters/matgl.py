@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,83 @@ class MatglModel(LoadedModel):
         raise WorkerError("unsupported", f"no invariant node features are known for {type(model).__name__}")
 
 
+def _onto_neighbours(module: Any) -> None:
+    """Makes a TensorNet block add an edge's message to the atom that the edge points to."""
+    forward, aggregate = module.forward, module.aggregate
+    at: dict[str, Any] = {}
+
+    def remember(*arguments: Any, **named: Any) -> Any:
+        at["destination"] = next(a for a in arguments if getattr(a, "ndim", 0) == 2 and a.shape[0] == 2 and not a.is_floating_point())[1]
+        return forward(*arguments, **named)
+
+    def add(messages: Any, _index: Any, dim_size: int) -> Any:
+        return aggregate(messages, at["destination"], dim_size)
+
+    module.forward, module.aggregate = remember, add
+
+
+def _m3gnet_onto_neighbours(convolution: Any) -> None:
+    """The same for the node update of an M3GNet block."""
+    torch = require("torch")
+
+    def node_update(edges: Any, edge_features: Any, nodes: Any, basis: Any, state: Any, count: int) -> Any:
+        parts = [nodes[edges[0]], nodes[edges[1]], edge_features, *([state] if convolution.include_state else [])]
+        messages = convolution.node_update_func(torch.hstack(parts)) * convolution.node_weight_func(basis)
+        return messages.new_zeros((count, messages.shape[1])).index_add(0, edges[1], messages)
+
+    convolution.node_update_ = node_update
+
+
+def restore_old_message_passing(model: Any, saved_by: str) -> None:
+    """Gives a model the message passing that it was trained with, before matgl 3.0.
+
+    matgl 3.0 (TensorNet: 2.2) moved the sum over messages from the atom that an edge points to onto the atom that it starts from
+    (its change log: "Pre-trained weights generated under the old convention are no longer numerically valid"). Old weights load without
+    an error and give a potential that is wrong by some 0.5 eV/atom. Here the three places are turned back; the energies and forces are
+    those of the old releases (``tests/models/matgl_before_3.json``).
+
+    Args:
+        model: ``TensorNet``, ``QET`` or ``M3GNet``.
+        saved_by: the module name in its ``model.json``: in the old DGL backend TensorNet's interaction blocks differed, too.
+
+    Raises:
+        WorkerError: another architecture.
+    """
+    name = type(model).__name__
+    if name == "M3GNet":
+        for layer in model.graph_layers:
+            _m3gnet_onto_neighbours(layer.conv)
+    elif name in ("TensorNet", "QET"):
+        if getattr(model, "_use_warp", False):
+            raise WorkerError("adapter", "weights from before matgl 3.0 do not run with warp kernels; uninstall nvalchemi-toolkit-ops")
+        _onto_neighbours(model.tensor_embedding)
+        if saved_by.endswith("_dgl"):
+            for layer in model.layers:
+                _onto_neighbours(layer)
+    else:
+        raise WorkerError("adapter", f"no message passing from before matgl 3.0 is known for {name}")
+
+
+def _saved_by(model_json: str) -> str:
+    with Path(model_json).open(encoding="utf-8") as handle:
+        return str(json.load(handle)["kwargs"]["model"]["@module"])
+
+
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
-    """No arguments. The weights are the three files that ``matgl`` saves: model.json, model.pt, state.pt."""
-    reject_unknown(dict(spec["arguments"]), set(), "matgl")
+    """Arguments: ``trained_before_matgl_3`` (required): whether the weights are older than the change of message passing in matgl 3.0.
+
+    The weights are the three files that ``matgl`` saves: model.json, model.pt, state.pt. They do not tell by themselves by which release they
+    were made, and the wrong one gives a wrong potential without an error, so the definition has to say it.
+    """
+    arguments = dict(spec["arguments"])
+    reject_unknown(arguments, {"trained_before_matgl_3"}, "matgl")
+    old = arguments.get("trained_before_matgl_3")
+    if not isinstance(old, bool):
+        raise WorkerError(
+            "adapter",
+            "the adapter 'matgl' needs arguments: {trained_before_matgl_3: true|false}: weights from before and after the change of message "
+            "passing in matgl 3.0 are not interchangeable, and the files do not tell",
+        )
     by_name = {file.path.name: str(file.path) for file in files}
     missing = [name for name in _FILES if name not in by_name]
     if missing:
@@ -63,6 +139,11 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     ase_module = require("matgl.ext.ase", "matgl")
     pes = require("matgl.apps.pes", "matgl")
     potential = pes.Potential.load({name: by_name[name] for name in _FILES}).to(spec["device"]).eval()
+    saved_by = _saved_by(by_name["model.json"])
+    if not old and saved_by.endswith(("_dgl", "_pyg")):
+        raise WorkerError("weights", f"these weights were saved by {saved_by}, before matgl 3.0; write trained_before_matgl_3: true")
+    if old:
+        restore_old_message_passing(potential.model, saved_by)
     how = spec["charge"]["how"]
     hears = bool(getattr(potential, "calc_charge", False))
     if how == "total_charge" and not hears:
@@ -77,5 +158,5 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         parameters=count_parameters(potential),
         charge=how,
         precision="float32",
-        details={"architecture": type(potential.model).__name__, "matgl": matgl.__version__},
+        details={"architecture": type(potential.model).__name__, "matgl": matgl.__version__, "trained_before_matgl_3": old},
     )
