@@ -25,6 +25,7 @@ from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import (
+    METADATA_FILE,
     Citation,
     Convergence,
     Cp2kHybrid,
@@ -37,6 +38,7 @@ from defectbench.datasets.schema import (
     Host,
     LevelOfTheory,
     Settings,
+    parse_metadata,
 )
 from defectbench.datasets.validation import validate_dataset
 from defectbench.errors import DatasetError, DefectbenchError
@@ -194,6 +196,21 @@ def add(file: Path, *, overwrite: bool) -> None:
     print(add_relaxation(DATASET, from_cp2k(frames, starts[info["configuration"]]), overwrite=overwrite))
 
 
+def with_results(new: DatasetFile) -> DatasetFile:
+    """Keeps what calculations have delivered since: further levels, host energies, band edges, potentials, corrections, dielectric."""
+    if not (DATASET / METADATA_FILE).is_file():
+        return new
+    old = parse_metadata(DATASET / METADATA_FILE)
+    delivered = ("host_energy", "band_edges", "chemical_potentials", "corrections", "correction_method")
+    levels = []
+    for level in new.levels:
+        known = next((entry for entry in old.levels if entry.name == level.name), level)
+        levels.append(level.model_copy(update={name: getattr(known, name) for name in delivered}))
+    names = {level.name for level in levels}
+    levels += [level for level in old.levels if level.name not in names]
+    return new.model_copy(update={"levels": tuple(levels), "dielectric": old.dielectric})
+
+
 def build(folder: Path) -> None:
     host = read_host(folder / "host.extxyz")
     starts: dict[tuple[str, int], dict[str, Atoms]] = {}
@@ -212,7 +229,7 @@ def build(folder: Path) -> None:
         if key in relaxations and relaxations[key][-1].info["converged"] and not frames[-1].info["converged"]:
             continue
         relaxations[key] = from_cp2k(frames, start)
-    write_dataset(DATASET, metadata(tuple(defects)), host, starts, relaxations, overwrite=True)
+    write_dataset(DATASET, with_results(metadata(tuple(defects))), host, starts, relaxations, overwrite=True)
 
 
 def main() -> int:

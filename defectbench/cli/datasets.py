@@ -31,14 +31,18 @@ class ImportFormat(StrEnum):
 @app.command("list")
 def list_command() -> None:
     """List the datasets that come with defectbench."""
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.datasets.catalogue import list_datasets
 
-    table = Table("name", "title", "level", "defects", "charge states", "source", "licence")
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for heading in ("level", "defects", "states", "source", "title"):
+        table.add_column(heading, no_wrap=heading in ("level", "source"))
     for entry in list_datasets():
-        source = f"fetched ({entry.remote_files} files)" if entry.remote_files else "embedded"
-        table.add_row(entry.id, entry.title, entry.level, str(len(entry.defects)), str(entry.states), source, entry.licence)
+        source = "fetched" if entry.remote_files else "embedded"
+        table.add_row(entry.id, entry.level, str(len(entry.defects)), str(entry.states), source, escape(entry.title))
     _console().print(table)
 
 
@@ -53,14 +57,16 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
     dataset = load_dataset(name)
     console = _console()
     _print_facts(console, dataset)
-    table = Table("defect", "kind", "charge", "starts", "minima", f"ground state ({escape(dataset.level)})", "energy / eV")
+    table = Table("defect", "charge", "starts", "minima")
+    table.add_column("ground state", no_wrap=True)
+    table.add_column("E / eV", no_wrap=True, justify="right")
     for defect, charge in dataset.states:
         minima = dataset.minima(defect, charge)
         ground = dataset.ground_state(defect, charge)
         unfinished = len(dataset.configurations(defect, charge)) - len(minima)
-        found = f"{len(minima)}" + (f" (+{unfinished} unfinished)" if unfinished else "")
+        found = f"{len(minima)}" + (f" (+{unfinished} begun)" if unfinished else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
-        table.add_row(defect, dataset.defect(defect).kind, f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
+        table.add_row(defect, f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
     console.print(table)
     missing = dataset.states_without_reference()
     if missing:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def write_dataset(
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a folder that exists.
+        overwrite: replace a folder that exists; files at its top that are no data files are kept.
 
     Returns:
         The metadata with the files' hashes.
@@ -84,14 +85,30 @@ def write_dataset(
         files = {name: sha256_of(path) for name, path in sorted(written.items())}
         complete = DatasetFile.model_validate({**metadata.canonical(), "files": files})
         write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
-        if destination.exists():
-            shutil.rmtree(destination)
-        building.rename(destination)
+        with _lock(destination.resolve()):
+            if destination.exists():
+                _keep_other_files(destination, building)
+                shutil.rmtree(destination)
+            building.rename(destination)
     except OSError as error:
         raise DatasetError(f"cannot write {destination}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return complete
+
+
+def _lock(folder: Path) -> AbstractContextManager[object]:
+    """Held while a dataset folder is changed; the lock file lies outside the folder."""
+    from filelock import FileLock
+
+    name = f"defectbench-dataset-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    return FileLock(Path(tempfile.gettempdir()) / name)
+
+
+def _keep_other_files(old: Path, new: Path) -> None:
+    for path in old.iterdir():
+        if path.is_file() and path.suffix != ".extxyz" and not (new / path.name).exists():
+            shutil.copy2(path, new / path.name)
 
 
 def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = False) -> Path:
@@ -112,8 +129,6 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
     Raises:
         DatasetError: the frames contradict the dataset or each other, would replace better ones, or cannot be written.
     """
-    from filelock import FileLock
-
     if not frames:
         raise DatasetError("there are no frames to add")
     info = frames[0].info
@@ -121,8 +136,7 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
     if missing:
         raise DatasetError(f"the frames to add have no info {', '.join(missing)} (frame 0)")
     folder = folder.resolve()
-    lock = Path(tempfile.gettempdir()) / f"defectbench-dataset-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
-    with FileLock(lock):
+    with _lock(folder):
         metadata = parse_metadata(folder / METADATA_FILE)
         if metadata.host.file is None:
             raise DatasetError(f"dataset {folder} is remote; relaxations cannot be added to it")
@@ -154,11 +168,8 @@ def update_metadata(folder: Path, metadata: DatasetFile) -> None:
     Raises:
         DatasetError: it cannot be read or written.
     """
-    from filelock import FileLock
-
     folder = folder.resolve()
-    lock = Path(tempfile.gettempdir()) / f"defectbench-dataset-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
-    with FileLock(lock):
+    with _lock(folder):
         files = parse_metadata(folder / METADATA_FILE).files
         checked = DatasetFile.model_validate({**metadata.canonical(), "files": files})
         write_atomically(folder / METADATA_FILE, metadata_to_yaml(checked))

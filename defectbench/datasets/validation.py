@@ -14,8 +14,6 @@ from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
 from defectbench.errors import DatasetError
 
-_IGNORED = {".DS_Store"}
-
 
 @dataclass(frozen=True)
 class ValidationReport:
@@ -49,11 +47,11 @@ class ValidationReport:
 def validate_dataset(path: str | Path) -> ValidationReport:
     """Checks a dataset folder against the schema and its files against each other.
 
-    Checked are the schema; the files' hashes, and that no data file is unlisted; composition against host and defect; the cell
-    against the host's; charges; parity of electrons and spin multiplicity; finite energies and forces, and that forces are there
-    where the level has a force criterion; repeated frames; step 0 against the start; step numbers; the ``converged`` flag against
-    the largest force; distances below 0.5 Å. Of a remote dataset the files in its folder are checked, and, if they are in the cache
-    or a mirror, whether the fetched ones can be read; nothing is downloaded.
+    Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
+    composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
+    energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
+    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å. Of a remote dataset the files in
+    its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
         path: a dataset folder.
@@ -81,8 +79,8 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
     problems = list(checks.check_files(folder, metadata))
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        known = name in metadata.files or name == METADATA_FILE or file.name in _IGNORED or file.name.startswith("README")
-        if file.is_file() and not known:
+        data = file.suffix == ".extxyz" or name.startswith(("starts/", "frames/"))
+        if file.is_file() and data and not file.name.startswith(".") and name not in metadata.files:
             problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
     if metadata.remote is not None:
         problems += [] if problems else _validate_remote(folder, metadata)
