@@ -21,6 +21,9 @@ from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
 
+_ADAPTER_REVISION = {"matgl": 2}
+"""Raised where an adapter's results change for the same model (default 1), so that stored ones are not taken for current ones."""
+
 
 def _entries() -> dict[str, Path]:
     folder = Path(str(resources.files("defectbench.models") / "entries"))
@@ -114,7 +117,7 @@ class ResolvedModel:
         The device is not in it: the same model on a GPU resumes a run begun on a CPU.
         """
         content = {
-            "adapter": self.definition.adapter,
+            "adapter": f"{self.definition.adapter} {_ADAPTER_REVISION.get(self.definition.adapter, 1)}",
             "arguments": self.definition.arguments,
             "charge": self.definition.charge.how,
             "weights": dict(self.weights_sha256),

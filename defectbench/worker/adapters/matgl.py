@@ -80,12 +80,29 @@ def _m3gnet_onto_neighbours(convolution: Any) -> None:
     convolution.node_update_ = node_update
 
 
+def _potential_onto_neighbours(module: Any) -> None:
+    """The same for QET's electrostatic potential: as released then, an atom's own charge acts on it, not its neighbours'."""
+    torch = require("torch")
+    distances = require("matgl.graph._compute", "matgl").compute_pair_vector_and_distance
+    damping = require("matgl.utils.cutoff", "matgl").polynomial_cutoff
+    coulomb = require("matgl.utils.constants", "matgl").COULOMB_CONSTANT
+
+    def potential(g: Any, charge: Any, sigma: Any) -> Any:
+        source, destination = g.edge_index[0], g.edge_index[1]
+        _, length = distances(g.pos, g.edge_index, getattr(g, "pbc_offshift", None))
+        width = torch.sqrt(sigma[source] ** 2 + sigma[destination] ** 2)
+        part = charge[destination] * torch.erf(length / (2.0**0.5 * width)) * damping(length, module.cutoff) / length
+        return torch.zeros_like(charge).index_add(0, destination, part * coulomb)
+
+    module.forward = potential
+
+
 def restore_old_message_passing(model: Any, saved_by: str) -> None:
     """Gives a model the message passing that it was trained with, before matgl 3.0.
 
     matgl 3.0 (TensorNet: 2.2) moved the sum over messages from the atom that an edge points to onto the atom that it starts from
     (its change log: "Pre-trained weights generated under the old convention are no longer numerically valid"). Old weights load without
-    an error and give a potential that is wrong by some 0.5 eV/atom. Here the three places are turned back; the energies and forces are
+    an error and give a potential that is wrong by some 0.5 eV/atom. Here those places are turned back; the energies and forces are
     those of the old releases (``tests/models/matgl_before_3.json``).
 
     Args:
@@ -106,6 +123,8 @@ def restore_old_message_passing(model: Any, saved_by: str) -> None:
         if saved_by.endswith("_dgl"):
             for layer in model.layers:
                 _onto_neighbours(layer)
+        if name == "QET":
+            _potential_onto_neighbours(model.elec_pot)
     else:
         raise WorkerError("adapter", f"no message passing from before matgl 3.0 is known for {name}")
 

@@ -33,9 +33,9 @@ class SevenNetModel(LoadedModel):
         finally:
             handle.remove()
         features = numpy_features(caught[-1])
-        irreps = readout.linear.irreps_in
-        keep = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in irreps])
-        return features[:, keep]
+        blocks = readout.linear.irreps_in
+        scalar = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in blocks])
+        return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is no feature of an atom
 
 
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
