@@ -124,6 +124,30 @@ class Lattice:
         return total
 
 
+    def squared_distance_bounds(self, first: Floats, second: Floats) -> Floats:
+        """Lower bounds of :meth:`squared_distances`, exact up to the inradius: cheap in skewed cells, the same in orthogonal ones.
+
+        A vector shorter than half of every spacing of lattice planes is what rounding gives; so a longer rounded one has no image
+        shorter than that.
+        """
+        if self.orthogonal:
+            return self.squared_distances(first, second)
+        a, b, metric = first @ self.inverse, second @ self.inverse, self.cell @ self.cell.T
+        parts: list[Floats] = []
+        total: Floats | None = None
+        for axis in range(3):
+            difference = a[..., :, None, axis] - b[:, axis]
+            difference -= np.rint(difference)
+            weighted = metric[axis, axis] * difference
+            for other, part in enumerate(parts):
+                weighted += (2.0 * metric[axis, other]) * part
+            weighted *= difference
+            total = weighted if total is None else total + weighted
+            parts.append(difference)
+        assert total is not None
+        return np.asarray(np.minimum(total, self.inradius**2))
+
+
 @dataclass(frozen=True, eq=False)
 class Operations:
     """The space-group operations of a host supercell, and what aligning to that host needs.
@@ -450,7 +474,7 @@ def _search(
 
     bounds = np.zeros(len(operations))
     if prune:
-        bounds = nearest([lattice.squared_distances(images[:, o], target[g]) for o, g in zip(own, goal, strict=True)])
+        bounds = nearest([lattice.squared_distance_bounds(images[:, o], target[g]) for o, g in zip(own, goal, strict=True)])
     best: _Minimum | None = None
     ceiling = limit
     for operation in np.argsort(bounds, kind="stable"):
@@ -458,7 +482,7 @@ def _search(
         if prune and bounds[operation] - radius**2 >= ceiling:
             break  # sorted: no later operation can be better
         points = _translations(lattice.minimum_image(target.mean(axis=0) - image.mean(axis=0)), count, lattice)
-        blocks = [lattice.squared_distances(image[o] + points[:, None, :], target[g]) for o, g in zip(own, goal, strict=True)]
+        blocks = [lattice.squared_distance_bounds(image[o] + points[:, None, :], target[g]) for o, g in zip(own, goal, strict=True)]
         lower = nearest(blocks) if prune else np.zeros(len(points))
         for point in np.argsort(lower, kind="stable"):
             if prune and lower[point] >= ceiling:
@@ -466,8 +490,9 @@ def _search(
             permutation = np.empty(count, dtype=np.intp)
             squared = 0.0
             for o, g, block in zip(own, goal, blocks, strict=True):
-                rows, columns = linear_sum_assignment(block[point])
-                squared += float(block[point][rows, columns].sum())
+                cost = block[point] if lattice.orthogonal else lattice.squared_distances(image[o] + points[point], target[g])
+                rows, columns = linear_sum_assignment(cost)
+                squared += float(cost[rows, columns].sum())
                 permutation[g[columns]] = o[rows]
             squared /= count
             if squared < ceiling:

@@ -221,6 +221,22 @@ def test_a_hexagonal_host():
     assert match(image, reference, operations).rmsd == pytest.approx(match(candidate, reference, operations).rmsd, abs=1e-8)
 
 
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6), amplitude=st.sampled_from([0.1, 0.6]))
+def test_pruning_changes_nothing_in_a_skewed_cell(seed: int, amplitude: float):
+    host = bulk("Mg", "hcp", a=3.2, c=5.2).repeat((2, 2, 1))
+    operations = host_operations(host)
+    candidate, reference = rattled(seed, amplitude, defect_of(host)), rattled(seed + 1, 0.1, defect_of(host, 3))
+    exhaustive = match(candidate, reference, operations, prune=False)
+    assert match(candidate, reference, operations).rmsd == pytest.approx(exhaustive.rmsd, abs=1e-10)
+    points = np.random.default_rng(seed).uniform(-20, 20, (2, 30, 3))
+    exact = operations.lattice.squared_distances(*points)
+    bounds = operations.lattice.squared_distance_bounds(*points)
+    assert np.all(bounds <= exact + 1e-9)
+    near = exact < operations.lattice.inradius**2
+    assert np.allclose(bounds[near], exact[near])
+
+
 def test_added_atoms_are_matched_too():
     interstitial = HOST.copy() + Atoms("S", positions=[[2.0, 2.0, 2.0]])
     image = interstitial.copy()
