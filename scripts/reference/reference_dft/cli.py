@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--cp2k", help="CP2K program (default: cp2k.psmp or the like on the PATH)")
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
     out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up once more")
+    out.add_argument("--nice", type=int, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
     out.add_argument("--poll", type=float, default=5.0, help="seconds between looks at the running jobs (default: 5)")
     return out
 
@@ -83,6 +84,7 @@ def _run(options: argparse.Namespace) -> None:
                 poll=options.poll,
                 report=_report,
                 retry_failed=options.retry_failed,
+                niceness=options.nice,
             )
         finally:
             signal.signal(signal.SIGTERM, previous)

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,8 +198,12 @@ class Job:
 
     # ---- what happens next
 
-    def start(self, command: Sequence[str]) -> None:
-        """Starts CP2K on the next segment."""
+    def start(self, command: Sequence[str], niceness: int = 19) -> None:
+        """Starts CP2K on the next segment, one thread, at the given niceness.
+
+        Raises:
+            RunError: it cannot be started.
+        """
         stage = self.stages[self.state.stage]
         index = self.state.segments
         folder = self.segment_folder(index)
@@ -230,7 +235,7 @@ class Job:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "OMP_NUM_THREADS": "1"},
                     start_new_session=True,
-                    preexec_fn=_lowest_priority,
+                    preexec_fn=partial(os.nice, niceness),
                 )
         except OSError as error:
             raise RunError(f"cannot start {command[0]}: {error.strerror}") from error
@@ -260,15 +265,17 @@ class Job:
             if alive:
                 self.stop()
             return self._retry(f"no self-consistency in segment {self.state.segments - 1}")
-        if alive:
+        finished = self.task.kind == "relaxation" and segment.output.completed and self.converged()
+        if alive and finished:
+            self.stop()  # all that is left to it is to evaluate the last geometry once more
+        elif alive:
             return "running"
         if self._popen is not None:
             self._popen.wait()
         self.state.pid = None
-        if self.task.kind == "relaxation":
-            if self.converged() and segment.output.completed:
-                return self._end("done")
-        elif segment.finished_single_point:
+        if finished:
+            return self._end("done")
+        if segment.finished_single_point and self.task.kind != "relaxation":
             self.state.stage += 1
             self.state.attempt = self.state.crashes = 0
             if self.state.stage >= len(self.stages):
@@ -379,10 +386,6 @@ class Job:
 
 
 _WATCHED = {"out", f"{PROJECT}-pos-1.xyz", f"{PROJECT}-frc-1.xyz"}
-
-
-def _lowest_priority() -> None:
-    os.nice(19)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Manager:
         poll: float = 5.0,
         report: Callable[[str], None] = print,
         retry_failed: bool = False,
+        niceness: int = 19,
     ) -> None:
         """Works until nothing selected is left that can be started.
 
@@ -130,6 +131,7 @@ class Manager:
             poll: seconds between looks at the running jobs.
             report: takes one line for every event.
             retry_failed: begin tasks that were given up once more, with the method's own settings.
+            niceness: of the CP2K processes.
 
         Raises:
             RunError: the work folder cannot be written, or CP2K cannot be started.
@@ -143,8 +145,11 @@ class Manager:
                     job.save()
         try:
             while True:
-                self.data.refresh()
-                running = 0
+                try:
+                    self.data.refresh()
+                except DatasetError as error:  # somebody is editing it: go on with what was read before
+                    report(f"the dataset cannot be read now: {error}")
+                running, ended = 0, 0
                 startable: list[Job] = []
                 for task in self.tasks():
                     job = self.job(task)
@@ -161,18 +166,20 @@ class Manager:
                         report(f"{task.label}: {job.state.history[-1]}")
                         if status in ("done", "failed"):
                             self._finish(job, add, report)
+                            ended += 1
                             continue
                     if job.state.status == "waiting":
                         startable.append(job)
                 # tasks that were begun go first, so that what was cut off is finished before something new begins
                 startable.sort(key=lambda job: job.state.segments == 0)
                 for job in startable[: max(0, workers - running)]:
-                    job.start(command)
+                    job.start(command, niceness)
                     report(f"{job.task.label}: segment {job.state.segments - 1} started (attempt {job.state.attempt})")
                     running += 1
-                if running == 0:
+                if running == 0 and ended == 0:
                     return
-                time.sleep(poll)
+                if ended == 0:  # what has ended may have made new tasks possible
+                    time.sleep(poll)
         except KeyboardInterrupt:
             for job in self._jobs.values():
                 if job.state.status == "running":

@@ -1,0 +1,65 @@
+"""From the queue to the dataset with the real CP2K, on three hydrogen atoms: a few seconds; skipped where CP2K is not installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference_dft.cli import main
+from reference_dft.manager import EXECUTABLES
+from tiny_dataset import write_tiny_dataset
+
+from defectbench.datasets.catalogue import load_dataset
+
+pytestmark = pytest.mark.skipif(
+    not any(shutil.which(name) for name in EXECUTABLES), reason="CP2K is not on the PATH (apt-get install cp2k cp2k-data)"
+)
+
+QUEUE = {
+    "blocks": [
+        {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0], "configurations": ["Unperturbed"]},
+        {
+            "kind": "finite_difference",
+            "level": "PBE",
+            "defect": "V_H1",
+            "charge": 0,
+            "configuration": "Unperturbed",
+            "step": 0,
+            "components": 1,
+        },
+        {"kind": "single_point", "level": "HSE06", "of": "PBE", "defect": "V_H1", "charges": [0], "frames": 1},
+        {"kind": "host", "level": "PBE"},
+    ]
+}
+
+
+def test_relaxation_force_check_hybrid_and_host(tmp_path: Path) -> None:
+    folder = write_tiny_dataset(tmp_path / "tiny", QUEUE)
+    assert main([str(folder), "--work", str(tmp_path / "work"), "--poll", "0.2", "--workers", "2", "--nice", "0"]) == 0
+    dataset = load_dataset(folder)
+    minimum = dataset.minima("V_H1", 0)["Unperturbed"]
+    bond = float(np.linalg.norm(minimum.atoms.positions[1] - minimum.atoms.positions[0]))
+    assert 0.6 < bond < 1.0
+    assert -33.0 < minimum.energy < -30.0
+    frames = dataset.frames("V_H1", 0, "Unperturbed")
+    assert minimum.energy < frames[0].get_potential_energy()
+    assert np.abs(frames[-1].get_forces()).max() < 0.11
+    stored = json.loads((folder / "properties" / "PBE.json").read_text())
+    check = next(result for label, result in stored.items() if label.startswith("finite_difference"))
+    # the coarse grid of this tiny calculation leaves an error of about one per cent
+    assert check["force_by_difference"] == pytest.approx(check["force"], rel=0.03)
+    hybrid = dataset.frames("V_H1", 0, "Unperturbed", "HSE06")
+    assert [a.info["step"] for a in hybrid] == [frames[-1].info["step"]]
+    np.testing.assert_allclose(hybrid[0].positions, minimum.atoms.positions, atol=1e-7)
+    assert hybrid[0].get_potential_energy() != pytest.approx(minimum.energy, abs=0.05)
+    assert hybrid[0].get_forces().shape == (2, 3)
+    level = dataset.level_of_theory("PBE")
+    assert level.host_energy is not None
+    assert level.band_edges is not None
+    assert level.band_edges.cbm is not None
+    assert level.band_edges.vbm < level.band_edges.cbm
+    assert len(stored["host/PBE/host"]["site_potentials"]) == 3
+    assert main([str(folder), "--work", str(tmp_path / "work"), "--status"]) == 0
