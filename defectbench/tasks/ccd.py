@@ -55,6 +55,9 @@ FIT_WINDOW = 0.5
 FIT_POINTS = 4
 """The least number of points of a parabola with a free minimum."""
 
+ANHARMONIC = 0.05
+"""Of the span of the fitted energies: with a larger rms residual the table says that ħΩ is a mere summary."""
+
 ON_PATH = 0.02
 """Of ΔQ: a reference frame no farther than this from the line is a point of the path; harmonically its energy is off by 0.0004 ΔE_relax."""
 
@@ -131,7 +134,7 @@ class CurveProperties:
         hbar_omega: eV; None without a minimum there.
         huang_rhys: S; None without a minimum, or if the curve falls towards the other end.
         minimum: fraction of the lowest point; None with fewer than three points or if the sampled range is too short to tell.
-        reason: what is missing and why, one line; None if nothing is.
+        reason: what is missing or doubtful and why, one line; None if nothing is.
     """
 
     relaxation_energy: float | None
@@ -211,6 +214,9 @@ def curve_properties(fractions: Sequence[float], energies: Sequence[float], own_
             missing.append("no minimum near the own end")
         else:
             quantum = fit.hbar_omega
+            span = float(np.ptp([e for _, e in near]))
+            if fit.rms > ANHARMONIC * span:
+                missing.append(f"strongly anharmonic: the parabola is off by {fit.rms / span:.0%} of the energies' span")
     factor: float | None = None
     if relaxation is not None and relaxation < 0.0:
         missing.append("the curve falls towards the other end")
@@ -481,7 +487,9 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                 curve = [p for p in mine if p["charge"] == charge]
                 sampled = [(p["q_amu_angstrom"], p["model_ev"]) for p in curve if p["model_ev"] is not None]
                 known = [(p["q_amu_angstrom"], p["reference_ev"]) for p in curve if p["reference_ev"] is not None]
-                if sampled and not (one_curve and charge == lower):
+                if one_curve and charge == lower:
+                    sampled = []
+                if sampled:
                     axes.plot(*zip(*sampled, strict=True), "o-", ms=2.2, color=style.COLOURS["muted"] if one_curve else colour, zorder=2)
                 if known:
                     axes.plot(*zip(*known, strict=True), "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=3)

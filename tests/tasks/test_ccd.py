@@ -168,6 +168,8 @@ def test_a_double_well_is_reported_as_it_is() -> None:
     assert "no minimum near the own end" in found.reason
     assert found.minimum == pytest.approx(1.0, abs=0.03)
     assert "no energies at both end points" in curve_properties([0.0, 0.25, 0.5, 0.75], [0.0, 0.1, 0.4, 0.9], 0.0, 5.0).reason
+    steep = curve_properties(FRACTIONS, list(np.exp(-12 * fractions) + 30 * fractions), 0.0, 5.0)
+    assert "strongly anharmonic" in steep.reason
     few = curve_properties([0.0, 1.0], [0.0, 1.0], 0.0, 5.0)
     assert few.relaxation_energy == 1.0
     assert few.fit is None
