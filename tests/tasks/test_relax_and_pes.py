@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,6 +359,15 @@ def test_the_registry():
     for task in get_tasks(["relax", "pes"]):
         for metric in task.metrics:
             assert (metric.good is None) == (metric.bad is None) == (metric.direction == "none")
+
+
+def test_the_documented_example_is_a_task():
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    namespace: dict = {}
+    exec(text.split("```python")[1].split("```")[0], namespace)
+    task = namespace["TASK"]
+    assert task.score(scoring_input(oracle)).metric("steps").value == 10
+    assert task.score(scoring_input(failing(oracle, lambda _k: True))).metric("steps").value == 1000
 
 
 # Figures
