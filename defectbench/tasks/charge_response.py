@@ -1,0 +1,485 @@
+"""Does the model move atoms differently for different charges, as DFT does?
+
+Three looks at one question, for neighbouring charges q < q′ of one defect:
+
+* *ground states*: displacement from the ground state of q to that of q′, model against DFT;
+* *one start*: the same between the minima that both charges reach from one and the same start (no search in between);
+* *forces*: F(q′) − F(q) at one fixed geometry, where DFT has it at several charges.
+
+The one number, the **reproduced fraction** of DFT's response d by the model's response m (vectors over all atoms), is
+
+    f = 1 − Σ ‖m − d‖ / Σ ‖d‖
+
+with both sums over the pairs of charges. It is 0 for a model that does not respond (m = 0) and 1 only for m = d. Along DFT's direction it
+is what its name says: m = x·d gives f = x for 0 ≤ x ≤ 1. The plainer choice, the projection p = Σ m·d / Σ d·d, is given beside it but is
+not the number, because it cannot see two ways of being wrong: over-response (x = 1.5 gives p = 1.5, which clipped would pass as perfect;
+f = 0.5) and response in other directions (noise of any size leaves p unchanged; it lowers f). f cannot exceed 1. It has no lower
+bound: below 0 the model's response is farther from DFT's than no response at all would be. The value is given as it is; only the score
+is clipped, at the charge-blind 0.
+
+A pair in which the model has no ground state counts as no response. A charge-blind model has one energy surface for all charges, so one
+ground state: its response is 0 by definition, and the different starts of different charges cannot make it look like one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from defectbench.structures.matching import Match, MatchingError, Operations, match
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
+from defectbench.tasks.frames import energy_and_forces, planned, shared_geometries
+from defectbench.tasks.landscape import PlacedState, operations_of, place_all, rounded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.calculations.calculation import Calculation
+
+    Floats = NDArray[np.float64]
+
+NEAR_TIE = 0.01
+"""Å: symmetry images of a structure whose RMSDs differ by less are equally good; relaxations end this far from perfect symmetry."""
+
+NO_RESPONSE = 1e-3
+"""Å, rms: two structures this near to each other are one; which of their symmetry images is meant is then no question."""
+
+LEAST_RESPONSE = {"ground states": 0.01, "one start": 0.01, "forces": 0.005}
+"""Å or eV/Å, rms: pairs in which DFT itself responds less are left out; they would compare its convergence."""
+
+Kind = Literal["ground states", "one start", "forces"]
+
+METRICS = (
+    MetricDefinition(
+        "reproduced", "charge response reproduced", "1", "higher", 1.0, 0.0,
+        "Fraction of DFT's displacements between the ground states of neighbouring charges that the model reproduces; 0: charge-blind.",
+    ),
+    MetricDefinition(
+        "correlation", "correlation", "1", "higher", 1.0, 0.0,
+        "Correlation of the model's and DFT's displacements between those ground states; 0 for a model that does not respond.",
+    ),
+    MetricDefinition(
+        "projection", "projection", "1", "none", None, None,
+        "How much of DFT's displacement the model's has along it: 1 the same amount, above 1 too much; blind to other directions.",
+    ),
+    MetricDefinition(
+        "same_start_reproduced", "reproduced from one start", "1", "higher", 1.0, 0.0,
+        "The same fraction between the minima that both charges reach from one and the same start: no search in between.",
+    ),
+    MetricDefinition(
+        "force_reproduced", "force response reproduced", "1", "higher", 1.0, 0.0,
+        "The same fraction for the change of the forces with charge at one fixed geometry, where DFT has it at several charges.",
+    ),
+    MetricDefinition(
+        "force_correlation", "force correlation", "1", "higher", 1.0, 0.0,
+        "Correlation of the model's and DFT's change of forces with charge at one fixed geometry.",
+    ),
+    MetricDefinition(
+        "size_deviation", "size deviation", "1", "lower", 0.0, 1.0,
+        "How far E(q) - E(0) in a doubled cell, divided by that in the cell, is from 1: 1 for a charge term that is summed over atoms.",
+        "none",
+    ),
+)  # fmt: skip
+
+DESCRIPTION = (
+    "How much of DFT's response to charge the model reproduces: displacements between the ground states of neighbouring charges, between "
+    "minima from one start, and changes of forces at a fixed geometry; and whether the energy of a charge grows with the cell. 1 is DFT's "
+    "response, 0 a model that does not hear the charge, below 0 one that would do better not to."
+)
+
+
+def calculations(plan: PlanInput) -> list[Calculation]:
+    """Single points at every geometry that DFT has at several charges, at each of these."""
+    return [planned(plan, "single_point", g.atoms, q) for g in shared_geometries(plan.dataset, plan.states) for q in g.frames]
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """DFT's and the model's response between two charges.
+
+    Attributes:
+        kind: which look.
+        defect: name.
+        charges: (lower, higher).
+        configuration: the start, or the geometry's; for ground states DFT's two.
+        reference: (N, 3), Å or eV/Å, higher charge minus lower.
+        model: (N, 3), in the order of ``reference``; zeros for a miss.
+        reason: why the model has none; None if it has.
+    """
+
+    kind: Kind
+    defect: str
+    charges: tuple[int, int]
+    configuration: str
+    reference: Floats
+    model: Floats
+    reason: str | None
+
+    @property
+    def sums(self) -> Floats:
+        """(‖m − d‖, ‖d‖, m·d, m·m, d·d), norms as rms over atoms."""
+        m, d, n = self.model, self.reference, len(self.reference)
+        norm = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
+        return np.array([*norm, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
+
+
+def reproduced(table: Floats) -> float:
+    """1 − Σ ‖m − d‖ / Σ ‖d‖ over pairs (:attr:`Response.sums`); see the module's text."""
+    total = table.sum(axis=0)
+    return float(1.0 - total[0] / total[1])
+
+
+def projection(table: Floats) -> float:
+    """Σ m·d / Σ d·d over pairs."""
+    total = table.sum(axis=0)
+    return float(total[2] / total[4])
+
+
+def correlation(table: Floats) -> float:
+    """Σ m·d / √(Σ m·m Σ d·d) over pairs; 0 for a model that does not respond."""
+    total = table.sum(axis=0)
+    return float(total[2] / np.sqrt(total[3] * total[4])) if total[3] > 0 else 0.0
+
+
+def _images(candidate: Atoms, reference: Atoms, operations: Operations) -> list[Match]:
+    """How a structure lies on a reference by each host operation that is as good as the best one, the best first."""
+    found = []
+    for i in range(len(operations)):
+        one = replace(
+            operations,
+            rotations=operations.rotations[i : i + 1],
+            translations=operations.translations[i : i + 1],
+            key=f"{operations.key}:{i}",
+        )
+        found.append(match(candidate, reference, one))
+    found.sort(key=lambda m: m.rmsd)
+    if found[0].rmsd < NO_RESPONSE:
+        return found[:1]
+    return [m for m in found if m.rmsd <= found[0].rmsd + NEAR_TIE]
+
+
+def _without_shift(vectors: Floats) -> Floats:
+    return np.asarray(vectors - vectors.mean(axis=0))
+
+
+def _laid(reference: Atoms, found: Match) -> Atoms:
+    """The candidate of a match as it lies on the reference, in its order."""
+    atoms: Atoms = reference.copy()
+    atoms.calc = None
+    atoms.positions = reference.positions + found.displacements
+    return atoms
+
+
+def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms], operations: Operations) -> tuple[Floats, Floats]:
+    """DFT's and the model's displacements from a first to a second structure, atom by atom in one frame.
+
+    DFT's second structure is laid onto its first, the model's first onto DFT's first, and the model's second onto the model's first, so
+    that equal structures of the model give no response whatever their symmetry. Where symmetry leaves a choice between images, the one
+    that comes nearest to DFT's response is taken: images of one structure are one structure.
+
+    Args:
+        reference: DFT's two structures, N atoms each.
+        model: the model's two.
+        operations: of the host.
+
+    Returns:
+        DFT's and the model's displacements, (N, 3) each, Å, without rigid translation.
+
+    Raises:
+        MatchingError: structures that cannot be compared.
+    """
+    first, second = reference
+    wanted = _without_shift(match(second, first, operations).displacements)
+    best: Floats | None = None
+    for start in _images(model[0], first, operations):
+        laid = _laid(first, start)
+        for end in _images(model[1], laid, operations):
+            response = _without_shift(end.displacements)
+            if best is None or ((response - wanted) ** 2).sum() < ((best - wanted) ** 2).sum() - 1e-12:
+                best = response
+    assert best is not None
+    return wanted, best
+
+
+def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+    """Displacements between the ground states of neighbouring charges of each defect."""
+    out = []
+    for lower, higher in _neighbours(states):
+        a, b = lower.reference.ground, higher.reference.ground
+        name = a.configuration if a.configuration == b.configuration else f"{a.configuration} → {b.configuration}"
+        mine = None if lower.ground is None or higher.ground is None else (lower.ground.atoms, higher.ground.atoms)
+        reason = lower.reason or higher.reason
+        out.append(_displacement("ground states", lower, higher, name, (a.atoms, b.atoms), mine, reason, scoring, operations))
+    return out
+
+
+def same_start_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+    """Displacements between the minima of neighbouring charges from one start that both have, DFT and model."""
+    out = []
+    for lower, higher in _neighbours(states):
+        starts = [scoring.dataset.starts(s.reference.defect, s.reference.charge) for s in (lower, higher)]
+        placed = [{p.configuration: p for p in s.placed} for s in (lower, higher)]
+        for name in sorted(set(lower.reference.minima) & set(higher.reference.minima) & set(placed[0]) & set(placed[1])):
+            if name not in starts[0] or name not in starts[1] or not _same(starts[0][name], starts[1][name]):
+                continue
+            mine = [p[name] for p in placed]
+            pair = (mine[0].atoms, mine[1].atoms) if all(p.converged for p in mine) else None
+            minima = (lower.reference.minima[name].atoms, higher.reference.minima[name].atoms)
+            reason = mine[0].reason or mine[1].reason
+            out.append(_displacement("one start", lower, higher, name, minima, pair, reason, scoring, operations))
+    return out
+
+
+def _same(first: Atoms, second: Atoms) -> bool:
+    return np.array_equal(first.numbers, second.numbers) and bool(np.abs(first.positions - second.positions).max() < 1e-3)
+
+
+def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, PlacedState]]:
+    grouped: dict[str, list[PlacedState]] = {}
+    for state in states:
+        grouped.setdefault(state.reference.defect, []).append(state)
+    return [pair for items in grouped.values() for pair in pairwise(sorted(items, key=lambda s: s.reference.charge))]
+
+
+def _displacement(
+    kind: Kind,
+    lower: PlacedState,
+    higher: PlacedState,
+    name: str,
+    reference: tuple[Atoms, Atoms],
+    model: tuple[Atoms | None, Atoms | None] | None,
+    reason: str | None,
+    scoring: ScoringInput,
+    operations: Operations,
+) -> Response:
+    charges = (lower.reference.charge, higher.reference.charge)
+    wanted = _without_shift(match(reference[1], reference[0], operations).displacements)
+    nothing = np.zeros_like(wanted)
+    if scoring.charge_class == "charge-blind":
+        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, None)
+    if model is None or model[0] is None or model[1] is None:
+        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, reason or "no relaxed structure")
+    try:
+        wanted, found = aligned_response(reference, (model[0], model[1]), operations)
+    except MatchingError as error:
+        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, f"cannot be compared: {error}")
+    return Response(kind, lower.reference.defect, charges, name, wanted, found, None)
+
+
+def force_responses(scoring: ScoringInput) -> list[Response]:
+    """Changes of forces between neighbouring charges at every geometry that DFT has at several of them."""
+    out = []
+    for geometry in shared_geometries(scoring.dataset, scoring.states):
+        for lower, higher in pairwise(geometry.frames):
+            wanted = geometry.frames[higher].forces - geometry.frames[lower].forces
+            results = [energy_and_forces(scoring, geometry.atoms, q) for q in (lower, higher)]
+            failures = [r for r in results if isinstance(r, str)]
+            forces = [r[1] for r in results if not isinstance(r, str)]
+            model = np.zeros_like(wanted) if failures else forces[1] - forces[0]
+            reason = failures[0] if failures else None
+            out.append(Response("forces", geometry.defect, (lower, higher), geometry.configuration, wanted, model, reason))
+    return out
+
+
+def responses(scoring: ScoringInput) -> tuple[list[Response], list[Response]]:
+    """All responses, and those left out because DFT itself hardly responds."""
+    operations = operations_of(scoring.dataset)
+    states = place_all(scoring)
+    everything = [
+        *ground_state_responses(scoring, states, operations),
+        *same_start_responses(scoring, states, operations),
+        *force_responses(scoring),
+    ]
+    kept = [r for r in everything if r.sums[1] >= LEAST_RESPONSE[r.kind]]
+    return kept, [r for r in everything if r.sums[1] < LEAST_RESPONSE[r.kind]]
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Scores the responses; see the module's text and ``docs/metrics.md``."""
+    found, small = responses(scoring)
+    return TaskResult(
+        task="charge_response",
+        metrics=_metrics(scoring, found),
+        rows=tuple(_row(r) for r in found),
+        baselines=_baselines(found),
+        notes=tuple(_notes(scoring, found, small)),
+    )
+
+
+def _row(response: Response) -> dict[str, Any]:
+    table = response.sums[None]
+    return {
+        "look": response.kind,
+        "defect": response.defect,
+        "charge": response.charges[0],
+        "other_charge": response.charges[1],
+        "configuration": response.configuration,
+        "dft_response": rounded(float(table[0, 1])),
+        "model_response": rounded(float(np.sqrt(table[0, 3]))),
+        "residual": rounded(float(table[0, 0])),
+        "reproduced": rounded(reproduced(table)),
+        "correlation": rounded(correlation(table)),
+        "projection": rounded(projection(table)),
+        "unit": "eV/Å" if response.kind == "forces" else "Å",
+        "reason": response.reason,
+    }
+
+
+_WANTED: tuple[tuple[str, Kind, Any], ...] = (
+    ("reproduced", "ground states", reproduced),
+    ("correlation", "ground states", correlation),
+    ("projection", "ground states", projection),
+    ("same_start_reproduced", "one start", reproduced),
+    ("force_reproduced", "forces", reproduced),
+    ("force_correlation", "forces", correlation),
+)
+
+_LACKING: Mapping[Kind, str] = {
+    "ground states": "no defect with DFT ground states of two selected charges that differ",
+    "one start": "no start that DFT has relaxed at two selected charges, or none where it responds",
+    "forces": "DFT has no geometry at two selected charges",
+}
+
+
+def _metrics(scoring: ScoringInput, found: Sequence[Response]) -> tuple[MetricValue, ...]:
+    out = []
+    for name, kind, statistic in _WANTED:
+        table = np.array([r.sums for r in found if r.kind == kind])
+        if len(table):
+            out.append(MetricValue(name, statistic(table), bootstrap_interval(table, statistic)))
+        else:
+            out.append(MetricValue(name, None, None, _LACKING[kind], applies=False))
+    out.append(size_deviation(scoring))
+    return tuple(out)
+
+
+def size_deviation(scoring: ScoringInput) -> MetricValue:
+    """|ratio − 1| of the certificate's E(2x, q) − E(2x, 0) over E(x, q) − E(x, 0).
+
+    Taken as it is even for a finite cell, in which a true ratio differs from 1 by interactions between images of the charge; these
+    are of the order of 0.1 eV a charge, energies of a charge several eV.
+    """
+    ratio = scoring.certificate.get("size_ratio")
+    if ratio is not None:
+        return MetricValue("size_deviation", abs(float(ratio) - 1.0))
+    if scoring.charge_class == "charge-blind":
+        why = "a charge-blind model has no energy of a charge that could grow with the cell"
+    elif not scoring.certificate:
+        why = "no charge-response certificate"
+    else:
+        why = "the energy changes too little with charge at the certificate's geometry for a ratio"
+    return MetricValue("size_deviation", None, None, why, applies=False)
+
+
+def _baselines(found: Sequence[Response]) -> dict[str, dict[str, float | None]]:
+    """A model that does not hear the charge."""
+    names = {name for name, kind, _ in _WANTED if any(r.kind == kind for r in found)}
+    return {"charge-blind": {name: 0.0 for name, _, _ in _WANTED if name in names}} if names else {}
+
+
+def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Response]) -> list[str]:
+    notes = []
+    if scoring.charge_class == "charge-blind":
+        notes.append("Charge-blind: one energy surface for all charges, so no response by definition.")
+    missed = [r for r in found if r.reason is not None]
+    if missed:
+        pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])
+        more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
+        notes.append(f"No structure or result of the model, counted as no response: {pairs}{more}.")
+    if small:
+        notes.append(f"{len(small)} pairs in which DFT itself hardly responds are left out.")
+    if not any(r.kind == "forces" for r in found):
+        notes.append(f"No change of forces: {_LACKING['forces']}.")
+    opposite = [r for r in found if r.reason is None and reproduced(r.sums[None]) < -0.05]
+    if opposite:
+        notes.append(f"In {len(opposite)} of {len(found)} pairs the model's response is farther from DFT's than none would be.")
+    return notes
+
+
+def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+    """Draws the model's response against DFT's, component by component, a panel for each look that has data."""
+    from matplotlib.ticker import MaxNLocator
+
+    from defectbench.tasks import style
+
+    found, _ = responses(scoring)
+    names = {
+        "ground states": "displacements between ground states",
+        "one start": "displacements from one start",
+        "forces": "change of forces",
+    }
+    kinds: list[Kind] = [k for k in ("ground states", "one start", "forces") if any(r.kind == k for r in found)]
+    if not kinds:
+        return []
+    metric = {"ground states": "reproduced", "one start": "same_start_reproduced", "forces": "force_reproduced"}
+    pairs = sorted({r.charges for r in found})
+    from defectbench.tasks.parity import charge_colours
+
+    colours = charge_colours(range(len(pairs)))
+    width = style.COLUMN_WIDTH if len(kinds) == 1 else style.PAGE_WIDTH
+    with style.figure(width, 0.75 + (2.55 if len(kinds) < 3 else 2.1)) as made:
+        panels = made.subplots(1, len(kinds), squeeze=False)[0]
+        handles: dict[str, Any] = {}
+        for kind, axes in zip(kinds, panels, strict=True):
+            unit = "eV/Å" if kind == "forces" else "Å"
+            largest = 0.0
+            for number, pair in enumerate(pairs):
+                mine = [r for r in found if r.kind == kind and r.charges == pair]
+                if not mine:
+                    continue
+                x = np.concatenate([r.reference.ravel() for r in mine])
+                y = np.concatenate([r.model.ravel() for r in mine])
+                label = f"{style.charge_text(pair[0])} to {style.charge_text(pair[1])}"
+                handles[label] = axes.scatter(x, y, s=5, color=colours[number], linewidth=0, alpha=0.8, label=label, zorder=2)
+                largest = max(largest, float(np.abs(x).max()), float(np.abs(y).max()))
+            limit = 1.08 * largest
+            axes.plot([-limit, limit], [-limit, limit], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
+            axes.axhline(0.0, color=style.COLOURS["muted"], linewidth=0.6, linestyle=":", zorder=1)
+            axes.set_xlim(-limit, limit)
+            axes.set_ylim(-limit, limit)
+            axes.set_aspect("equal")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.set_xlabel(f"{scoring.dataset.level} ({unit})")
+            axes.set_ylabel(f"{model} ({unit})")
+            value = result.metric(metric[kind]).value
+            axes.set_title(names[kind] + ("" if value is None else f"\nreproduced {value:.2f}"))
+        made.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=min(5, len(handles)),
+            title="charges (e)",
+            title_fontsize=6.5,
+            markerscale=2,
+        )
+        return style.save(made, folder, "charge_response")
+
+
+TASK = Task(
+    name="charge_response",
+    title="Response to charge",
+    description=DESCRIPTION,
+    metrics=METRICS,
+    calculations=calculations,
+    score=score,
+    draw=draw,
+    columns=(
+        "look",
+        "defect",
+        "charge",
+        "other_charge",
+        "dft_response",
+        "model_response",
+        "reproduced",
+        "correlation",
+        "projection",
+    ),
+)

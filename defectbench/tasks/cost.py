@@ -1,0 +1,227 @@
+"""What does the model cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
+from defectbench.tasks.landscape import rounded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from defectbench.calculations.calculation import Calculation, Relaxation
+
+_INFORMATION = "Depends on the machine, so it is never scored."
+
+METRICS = (
+    MetricDefinition(
+        "seconds_per_call", "time a force call", "s", "none", None, None,
+        f"Median processor seconds (wall clock on a GPU) of one energy and forces of the defect cell inside a relaxation. {_INFORMATION}",
+        "none",
+    ),
+    MetricDefinition(
+        "milliseconds_per_atom", "time a call and atom", "ms", "none", None, None,
+        f"The same divided by the number of atoms, in milliseconds. {_INFORMATION}", "none",
+    ),
+    MetricDefinition(
+        "seconds_per_relaxation", "time a relaxation", "s", "none", None, None,
+        f"Median seconds of a relaxation of a defect, failed and unconverged ones included. {_INFORMATION}", "none",
+    ),
+    MetricDefinition(
+        "force_calls_per_relaxation", "force calls a relaxation", "1", "none", None, None,
+        "Median number of force calls of a relaxation: a rough or flat energy surface takes more.", "none",
+    ),
+    MetricDefinition(
+        "hours_in_all", "time in all", "h", "none", None, None,
+        f"Hours of all relaxations of this run on one core (or GPU) after another. {_INFORMATION}", "none",
+    ),
+    MetricDefinition(
+        "peak_memory", "peak memory", "MB", "none", None, None,
+        f"Largest resident memory of a worker process; memory on a GPU is not in it. {_INFORMATION}", "none",
+    ),
+)  # fmt: skip
+
+DESCRIPTION = (
+    "Seconds of a force call and of a relaxation, number of force calls, peak memory, and the machine they were measured on. For "
+    "information: nothing here is scored, because another machine gives other numbers."
+)
+
+
+def calculations(_plan: PlanInput) -> Sequence[Calculation]:
+    """Nothing besides the relaxations, which are timed as they run."""
+    return ()
+
+
+def seconds(relaxation: Relaxation, device: str) -> float:
+    """What a relaxation took: processor seconds on a CPU where they are known (other programs do not count), else wall-clock seconds."""
+    return relaxation.cpu_s if device != "cuda" and relaxation.cpu_s > 0 else relaxation.wall_s
+
+
+def force_calls(relaxation: Relaxation) -> int:
+    """How often energy and forces were calculated: once a step, and once for the start."""
+    return max(len(relaxation.energies), relaxation.steps + 1)
+
+
+def timed(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
+    """(defect, charge, configuration, relaxation) of every relaxation that ran, each once though several charges may share it.
+
+    One that never started (its worker died before) took no time and is left out.
+    """
+    seen: set[tuple[object, ...]] = set()
+    out = []
+    for c in sorted(scoring.configurations, key=lambda c: (c.defect, c.charge, c.configuration)):
+        r = c.relaxation
+        mark = (c.defect, r.wall_s, r.cpu_s, r.steps, r.energies[-1:], np.asarray(r.positions, dtype=float).tobytes())
+        if r.wall_s > 0 and mark not in seen:
+            seen.add(mark)
+            out.append((c.defect, c.charge, c.configuration, r))
+    return out
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    return float(np.median(values))
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Medians over the relaxations; see ``docs/metrics.md``."""
+    device = str(scoring.provenance.get("device", "cpu"))
+    table: list[dict[str, Any]] = []
+    for defect, charge, name, relaxation in timed(scoring):
+        took, calls = seconds(relaxation, device), force_calls(relaxation)
+        table.append(
+            {
+                "defect": defect,
+                "charge": charge,
+                "configuration": name,
+                "status": relaxation.status,
+                "atoms": len(relaxation.positions),
+                "force_calls": calls,
+                "seconds": rounded(took, 3),
+                "wall_s": rounded(relaxation.wall_s, 3),
+                "seconds_per_call": rounded(took / calls, 6),
+                "peak_memory_mb": rounded(relaxation.peak_memory_mb, 1),
+            }
+        )
+    rows = []
+    for state in sorted({(r["defect"], r["charge"]) for r in table}):
+        here = [r for r in table if (r["defect"], r["charge"]) == state]
+        rows.append(
+            {
+                "defect": state[0],
+                "charge": state[1],
+                "relaxations": len(here),
+                "atoms": here[0]["atoms"],
+                "force_calls": rounded(float(np.median([r["force_calls"] for r in here])), 1),
+                "seconds_per_call": rounded(float(np.median([r["seconds_per_call"] for r in here])), 6),
+                "seconds_per_relaxation": rounded(float(np.median([r["seconds"] for r in here])), 3),
+                "seconds": rounded(float(sum(r["seconds"] for r in here)), 1),
+                "peak_memory_mb": max(r["peak_memory_mb"] for r in here),
+            }
+        )
+    return TaskResult(
+        task="cost",
+        metrics=_metrics(table),
+        rows=tuple(rows),
+        notes=tuple(_notes(scoring, device, table)),
+        tables={"relaxations": tuple(table), "machine": (machine(scoring),)},
+    )
+
+
+def _metrics(table: Sequence[dict[str, Any]]) -> tuple[MetricValue, ...]:
+    none = "no relaxation was timed"
+    out: dict[str, MetricValue] = {}
+    for name, values in (
+        ("seconds_per_call", [r["seconds_per_call"] for r in table]),
+        ("milliseconds_per_atom", [1000.0 * r["seconds_per_call"] / r["atoms"] for r in table]),
+        ("seconds_per_relaxation", [r["seconds"] for r in table]),
+        ("force_calls_per_relaxation", [r["force_calls"] for r in table]),
+    ):
+        array = np.array(values, dtype=float)
+        out[name] = (
+            MetricValue(name, _median(array), bootstrap_interval(array, _median)) if len(array) else MetricValue(name, None, reason=none)
+        )
+    if table:
+        memory = max(r["peak_memory_mb"] for r in table)
+        out["hours_in_all"] = MetricValue("hours_in_all", float(sum(r["seconds"] for r in table)) / 3600.0)
+        out["peak_memory"] = (
+            MetricValue("peak_memory", float(memory)) if memory > 0 else MetricValue("peak_memory", None, reason="not measured")
+        )
+    else:
+        out |= {name: MetricValue(name, None, reason=none) for name in ("hours_in_all", "peak_memory")}
+    return tuple(out[m.name] for m in METRICS)
+
+
+def machine(scoring: ScoringInput) -> dict[str, Any]:
+    """One row that says what the numbers were measured on; None where it is not known."""
+    hardware = scoring.provenance.get("hardware") or {}
+    return {
+        "device": scoring.provenance.get("device"),
+        "processor": hardware.get("processor"),
+        "cores": hardware.get("cores"),
+        "memory_gb": hardware.get("memory_gb"),
+        "gpus": ", ".join(hardware.get("gpus") or ()) or None,
+        "workers": scoring.provenance.get("workers"),
+        "threads_per_worker": scoring.provenance.get("threads_per_worker"),
+        "certificate_seconds_per_call": rounded(scoring.certificate.get("seconds_per_call"), 6),
+    }
+
+
+def _notes(scoring: ScoringInput, device: str, table: Sequence[dict[str, Any]]) -> list[str]:
+    found = machine(scoring)
+    kind = "wall-clock seconds" if device == "cuda" or not any(c.relaxation.cpu_s for c in scoring.configurations) else "processor seconds"
+    where = found["gpus"] if device == "cuda" else found["processor"]
+    threads = found["threads_per_worker"]
+    notes = [f"Times are {kind}" + (f" on {where}" if where else "") + (f", {threads} thread(s) a worker" if threads else "") + "."]
+    if len(table) < len(scoring.configurations):
+        notes.append(
+            f"{len(scoring.configurations)} configurations took {len(table)} relaxations: equal starts of different charges run once."
+        )
+    return notes
+
+
+def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+    """Draws the time of a force call of every relaxation, and relaxation times over the number of force calls."""
+    from defectbench.tasks import style
+
+    table = result.tables["relaxations"]
+    if not table:
+        return []
+    values = {m.name: m.value for m in result.metrics}
+    with style.figure(style.PAGE_WIDTH, 2.3) as made:
+        left, right = made.subplots(1, 2)
+        calls = np.array([r["seconds_per_call"] for r in table])
+        left.hist(calls, bins=min(30, max(5, len(calls) // 3)), color=style.COLOURS["model"], linewidth=0)
+        left.axvline(values["seconds_per_call"] or 0.0, color=style.COLOURS["reference"], linestyle="--", linewidth=0.8)
+        left.set_xlim(0, 1.1 * float(calls.max()))
+        left.set_xlabel("seconds a force call")
+        left.set_ylabel("relaxations")
+        left.set_title(f"{model}: median {values['seconds_per_call'] or 0.0:.3g} s, {table[0]['atoms']} atoms")
+        for status, colour, mark in (("converged", "model", "o"), ("unconverged", "host_referenced", "s"), ("failed", "miss", "X")):
+            here = [r for r in table if r["status"] == status]
+            if here:
+                x, y = [r["force_calls"] for r in here], [r["seconds"] for r in here]
+                right.scatter(x, y, s=12, marker=mark, color=style.COLOURS[colour], linewidth=0, label=status)
+        right.set_xlim(left=0)
+        right.set_ylim(bottom=0)
+        right.set_xlabel("force calls")
+        right.set_ylabel("seconds a relaxation")
+        right.set_title(str(machine(scoring)["gpus"] or machine(scoring)["processor"] or "machine not recorded"))
+        right.legend()
+        return style.save(made, folder, "cost")
+
+
+TASK = Task(
+    name="cost",
+    title="Cost",
+    description=DESCRIPTION,
+    metrics=METRICS,
+    calculations=calculations,
+    score=score,
+    draw=draw,
+)

@@ -1,0 +1,220 @@
+"""DFT frames that several tasks put to the model: which are taken, and how their results are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.labels import sort_key
+from defectbench.tasks.base import bootstrap_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.datasets.dataset import Dataset
+    from defectbench.tasks.base import PlanInput, ScoringInput, StateSelection
+
+    Floats = NDArray[np.float64]
+
+REFERENCE_FRAMES = 24
+"""Frames of one charge state at the dataset's own level of theory that are put to the model."""
+
+OTHER_FRAMES = 12
+"""The same at each further level of theory."""
+
+DESCRIPTOR_OPTIONS: Mapping[str, Any] = {"average": True}
+"""Descriptors are averaged over the atoms in the worker: what is stored is (1, D) a frame, not (N, D)."""
+
+_SAME_GEOMETRY_DIGITS = 3
+
+Kind = Literal["single_point", "descriptors"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFrame:
+    """One DFT frame with energy and forces.
+
+    Attributes:
+        level: level of theory.
+        defect: name.
+        charge: in units of +e.
+        configuration: the start of the relaxation that it belongs to.
+        index: its place among the relaxation's frames.
+        atoms: N atoms, energy and forces attached.
+    """
+
+    level: str
+    defect: str
+    charge: int
+    configuration: str
+    index: int
+    atoms: Atoms
+
+    @property
+    def relaxation(self) -> tuple[str, str, int, str]:
+        """Which relaxation it belongs to: frames of one are not independent, so intervals are drawn over relaxations."""
+        return (self.level, self.defect, self.charge, self.configuration)
+
+    @property
+    def energy(self) -> float:
+        """DFT energy, eV."""
+        return float(self.atoms.get_potential_energy())
+
+    @property
+    def forces(self) -> Floats:
+        """DFT forces (N, 3), eV/Å."""
+        return np.asarray(self.atoms.get_forces(), dtype=float)
+
+
+def spread(lengths: Sequence[int], cap: int) -> list[list[int]]:
+    """Shares ``cap`` frames among relaxations and spreads each share evenly over its steps.
+
+    Every relaxation gets one more in turn until the cap or its length is reached; a share of one takes the last frame, a larger one
+    the first and the last and evenly spaced ones between.
+
+    Args:
+        lengths: number of frames of each relaxation.
+        cap: of all together.
+
+    Returns:
+        For each relaxation the indices taken, ascending.
+    """
+    shares = [0] * len(lengths)
+    left = cap
+    while left > 0 and any(share < length for share, length in zip(shares, lengths, strict=True)):
+        for i, length in enumerate(lengths):
+            if shares[i] < length and left > 0:
+                shares[i] += 1
+                left -= 1
+    out = []
+    for share, length in zip(shares, lengths, strict=True):
+        if share <= 1:
+            out.append([length - 1][:share])
+        else:
+            out.append(sorted({int(i) for i in np.floor(np.linspace(0, length - 1, share) + 0.5)}))
+    return out
+
+
+def state_frames(dataset: Dataset, defect: str, charge: int, level: str, cap: int) -> list[ReferenceFrame]:
+    """The frames of one charge state at one level that are put to the model: the same for every model and every selection of starts."""
+    names = sorted(dataset.configurations(defect, charge, level), key=sort_key)
+    relaxations = [(name, frames) for name in names if (frames := dataset.frames(defect, charge, name, level))]
+    taken = spread([len(frames) for _, frames in relaxations], cap)
+    return [
+        ReferenceFrame(level, defect, charge, name, i, frames[i])
+        for (name, frames), indices in zip(relaxations, taken, strict=True)
+        for i in indices
+    ]
+
+
+def selected_frames(dataset: Dataset, states: Iterable[StateSelection], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:
+    """The frames of all selected charge states, level by level (the dataset's own first)."""
+    wanted = dataset.levels if levels is None else levels
+    states = sorted(states, key=lambda s: (s.defect, s.charge))
+    return [
+        frame
+        for level in wanted
+        for state in states
+        for frame in state_frames(dataset, state.defect, state.charge, level, REFERENCE_FRAMES if level == dataset.level else OTHER_FRAMES)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedGeometry:
+    """One geometry of one defect that DFT has at several charges.
+
+    Attributes:
+        defect: name.
+        configuration: of the frame at the lowest charge.
+        atoms: N atoms: the frame at the lowest charge; the model is asked for this one at every charge.
+        frames: charge → DFT frame, by ascending charge.
+    """
+
+    defect: str
+    configuration: str
+    atoms: Atoms
+    frames: Mapping[int, ReferenceFrame]
+
+
+def shared_geometries(dataset: Dataset, states: Iterable[StateSelection]) -> list[SharedGeometry]:
+    """All geometries that DFT has at two or more of the selected charges of a defect, at the dataset's own level.
+
+    The ideal start ``Unperturbed`` is one structure for all charges; where its relaxations keep their first frame, it is such a geometry.
+    Positions are compared to 0.001 Å.
+    """
+    found: dict[tuple[str, tuple[int, ...], bytes], dict[int, ReferenceFrame]] = {}
+    for state in sorted(states, key=lambda s: (s.defect, s.charge)):
+        for name in sorted(dataset.configurations(state.defect, state.charge), key=sort_key):
+            for i, atoms in enumerate(dataset.frames(state.defect, state.charge, name)):
+                place = np.round(atoms.positions, _SAME_GEOMETRY_DIGITS) + 0.0
+                key = (state.defect, tuple(int(z) for z in atoms.numbers), place.tobytes())
+                frame = ReferenceFrame(dataset.level, state.defect, state.charge, name, i, atoms)
+                found.setdefault(key, {}).setdefault(state.charge, frame)
+    return [
+        SharedGeometry(key[0], frames[min(frames)].configuration, frames[min(frames)].atoms, dict(sorted(frames.items())))
+        for key, frames in found.items()
+        if len(frames) > 1
+    ]
+
+
+def planned(plan: PlanInput, kind: Kind, atoms: Atoms, charge: int) -> Calculation:
+    """The calculation of a frame, as :func:`stored` looks for it."""
+    calculation = plan.calculation(kind, atoms, charge)
+    return replace(calculation, options=dict(DESCRIPTOR_OPTIONS)) if kind == "descriptors" else calculation
+
+
+def stored(scoring: ScoringInput, kind: Kind, atoms: Atoms, charge: int) -> Mapping[str, Any] | None:
+    """The stored result of a frame at a charge; None if there is none.
+
+    A model that takes no charge has one result for all charges of a structure; it is found too.
+    """
+    structure = Structure.from_atoms(atoms)
+    options = dict(DESCRIPTOR_OPTIONS) if kind == "descriptors" else {}
+    for asked in (int(charge), None):
+        result: Mapping[str, Any] | None = scoring.results.get(Calculation(kind, structure, asked, options=options).content_hash)
+        if result is not None:
+            return result
+    return None
+
+
+def energy_and_forces(scoring: ScoringInput, atoms: Atoms, charge: int) -> tuple[float, Floats] | str:
+    """The model's energy (eV) and forces (N, 3; eV/Å) of a frame, or why there are none."""
+    result = stored(scoring, "single_point", atoms, charge)
+    if result is None:
+        return "not calculated"
+    energy, forces = result.get("energy"), result.get("forces")
+    if result.get("status") == "failed" or energy is None or forces is None:
+        return str(result.get("failure") or "no result")
+    values = np.asarray(forces, dtype=float)
+    if values.shape != (len(atoms), 3) or not np.isfinite(values).all() or not np.isfinite(energy):
+        return "energy or forces are not numbers"
+    return float(energy), values
+
+
+def grouped_interval(
+    rows: Floats, groups: Sequence[object], statistic: Callable[[Floats], float]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """A statistic of additive rows and its bootstrap 95 % interval over groups of rows.
+
+    Args:
+        rows: (n, k) numbers of which the statistic needs only column sums, e.g. (sum of squares, count).
+        groups: n labels; rows of one label (frames of one relaxation) are drawn together.
+        statistic: from (m, k) sums, one row a group, to a number.
+
+    Returns:
+        (value, interval); (None, None) for no rows.
+    """
+    if not len(rows):
+        return None, None
+    sums: dict[object, Floats] = {}
+    for label, row in zip(groups, rows, strict=True):
+        sums[label] = sums[label] + row if label in sums else np.array(row, dtype=float)
+    table = np.array([sums[label] for label in sorted(sums, key=str)])
+    return statistic(table), bootstrap_interval(table, statistic)

@@ -1,0 +1,545 @@
+"""Are the model's energies and forces those of DFT, at DFT's own geometries?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.structures.matching import local_atoms
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
+from defectbench.tasks.frames import ReferenceFrame, energy_and_forces, grouped_interval, planned, selected_frames
+from defectbench.tasks.landscape import rounded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from defectbench.calculations.calculation import Calculation
+
+    Floats = NDArray[np.float64]
+
+FORCE_MISS = 1.0
+"""eV/Å: a frame without a result counts as if every force component were off by this, or by DFT's rms force if that is larger."""
+
+RELATIVE_ENERGY_CAP = 1.0
+"""eV: an error of a relative energy counts up to this, and a missing one counts as this."""
+
+RESOLVED_ENERGY = 0.01
+"""eV: charge states whose frames differ by less than this in DFT have no slope of energies."""
+
+METRICS = (
+    MetricDefinition(
+        "force_rmse", "force RMSE", "eV/Å", "lower", 0.0, 0.3,
+        "Root mean square error of the force components on the frames of the DFT relaxations.",
+    ),
+    MetricDefinition(
+        "force_mae", "force MAE", "eV/Å", "lower", 0.0, 0.15,
+        "Mean absolute error of the force components on the same frames.",
+    ),
+    MetricDefinition(
+        "force_rmse_near", "force RMSE, near", "eV/Å", "lower", 0.0, 0.5,
+        "The same RMSE over the atoms within 5 Å of the defect, where bonds break and form.",
+    ),
+    MetricDefinition(
+        "force_rmse_far", "force RMSE, far", "eV/Å", "lower", 0.0, 0.2,
+        "The same RMSE over the atoms beyond 5 Å, where the material is almost the perfect host.",
+    ),
+    MetricDefinition(
+        "force_slope", "force slope", "1", "none", None, None,
+        "Least-squares slope of model against DFT force components through the origin: below 1 the model is too soft.",
+    ),
+    MetricDefinition(
+        "force_softening", "force softening", "1", "lower", 0.0, 1.0,
+        "How far the slope of the forces is from 1, in either direction.",
+    ),
+    MetricDefinition(
+        "energy_rmse", "energy RMSE, per charge", "eV/atom", "lower", 0.0, 0.02,
+        "RMSE of energies after one constant per charge state of each defect is taken off: are energies along relaxations right?",
+    ),
+    MetricDefinition(
+        "energy_rmse_all_charges", "energy RMSE, all charges", "eV/atom", "lower", 0.0, 0.02,
+        "RMSE after one constant per defect over all its charge states: what transition levels need. A charge-blind model cannot have it.",
+    ),
+    MetricDefinition(
+        "energy_mae", "energy MAE, per charge", "eV/atom", "lower", 0.0, 0.02,
+        "Mean absolute error of the same energies after one constant per charge state.",
+    ),
+    MetricDefinition(
+        "energy_slope", "energy slope", "1", "none", None, None,
+        "Least-squares slope of model against DFT energies within charge states: below 1 the energy landscape is too flat.",
+    ),
+    MetricDefinition(
+        "energy_softening", "energy softening", "1", "lower", 0.0, 1.0,
+        "How far the slope of the energies is from 1, in either direction.",
+    ),
+    MetricDefinition(
+        "relative_energy_mae", "relative energies", "eV", "lower", 0.0, 0.3,
+        "Mean absolute error of the energy of DFT's other minima relative to its ground state, at DFT's geometries; a miss counts as 1 eV.",
+    ),
+    MetricDefinition(
+        "failed", "failed frames", "1", "lower", 0.0, 1.0,
+        "Fraction of the frames for which the model gave no energy and forces.", "none",
+    ),
+)  # fmt: skip
+
+DESCRIPTION = (
+    "Energies and forces of the model on frames of the DFT relaxations, per charge state and level of theory: errors of forces near the "
+    "defect and far from it, of energies after one constant per charge state and after one over all charge states, of the energies of "
+    "minima relative to each other, and the slopes (softening). At most 24 frames a charge state, spread evenly over its relaxations."
+)
+
+
+def calculations(plan: PlanInput) -> list[Calculation]:
+    """Single points of the chosen DFT frames and of DFT's minima."""
+    out = [planned(plan, "single_point", f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
+    for state in plan.states:
+        minima = plan.dataset.minima(state.defect, state.charge)
+        if len(minima) > 1:
+            out += [planned(plan, "single_point", m.atoms, state.charge) for m in minima.values()]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A frame with DFT's and the model's values.
+
+    Attributes:
+        frame: the DFT frame.
+        near: (N,), atoms within 5 Å of the defect.
+        forces: the model's, (N, 3), eV/Å; None without a result.
+        energy: the model's, eV; None without a result.
+        reason: why there is no result.
+    """
+
+    frame: ReferenceFrame
+    near: NDArray[np.bool_]
+    forces: Floats | None
+    energy: float | None
+    reason: str | None
+
+    @property
+    def energy_per_atom(self) -> float | None:
+        """Model minus DFT energy per atom, eV; None without a result."""
+        return None if self.energy is None else (self.energy - self.frame.energy) / len(self.frame.atoms)
+
+
+def pairs(scoring: ScoringInput, level: str | None = None) -> list[Pair]:
+    """All frames of the selected states with the model's results; of one level, or of all."""
+    out = []
+    for frame in selected_frames(scoring.dataset, scoring.states, None if level is None else [level]):
+        near = local_atoms(frame.atoms, scoring.dataset.defect_position(frame.defect))
+        found = energy_and_forces(scoring, frame.atoms, frame.charge)
+        if isinstance(found, str):
+            out.append(Pair(frame, near, None, None, found))
+        else:
+            out.append(Pair(frame, near, found[1], found[0], None))
+    return out
+
+
+def force_sums(pair: Pair, mask: NDArray[np.bool_] | None = None) -> Floats:
+    """(Σ squared error, Σ |error|, Σ model·DFT, Σ DFT², number) over the force components of a frame, or of the atoms of a mask."""
+    reference = pair.frame.forces if mask is None else pair.frame.forces[mask]
+    squared, count = float((reference**2).sum()), reference.size
+    if pair.forces is None:
+        missed = max(FORCE_MISS, float(np.sqrt(np.mean(pair.frame.forces**2))))
+        return np.array([missed**2 * count, missed * count, 0.0, squared, count])
+    model = pair.forces if mask is None else pair.forces[mask]
+    error = model - reference
+    return np.array([float((error**2).sum()), float(np.abs(error).sum()), float((model * reference).sum()), squared, count])
+
+
+def _rmse(table: Floats) -> float:
+    total = table.sum(axis=0)
+    return float(np.sqrt(total[0] / total[-1]))
+
+
+def _mae(table: Floats) -> float:
+    total = table.sum(axis=0)
+    return float(total[1] / total[-1])
+
+
+def _slope(table: Floats) -> float:
+    total = table.sum(axis=0)
+    return float(total[2] / total[3]) if total[3] > 0 else 0.0
+
+
+def _softening(table: Floats) -> float:
+    return abs(1.0 - _slope(table))
+
+
+def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float]:
+    """Energy errors per atom (eV) after the mean error is taken off: of each charge state, or of each defect over all charge states.
+
+    A frame without a result counts as the largest error that its group has, and at least as DFT's rms energy spread there.
+    """
+    groups: dict[tuple[str, int | None], list[int]] = {}
+    for i, pair in enumerate(chosen):
+        groups.setdefault((pair.frame.defect, pair.frame.charge if by_charge else None), []).append(i)
+    out = np.zeros(len(chosen))
+    for indices in groups.values():
+        known = [i for i in indices if chosen[i].energy is not None]
+        values = np.array([chosen[i].energy_per_atom for i in known], dtype=float)
+        values -= values.mean() if len(values) else 0.0
+        out[known] = values
+        reference = np.array([chosen[i].frame.energy / len(chosen[i].frame.atoms) for i in indices])
+        worst = max(float(np.abs(values).max()) if len(values) else 0.0, float(reference.std()), 1e-3)
+        out[[i for i in indices if chosen[i].energy is None]] = worst
+    return [float(x) for x in out]
+
+
+def slope_sums(chosen: Sequence[Pair]) -> tuple[Floats, list[object]]:
+    """For each charge state (0, 0, Σ model·DFT, Σ DFT², number) of energies less their mean, eV², and its label.
+
+    States whose DFT energies differ by less than 10 meV, or with fewer than two results, are left out.
+    """
+    rows: list[Floats] = []
+    labels: list[object] = []
+    states: dict[tuple[str, int], list[Pair]] = {}
+    for pair in chosen:
+        if pair.energy is not None:
+            states.setdefault((pair.frame.defect, pair.frame.charge), []).append(pair)
+    for state, items in states.items():
+        reference = np.array([p.frame.energy for p in items])
+        model = np.array([p.energy for p in items], dtype=float)
+        if len(items) < 2 or np.ptp(reference) < RESOLVED_ENERGY:
+            continue
+        reference, model = reference - reference.mean(), model - model.mean()
+        rows.append(np.array([0.0, 0.0, float(model @ reference), float(reference @ reference), len(items)]))
+        labels.append(state)
+    return np.array(rows).reshape(-1, 5), labels
+
+
+def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
+    """One row for each DFT minimum above the ground state of its charge state: its relative energy by DFT and by the model, eV."""
+    rows = []
+    for state in sorted(scoring.states, key=lambda s: (s.defect, s.charge)):
+        minima = scoring.dataset.minima(state.defect, state.charge)
+        ground = scoring.dataset.ground_state(state.defect, state.charge)
+        if ground is None or len(minima) < 2:
+            continue
+        zero = energy_of(scoring, ground.atoms, state.charge)
+        for name, minimum in minima.items():
+            if name == ground.configuration:
+                continue
+            here = energy_of(scoring, minimum.atoms, state.charge)
+            model = None if isinstance(zero, str) or isinstance(here, str) else here - zero
+            reference = minimum.energy - ground.energy
+            rows.append(
+                {
+                    "defect": state.defect,
+                    "charge": state.charge,
+                    "configuration": name,
+                    "ground_state": ground.configuration,
+                    "dft_relative_energy": rounded(reference, 6),
+                    "relative_energy": rounded(model, 6),
+                    "error": None if model is None else rounded(abs(model - reference), 6),
+                    "reason": here if isinstance(here, str) else zero if isinstance(zero, str) else None,
+                }
+            )
+    return tuple(rows)
+
+
+def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
+    """The model's energy (eV) of a planned structure, or why there is none."""
+    found = energy_and_forces(scoring, atoms, charge)
+    return found if isinstance(found, str) else found[0]
+
+
+def _state_row(
+    chosen: Sequence[Pair], per_charge: Sequence[float], all_charges: Sequence[float], relative: Sequence[float]
+) -> dict[str, Any]:
+    frame = chosen[0].frame
+    sums = np.array([force_sums(p) for p in chosen])
+    near = np.array([force_sums(p, p.near) for p in chosen])
+    far = np.array([force_sums(p, ~p.near) for p in chosen])
+    energies, _ = slope_sums(chosen)
+    known = [p for p in chosen if p.energy_per_atom is not None]
+    return {
+        "level": frame.level,
+        "defect": frame.defect,
+        "charge": frame.charge,
+        "frames": len(chosen),
+        "relaxations": len({p.frame.relaxation for p in chosen}),
+        "failed": len(chosen) - len(known),
+        "force_rmse": rounded(_rmse(sums), 6),
+        "force_mae": rounded(_mae(sums), 6),
+        "force_rmse_near": rounded(_rmse(near), 6) if near[:, -1].sum() else None,
+        "force_rmse_far": rounded(_rmse(far), 6) if far[:, -1].sum() else None,
+        "dft_force_rms": rounded(float(np.sqrt(sums[:, 3].sum() / sums[:, -1].sum())), 6),
+        "force_slope": rounded(_slope(sums)),
+        "energy_rmse": rounded(_root_mean_square(np.array(per_charge)), 7),
+        "energy_rmse_all_charges": rounded(_root_mean_square(np.array(all_charges)), 7),
+        "energy_mae": rounded(float(np.mean(np.abs(per_charge))), 7),
+        "energy_offset": rounded(float(np.mean([p.energy_per_atom for p in known])), 6) if known else None,
+        "energy_slope": rounded(_slope(energies)) if len(energies) else None,
+        "relative_energy_mae": rounded(float(np.mean(relative)), 6) if len(relative) else None,
+        "reason": next((p.reason for p in chosen if p.reason), None),
+    }
+
+
+def _root_mean_square(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Scores energies and forces on DFT frames; see ``docs/metrics.md`` for every definition."""
+    everything = pairs(scoring)
+    relative = relative_energies(scoring)
+    rows: list[dict[str, Any]] = []
+    frames: list[dict[str, Any]] = []
+    for level in scoring.dataset.levels:
+        chosen = [p for p in everything if p.frame.level == level]
+        per_charge, all_charges = energy_errors(chosen, by_charge=True), energy_errors(chosen, by_charge=False)
+        for state in sorted({(p.frame.defect, p.frame.charge) for p in chosen}):
+            here = [i for i, p in enumerate(chosen) if (p.frame.defect, p.frame.charge) == state]
+            errors = (
+                _relative_errors([r for r in relative if (r["defect"], r["charge"]) == state]) if level == scoring.dataset.level else []
+            )
+            rows.append(_state_row([chosen[i] for i in here], [per_charge[i] for i in here], [all_charges[i] for i in here], errors))
+        frames += [_frame_row(p, a, b) for p, a, b in zip(chosen, per_charge, all_charges, strict=True)]
+    reference = [p for p in everything if p.frame.level == scoring.dataset.level]
+    return TaskResult(
+        task="parity",
+        metrics=_metrics(scoring, reference, relative),
+        rows=tuple(rows),
+        baselines=_baselines(reference, relative),
+        notes=tuple(_notes(scoring, everything)),
+        tables={"frames": tuple(frames), "relative_energies": relative},
+    )
+
+
+def _frame_row(pair: Pair, per_charge: float, all_charges: float) -> dict[str, Any]:
+    sums = force_sums(pair)[None]
+    return {
+        "level": pair.frame.level,
+        "defect": pair.frame.defect,
+        "charge": pair.frame.charge,
+        "configuration": pair.frame.configuration,
+        "frame": pair.frame.index,
+        "dft_energy": rounded(pair.frame.energy, 6),
+        "energy": rounded(pair.energy, 6),
+        "energy_error": rounded(per_charge, 7),
+        "energy_error_all_charges": rounded(all_charges, 7),
+        "force_rmse": rounded(_rmse(sums), 6),
+        "dft_force_rms": rounded(float(np.sqrt(sums[0, 3] / sums[0, -1])), 6),
+        "reason": pair.reason,
+    }
+
+
+def _relative_errors(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [RELATIVE_ENERGY_CAP if r["error"] is None else min(float(r["error"]), RELATIVE_ENERGY_CAP) for r in rows]
+
+
+def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> tuple[MetricValue, ...]:
+    groups = [p.frame.relaxation for p in chosen]
+    none = f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states"
+    out: dict[str, MetricValue] = {}
+
+    def add(
+        name: str, table: Floats, labels: Sequence[object], statistic: Callable[[Floats], float], why: str, applies: bool = False
+    ) -> None:
+        value, interval = grouped_interval(table, labels, statistic)
+        out[name] = MetricValue(name, value, interval, why if value is None else None, applies if value is None else True)
+
+    sums = np.array([force_sums(p) for p in chosen]).reshape(-1, 5)
+    add("force_rmse", sums, groups, _rmse, none)
+    add("force_mae", sums, groups, _mae, none)
+    for name, masks in (("force_rmse_near", [p.near for p in chosen]), ("force_rmse_far", [~p.near for p in chosen])):
+        table = np.array([force_sums(p, m) for p, m in zip(chosen, masks, strict=True)]).reshape(-1, 5)
+        here = table[:, -1] > 0
+        add(
+            name,
+            table[here],
+            [g for g, h in zip(groups, here, strict=True) if h],
+            _rmse,
+            none if not chosen else "no atoms at that distance",
+        )
+    add("force_slope", sums, groups, _slope, none)
+    add("force_softening", sums, groups, _softening, none)
+    for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
+        errors = np.array(energy_errors(chosen, by_charge))
+        table = np.column_stack([errors**2, np.abs(errors), np.zeros((len(errors), 2)), np.ones(len(errors))]) if len(errors) else errors
+        add(name, table, groups, _rmse, none)
+        if by_charge:
+            add("energy_mae", table, groups, _mae, none)
+    energies, labels = slope_sums(chosen)
+    answered = any(p.energy is not None for p in chosen)
+    why = none if not chosen else "the frames of no charge state differ in energy" if answered else "the model failed on all frames"
+    add("energy_slope", energies, labels, _slope, why)
+    add("energy_softening", energies, labels, _softening, why, applies=bool(chosen) and not answered)
+    errors = np.array(_relative_errors(relative))
+    if len(errors):
+        out["relative_energy_mae"] = MetricValue("relative_energy_mae", float(errors.mean()), bootstrap_interval(errors, _mean))
+    else:
+        why = "no selected charge state has two DFT minima" if scoring.states else none
+        out["relative_energy_mae"] = MetricValue("relative_energy_mae", None, None, why, applies=False)
+    failures = np.array([[float(p.energy is None), 1.0] for p in chosen]).reshape(-1, 2)
+    add("failed", failures, groups, lambda table: float(table[:, 0].sum() / table[:, 1].sum()), none)
+    return tuple(out[m.name] for m in METRICS)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean())
+
+
+def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """A model that gives no forces and one energy for everything."""
+    if not chosen and not relative:
+        return {}
+    flat = [Pair(p.frame, p.near, np.zeros_like(p.frame.forces), 0.0, None) for p in chosen]
+    found: dict[str, float | None] = {}
+    if flat:
+        sums = np.array([force_sums(p) for p in flat])
+        found |= {"force_rmse": _rmse(sums), "force_mae": _mae(sums), "force_softening": 1.0}
+        for name, masks in (("force_rmse_near", [p.near for p in flat]), ("force_rmse_far", [~p.near for p in flat])):
+            table = np.array([force_sums(p, m) for p, m in zip(flat, masks, strict=True)])
+            found[name] = _rmse(table) if table[:, -1].sum() else None
+        per_charge = np.array(energy_errors(flat, by_charge=True))
+        found |= {
+            "energy_rmse": _root_mean_square(per_charge),
+            "energy_mae": float(np.abs(per_charge).mean()),
+            "energy_rmse_all_charges": _root_mean_square(np.array(energy_errors(flat, by_charge=False))),
+            "energy_softening": 1.0 if len(slope_sums(flat)[0]) else None,
+        }
+    if relative:
+        found["relative_energy_mae"] = float(np.mean([min(float(r["dft_relative_energy"]), RELATIVE_ENERGY_CAP) for r in relative]))
+    return {"no forces, one energy": found}
+
+
+def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
+    notes = []
+    with_frames = {(p.frame.defect, p.frame.charge) for p in everything if p.frame.level == scoring.dataset.level}
+    without = [f"{s.defect} {s.charge:+d}" for s in scoring.states if (s.defect, s.charge) not in with_frames]
+    if without:
+        notes.append(f"No {scoring.dataset.level} frames with forces: {', '.join(without)}.")
+    others = [level for level in scoring.dataset.levels[1:] if not any(p.frame.level == level for p in everything)]
+    if others:
+        notes.append(f"No frames at {', '.join(others)}.")
+    if len({p.frame.level for p in everything}) > 1:
+        notes.append(f"Metrics are those of {scoring.dataset.level}; the other levels stand in the table, from the same model energies.")
+    failed = sum(p.energy is None for p in everything)
+    if failed:
+        notes.append(
+            f"{failed} of {len(everything)} frames have no result and count as misses ({FORCE_MISS:g} eV/Å a force component or more)."
+        )
+    if scoring.charge_class == "charge-blind" and everything:
+        notes.append(
+            "This model takes no charge: DFT frames of different charges are one energy surface to it. Its error over all charge states "
+            "holds the whole energy of adding electrons."
+        )
+    return notes
+
+
+def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+    """Draws forces, model against DFT, and energies after one constant per charge state, coloured by charge (reference level)."""
+    from matplotlib.ticker import MaxNLocator
+
+    from defectbench.tasks import style
+
+    chosen = [p for p in pairs(scoring, scoring.dataset.level) if p.forces is not None]
+    if not chosen:
+        return []
+    by_charge = sorted({p.frame.charge for p in chosen})
+    colours = charge_colours(by_charge)
+    values = {m.name: m.value for m in result.metrics}
+    level = scoring.dataset.level
+    with style.figure(style.PAGE_WIDTH, 2.6) as made:
+        panels = made.subplots(1, 3)
+        for axes, near, title in ((panels[0], True, "within 5 Å of the defect"), (panels[1], False, "beyond 5 Å")):
+            axes.plot([-100, 100], [-100, 100], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
+            spread_here = [0.1]
+            for charge in by_charge:
+                mine = [p for p in chosen if p.frame.charge == charge]
+                masks = [p.near if near else ~p.near for p in mine]
+                x = np.concatenate([p.frame.forces[m].ravel() for p, m in zip(mine, masks, strict=True)])
+                y = np.concatenate([p.forces[m].ravel() for p, m in zip(mine, masks, strict=True) if p.forces is not None])
+                axes.scatter(
+                    x, y, s=3, color=colours[charge], linewidth=0, alpha=0.7, label=style.charge_text(charge), rasterized=True, zorder=2
+                )
+                if len(x):
+                    spread_here.append(float(max(np.abs(x).max(), np.abs(np.clip(y, -20, 20)).max())))
+            limit = 1.08 * max(spread_here)
+            axes.set_xlim(-limit, limit)
+            axes.set_ylim(-limit, limit)
+            axes.set_aspect("equal")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.set_title(f"forces {title}")
+            axes.set_xlabel(f"{level} (eV/Å)")
+            axes.set_ylabel(f"{model} (eV/Å)")
+            error = values["force_rmse_near" if near else "force_rmse_far"]
+            if error is not None:
+                axes.text(0.04, 0.96, f"RMSE {error:.3f} eV/Å", transform=axes.transAxes, va="top")
+        axes = panels[2]
+        limits = [0.0]
+        for charge in by_charge:
+            dft, predicted = _shifted_energies([p for p in chosen if p.frame.charge == charge])
+            axes.scatter(dft, predicted, s=6, color=colours[charge], linewidth=0, alpha=0.8, label=style.charge_text(charge), zorder=2)
+            limits += [*dft, *predicted]
+        low, high = min(limits), max(limits)
+        margin = 0.06 * (high - low) or 1.0
+        axes.plot([low - margin, high + margin], [low - margin, high + margin], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
+        axes.set_xlim(low - margin, high + margin)
+        axes.set_ylim(low - margin, high + margin)
+        axes.set_aspect("equal")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_title("energies, one constant a charge state")
+        axes.set_xlabel(f"{level}, less mean (meV/atom)")
+        axes.set_ylabel(f"{model}, less mean (meV/atom)")
+        if values["energy_rmse"] is not None:
+            axes.text(0.04, 0.96, f"RMSE {1000 * values['energy_rmse']:.1f} meV/atom", transform=axes.transAxes, va="top")
+        handles, labels = axes.get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=len(labels), title="charge (e)", title_fontsize=6.5, markerscale=2)
+        return style.save(made, folder, "parity")
+
+
+def _shifted_energies(chosen: Sequence[Pair]) -> tuple[list[float], list[float]]:
+    """DFT and model energies of frames of one charge, meV/atom, less their mean over each defect."""
+    x: list[float] = []
+    y: list[float] = []
+    for defect in sorted({p.frame.defect for p in chosen}):
+        mine = [p for p in chosen if p.frame.defect == defect]
+        atoms = np.array([len(p.frame.atoms) for p in mine])
+        for out, values in ((x, [p.frame.energy for p in mine]), (y, [p.energy or 0.0 for p in mine])):
+            per_atom = 1000.0 * np.array(values) / atoms
+            out += [float(v) for v in per_atom - per_atom.mean()]
+    return x, y
+
+
+def charge_colours(charges: Sequence[int]) -> dict[int, Any]:
+    """A colour a charge, even in lightness (viridis without its palest end), by ascending charge."""
+    from matplotlib import colormaps
+
+    places = np.linspace(0.0, 0.88, max(len(charges), 2))
+    return {charge: colormaps["viridis"](place) for charge, place in zip(sorted(charges), places, strict=False)}
+
+
+TASK = Task(
+    name="parity",
+    title="Energies and forces on DFT frames",
+    description=DESCRIPTION,
+    metrics=METRICS,
+    calculations=calculations,
+    score=score,
+    draw=draw,
+    columns=(
+        "level",
+        "defect",
+        "charge",
+        "frames",
+        "failed",
+        "force_rmse",
+        "force_rmse_near",
+        "force_rmse_far",
+        "force_slope",
+        "energy_rmse",
+        "energy_rmse_all_charges",
+        "energy_slope",
+        "relative_energy_mae",
+    ),
+)

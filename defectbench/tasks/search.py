@@ -1,0 +1,479 @@
+"""The model as a pre-screener: how many DFT relaxations does it save before the ground state gets lost?
+
+A structure search relaxes N starts of a charge state with DFT. A pre-screener relaxes them with the model first and passes only its own
+distinct minima on to DFT, lowest first (Mosquera-Lois et al. 2024, npj Comput. Mater. 10, 121: 88 % of the ground states found with 73 %
+fewer DFT relaxations). Here that is replayed on starts whose DFT relaxations are known; only those are candidates.
+
+What DFT would make of a structure that the model passes is not known, so it is judged by where it lies: in the basin of the
+reference minimum that is nearest to it and within 0.1 Å (RMSD), once as it is and, where the model's own host relaxed, once with the
+host's error taken off, since DFT undoes that by itself. A structure in no known basin finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.labels import bond_distortion
+from defectbench.structures.matching import MatchingError, Operations, match_host_referenced
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
+from defectbench.tasks.landscape import (
+    Placed,
+    PlacedState,
+    cluster,
+    nearest_minimum,
+    operations_of,
+    place_all,
+    rounded,
+)
+from defectbench.tasks.relax import model_host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.calculations.calculation import Calculation
+
+    Floats = NDArray[np.float64]
+
+MINIMUM_CANDIDATES = 3
+"""A charge state with fewer DFT relaxations among the selected starts has nothing to choose from."""
+
+SOAP_DISTANCE = 0.01
+"""Cosine distance of SOAP vectors below which two minima count as one."""
+
+METRICS = (
+    MetricDefinition(
+        "recall_area", "recall-cost area", "1", "higher", 1.0, 0.5,
+        "Area under the fraction of ground states found against the fraction of DFT relaxations spent: 1 if the first one always finds it.",
+    ),
+    MetricDefinition(
+        "lowest_recall", "found by the lowest", "1", "higher", 1.0, 0.0,
+        "Fraction of charge states whose DFT ground state is the model's lowest minimum.",
+    ),
+    MetricDefinition(
+        "unique_recall", "found by the unique minima", "1", "higher", 1.0, 0.0,
+        "Fraction of charge states whose DFT ground state is among all distinct minima of the model.",
+    ),
+    MetricDefinition(
+        "unique_saved", "saved by the unique minima", "1", "none", None, None,
+        "DFT relaxations not needed if all distinct minima of the model are passed on, found or not: a collapsed landscape saves most.",
+    ),
+    MetricDefinition(
+        "saved_at_full_recall", "DFT relaxations saved at full recall", "1", "higher", 1.0, 0.0,
+        "Fraction of the avoidable DFT relaxations saved by the smallest number of minima a charge state that loses no ground state.",
+    ),
+    MetricDefinition(
+        "gain_over_random", "gain over random", "1", "none", None, None,
+        "How far the area is on the way from that of random choice (0) to the best possible (1).",
+    ),
+)  # fmt: skip
+
+DESCRIPTION = (
+    "Replays a structure search in which the model relaxes all starts and only its n lowest distinct minima go on to DFT: in which "
+    "fraction of charge states is the DFT ground state among them, and how many DFT relaxations are saved. Against random choice and "
+    "against the plain order of ShakeNBreak. Only starts that DFT has relaxed are candidates."
+)
+
+
+def calculations(_plan: PlanInput) -> Sequence[Calculation]:
+    """Nothing besides the relaxations of the starts and the host."""
+    return ()
+
+
+def shakenbreak_order(configuration: str) -> tuple[int, float, str]:
+    """Sorts starts as ShakeNBreak writes them: Unperturbed, bond distortions by factor, Dimer, Rattled, the rest."""
+    factor = bond_distortion(configuration)
+    if factor is not None:
+        return (1, factor, configuration)
+    return ({"Unperturbed": 0, "Dimer": 2, "Rattled": 3}.get(configuration, 4), 0.0, configuration)
+
+
+def random_recall(candidates: int, good: int, chosen: int) -> float:
+    """Probability that ``chosen`` of ``candidates`` drawn without replacement hold one of ``good``: 1 − C(N−k, n)/C(N, n).
+
+    Zero if none is good.
+    """
+    return 1.0 - comb(candidates - good, chosen) / comb(candidates, chosen) if good else 0.0
+
+
+def area(first: int | None, candidates: int) -> float:
+    """Mean over n = 1 … N of whether the ground state is among the first n: (N − r + 1)/N, with r the place of the first hit, 0 without."""
+    return 0.0 if first is None else (candidates - first + 1) / candidates
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The replayed search in one charge state.
+
+    Attributes:
+        defect: name.
+        charge: in units of +e.
+        candidates: starts that DFT has relaxed, in ShakeNBreak's order.
+        reference_hits: whether DFT's own relaxation of each candidate ends in the ground state.
+        minima: the model's distinct minima by energy, each as its members' names, lowest first.
+        hits: whether each of these lies in the ground state's basin.
+        failed: number of candidates that the model did not relax to convergence.
+        soap_minima: the same told apart by SOAP; None without dscribe.
+        soap_hits: of these.
+    """
+
+    defect: str
+    charge: int
+    candidates: tuple[str, ...]
+    reference_hits: tuple[bool, ...]
+    minima: tuple[tuple[str, ...], ...]
+    hits: tuple[bool, ...]
+    failed: int
+    soap_minima: tuple[tuple[str, ...], ...] | None
+    soap_hits: tuple[bool, ...] | None
+
+    @property
+    def first(self) -> int | None:
+        """How many of the model's minima, lowest first, find the ground state; None if all miss it."""
+        return self.hits.index(True) + 1 if True in self.hits else None
+
+    @property
+    def first_in_order(self) -> int | None:
+        """How many DFT relaxations of the starts in ShakeNBreak's order find it; None if the ground state is not among them."""
+        return self.reference_hits.index(True) + 1 if True in self.reference_hits else None
+
+    def found(self, chosen: int) -> bool:
+        """Whether the ``chosen`` lowest minima hold the ground state."""
+        return self.first is not None and self.first <= chosen
+
+    @property
+    def random_area(self) -> float:
+        """Expected area of random choice among the starts."""
+        n, good = len(self.candidates), sum(self.reference_hits)
+        return float(np.mean([random_recall(n, good, k) for k in range(1, n + 1)]))
+
+
+def in_ground_state(placed: Placed, state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations) -> bool:
+    """Whether a configuration lies in the basin of the DFT ground state, as it is or with the host's error taken off."""
+    if placed.minimum == 0:
+        return True
+    if host is None or placed.atoms is None:
+        return False
+    reference = state.reference
+    try:
+        _, corrected = match_host_referenced(placed.atoms, reference.ground.atoms, host, scoring.dataset.host, operations)
+        return nearest_minimum(corrected, reference, operations)[0] == 0
+    except MatchingError:
+        return False
+
+
+def _group(placed: Sequence[Placed], leader: Sequence[int]) -> list[list[Placed]]:
+    """Members of each minimum, minima by lowest energy; equal energies in ShakeNBreak's order, so that no name order helps a flat model."""
+    groups: dict[int, list[Placed]] = {}
+    for item, first in zip(placed, leader, strict=True):
+        groups.setdefault(first, []).append(item)
+    ordered = [sorted(g, key=lambda p: (_energy(p), shakenbreak_order(p.configuration))) for g in groups.values()]
+    return sorted(ordered, key=lambda g: (_energy(g[0]), shakenbreak_order(g[0].configuration)))
+
+
+def _energy(placed: Placed) -> float:
+    return np.inf if placed.energy is None else round(placed.energy, 6)
+
+
+def replay(state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations) -> Search | str:
+    """Replays the search in one charge state, or says why it cannot be."""
+    reference = state.reference
+    candidates = sorted((p for p in state.placed if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration))
+    if len(candidates) < MINIMUM_CANDIDATES:
+        return f"DFT has relaxed {len(candidates)} of the selected starts; a search needs {MINIMUM_CANDIDATES}"
+    hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
+    if not any(hits):
+        return "none of the selected starts leads DFT to the ground state"
+    usable = [p for p in candidates if p.converged and p.atoms is not None]
+    structures = [(_energy(p), p.atoms) for p in usable if p.atoms is not None]
+    groups = _group(usable, cluster(structures, operations))
+    soap = soap_clusters([(energy, atoms) for energy, atoms in structures], reference.centre)
+    soap_groups = None if soap is None else _group(usable, soap)
+
+    def judge(found: list[list[Placed]]) -> tuple[bool, ...]:
+        # one structure of each minimum is passed on: the lowest
+        return tuple(in_ground_state(members[0], state, host, scoring, operations) for members in found)
+
+    return Search(
+        defect=reference.defect,
+        charge=reference.charge,
+        candidates=tuple(p.configuration for p in candidates),
+        reference_hits=hits,
+        minima=tuple(tuple(p.configuration for p in g) for g in groups),
+        hits=judge(groups),
+        failed=len(candidates) - len(usable),
+        soap_minima=None if soap_groups is None else tuple(tuple(p.configuration for p in g) for g in soap_groups),
+        soap_hits=None if soap_groups is None else judge(soap_groups),
+    )
+
+
+def soap_clusters(structures: Sequence[tuple[float, Atoms]], centre: Floats) -> list[int] | None:
+    """Sorts (energy, structure) into minima by the SOAP vector at the defect site; None without the package dscribe.
+
+    Parameters of the paper (Mosquera-Lois et al. 2024): cutoff 5 Å, 10 radial functions, angular momenta up to 10, Gaussians of 1 Å,
+    cosine distance. It gives no threshold; here two minima are one below :data:`SOAP_DISTANCE`.
+
+    Returns:
+        For each structure the index of the first lower one that it equals, or its own.
+    """
+    try:
+        from dscribe.descriptors import SOAP
+    except ImportError:
+        return None
+    if not structures:
+        return []
+    species = sorted({symbol for _, atoms in structures for symbol in atoms.get_chemical_symbols()})
+    soap = SOAP(species=species, r_cut=5.0, n_max=10, l_max=10, sigma=1.0, periodic=True)
+    vectors = [np.asarray(soap.create(atoms, centers=[centre]), dtype=float)[0] for _, atoms in structures]
+    unit = [v / np.linalg.norm(v) for v in vectors]
+    out = list(range(len(structures)))
+    leaders: list[int] = []
+    for i in sorted(out, key=lambda k: structures[k][0]):
+        same = next((j for j in leaders if 1.0 - float(unit[i] @ unit[j]) < SOAP_DISTANCE), None)
+        if same is None:
+            leaders.append(i)
+        else:
+            out[i] = same
+    return out
+
+
+def searches(scoring: ScoringInput) -> tuple[list[Search], list[str]]:
+    """The replayed searches of all selected charge states, and why others are left out."""
+    host, _ = model_host(scoring)
+    operations = operations_of(scoring.dataset)
+    found: list[Search] = []
+    left_out: list[str] = []
+    for state in place_all(scoring):
+        done = replay(state, host, scoring, operations)
+        if isinstance(done, str):
+            left_out.append(f"{state.reference.defect} {state.reference.charge:+d}: {done}")
+        else:
+            found.append(done)
+    return found, left_out
+
+
+def smallest_full(found: Sequence[Search]) -> int | None:
+    """The smallest number of minima a charge state with which no ground state is lost; None if some always is."""
+    needed = [s.first for s in found]
+    return None if not needed or None in needed else max(n for n in needed if n is not None)
+
+
+def saved(found: Sequence[Search], chosen: int | None) -> float:
+    """Fraction of the avoidable DFT relaxations that passing the ``chosen`` lowest minima of every state saves; 0 for None.
+
+    One relaxation a charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, U)) / (Σ N − S) with U distinct minima.
+    """
+    total = sum(len(s.candidates) for s in found)
+    if chosen is None or total <= len(found):
+        return 0.0
+    used = sum(min(chosen, len(s.minima)) for s in found)
+    return (total - used) / (total - len(found))
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Recall against cost; see ``docs/metrics.md`` for every definition."""
+    found, left_out = searches(scoring)
+    rows = tuple(
+        {
+            "defect": s.defect,
+            "charge": s.charge,
+            "candidates": len(s.candidates),
+            "leading_to_ground_state": sum(s.reference_hits),
+            "failed": s.failed,
+            "unique_minima": len(s.minima),
+            "needed": s.first,
+            "found_by_lowest": s.found(1),
+            "found_by_unique": s.first is not None,
+            "area": rounded(area(s.first, len(s.candidates))),
+            "random_area": rounded(s.random_area),
+            "needed_in_order": s.first_in_order,
+            "order_area": rounded(area(s.first_in_order, len(s.candidates))),
+            "soap_minima": None if s.soap_minima is None else len(s.soap_minima),
+            "soap_found": None if s.soap_hits is None else any(s.soap_hits),
+        }
+        for s in found
+    )
+    return TaskResult(
+        task="search",
+        metrics=_metrics(found, left_out),
+        rows=rows,
+        baselines=_baselines(found),
+        notes=tuple(_notes(found, left_out)),
+        tables={"minima": tuple(_minimum_row(s, i) for s in found for i in range(len(s.minima))), "curve": tuple(curve(found))},
+    )
+
+
+def _minimum_row(search: Search, index: int) -> dict[str, Any]:
+    return {
+        "defect": search.defect,
+        "charge": search.charge,
+        "place": index + 1,
+        "passed": search.minima[index][0],
+        "members": " ".join(search.minima[index]),
+        "in_ground_state": search.hits[index],
+    }
+
+
+def curve(found: Sequence[Search]) -> list[dict[str, Any]]:
+    """Recall by the number of DFT relaxations spent a charge state: the model's minima, ShakeNBreak's order, random choice."""
+    if not found:
+        return []
+    out = []
+    for n in range(max(len(s.candidates) for s in found) + 1):
+        order = [s.first_in_order is not None and s.first_in_order <= n for s in found]
+        chance = [random_recall(len(s.candidates), sum(s.reference_hits), min(n, len(s.candidates))) for s in found]
+        out.append(
+            {
+                "relaxations": n,
+                "recall": rounded(float(np.mean([s.found(n) for s in found]))),
+                "order_recall": rounded(float(np.mean(order))),
+                "random_recall": rounded(float(np.mean(chance))),
+                "saved": rounded(saved(found, n)) if n else None,
+            }
+        )
+    return out
+
+
+def _metrics(found: Sequence[Search], left_out: Sequence[str]) -> tuple[MetricValue, ...]:
+    if not found:
+        why = "no charge state can be searched: " + left_out[0] if left_out else "no charge state with a reference was selected"
+        return tuple(MetricValue(m.name, None, None, why, applies=False) for m in METRICS)
+    table = np.array([[area(s.first, len(s.candidates)), s.random_area, s.found(1), s.first is not None] for s in found], dtype=float)
+    places = np.arange(len(found))
+
+    def mean(column: int) -> tuple[float, tuple[float, float] | None]:
+        return float(table[:, column].mean()), bootstrap_interval(table[:, column], lambda v: float(v.mean()))
+
+    def drawn(statistic: Any) -> tuple[float, tuple[float, float] | None]:
+        def of(indices: Floats) -> float:
+            return float(statistic([found[int(i)] for i in indices]))
+
+        return of(places.astype(float)), bootstrap_interval(places.astype(float), of)
+
+    values = {
+        "recall_area": mean(0),
+        "lowest_recall": mean(2),
+        "unique_recall": mean(3),
+        "unique_saved": drawn(lambda chosen: 1.0 - sum(len(s.minima) for s in chosen) / sum(len(s.candidates) for s in chosen)),
+        "saved_at_full_recall": drawn(lambda chosen: saved(chosen, smallest_full(chosen))),
+        "gain_over_random": (_gain(table), bootstrap_interval(table, _gain)),
+    }
+    return tuple(MetricValue(m.name, *values[m.name]) for m in METRICS)
+
+
+def _gain(table: Floats) -> float:
+    mine, chance = float(table[:, 0].mean()), float(table[:, 1].mean())
+    return (mine - chance) / (1.0 - chance) if chance < 1.0 else 0.0
+
+
+def _baselines(found: Sequence[Search]) -> dict[str, dict[str, float | None]]:
+    """Random choice among the starts (exact expectation), and ShakeNBreak's order, each followed by DFT from the start itself."""
+    if not found:
+        return {}
+    total = sum(len(s.candidates) for s in found)
+    chance = float(np.mean([s.random_area for s in found]))
+    order = [s.first_in_order or len(s.candidates) for s in found]
+    order_area = float(np.mean([area(s.first_in_order, len(s.candidates)) for s in found]))
+    used = sum(min(max(order), len(s.candidates)) for s in found)
+    certain = [len(s.candidates) - sum(s.reference_hits) + 1 for s in found]
+    surely = sum(min(max(certain), len(s.candidates)) for s in found)
+    avoidable = total - len(found)
+    return {
+        "random choice": {
+            "recall_area": chance,
+            "lowest_recall": float(np.mean([sum(s.reference_hits) / len(s.candidates) for s in found])),
+            "unique_recall": 1.0,
+            "unique_saved": 0.0,
+            # what is saved for certain, whatever the draw
+            "saved_at_full_recall": (total - surely) / avoidable,
+            "gain_over_random": 0.0,
+        },
+        "ShakeNBreak order": {
+            "recall_area": order_area,
+            "lowest_recall": float(np.mean([n == 1 for n in order])),
+            "unique_recall": 1.0,
+            "unique_saved": 0.0,
+            "saved_at_full_recall": (total - used) / avoidable,
+            "gain_over_random": (order_area - chance) / (1.0 - chance) if chance < 1.0 else 0.0,
+        },
+    }
+
+
+def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
+    notes = [f"{text}." for text in left_out]
+    if found:
+        total = sum(len(s.candidates) for s in found)
+        number = smallest_full(found)
+        if number is None:
+            lost = ", ".join(f"{s.defect} {s.charge:+d}" for s in found if s.first is None)
+            notes.append(f"No number of this model's minima finds every ground state, so it saves nothing at full recall; lost: {lost}.")
+        else:
+            used = sum(min(number, len(s.minima)) for s in found)
+            notes.append(
+                f"The {number} lowest minima of each charge state find every ground state: {used} DFT relaxations instead of {total}."
+            )
+        notes.append("Candidates are the starts that DFT has relaxed so far; a ground state that only other starts reach is not asked for.")
+        if any(s.soap_minima is None for s in found):
+            notes.append("Minima are told apart by the matching only; SOAP needs the package dscribe (pip install 'defectbench[soap]').")
+    return notes
+
+
+def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+    """Draws recall against the number of DFT relaxations a charge state: the model, ShakeNBreak's order, random choice."""
+    from matplotlib.ticker import MaxNLocator
+
+    from defectbench.tasks import style
+
+    rows = result.tables["curve"]
+    if not rows:
+        return []
+    values: Mapping[str, float | None] = {m.name: m.value for m in result.metrics}
+    with style.figure(style.COLUMN_WIDTH, 2.5) as made:
+        axes = made.subplots()
+        n = [r["relaxations"] for r in rows]
+        for key, label, colour, line in (
+            ("random_recall", "random choice", "muted", ":"),
+            ("order_recall", "ShakeNBreak order", "reference", "--"),
+            ("recall", f"{model}: lowest distinct minima", "model", "-"),
+        ):
+            where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
+            axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, **where)
+        passed = [r["unique_minima"] for r in result.rows]
+        mean = float(np.mean(passed))
+        axes.plot(
+            [mean],
+            [values["unique_recall"] or 0.0],
+            "o",
+            color=style.COLOURS["model"],
+            markersize=4,
+            label="all its distinct minima",
+            zorder=4,
+        )
+        axes.set_xlim(0, max(n))
+        axes.set_ylim(-0.02, 1.04)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("DFT relaxations a charge state")
+        axes.set_ylabel("ground states found")
+        states = len(result.rows)
+        gained = values["saved_at_full_recall"] or 0.0
+        axes.set_title(f"{states} charge state{'s' if states > 1 else ''}; {100 * gained:.0f} % saved at full recall")
+        made.legend(loc="outside lower center", ncols=2)
+        return style.save(made, folder, "search")
+
+
+TASK = Task(
+    name="search",
+    title="Pre-screening for a structure search",
+    description=DESCRIPTION,
+    metrics=METRICS,
+    calculations=calculations,
+    score=score,
+    draw=draw,
+)
