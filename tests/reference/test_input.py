@@ -46,7 +46,7 @@ def test_closed_shell_relaxation() -> None:
     assert found["FORCE_EVAL/DFT/SCF"]["SCF_GUESS"] == ["ATOMIC"]
     assert float(found["MOTION/GEO_OPT"]["MAX_FORCE"][0]) == 2e-3
     assert float(found["FORCE_EVAL/DFT/QS"]["EPS_DEFAULT"][0]) == 1e-10
-    assert float(found["FORCE_EVAL/DFT/MGRID"]["CUTOFF"][0]) == 120
+    assert float(found["FORCE_EVAL/DFT/MGRID"]["CUTOFF"][0]) == 250
     assert found["FORCE_EVAL/SUBSYS/KIND H"] == {"BASIS_SET": ["SZV-MOLOPT-SR-GTH"], "POTENTIAL": ["GTH-PBE-q1"]}
     assert "FORCE_EVAL/DFT/XC/XC_FUNCTIONAL PBE" in found
     assert "MOTION/GEO_OPT/BFGS" in found
@@ -89,7 +89,7 @@ def test_safer_settings_by_attempt() -> None:
     radii = [float(found["MOTION/GEO_OPT/BFGS"]["TRUST_RADIUS"][0].split()[-1]) for found in inputs]
     assert outer == sorted(set(outer))
     assert gaps == sorted(gaps, reverse=True)
-    assert radii == [0.15, 0.075, 0.0375]
+    assert radii == [0.06, 0.03, 0.015]
     assert safer_scf(PBE.scf_restricted, 0) == PBE.scf_restricted
     criteria = {found["FORCE_EVAL/DFT/SCF"]["EPS_SCF"][0] for found in inputs}
     assert len(criteria) == 1, "a retry never loosens the criterion"

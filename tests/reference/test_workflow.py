@@ -135,7 +135,7 @@ def test_scf_failure_is_seen_and_retried_with_safer_settings(tiny: Path, fake_cp
     assert frames[-1].info["converged"]
     second = (tiny.parent / "work" / ONE / "segment-01" / "input.inp").read_text()
     assert "MINIMIZER CG" in second
-    assert "TRUST_RADIUS [angstrom] 0.075" in second
+    assert "TRUST_RADIUS [angstrom] 0.03" in second
     # the frame that was not self-consistent is not among them: the walk halves the distance at each step, none is skipped or doubled
     shifts = np.array([a.positions[1, 0] - 2.2 for a in frames])
     np.testing.assert_allclose(shifts[1:] / shifts[:-1], 0.5, atol=1e-3)
