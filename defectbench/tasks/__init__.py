@@ -25,13 +25,16 @@ def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
     from defectbench.errors import UnknownNameError
     from defectbench.tasks.base import Task
 
+    modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    # a task has its module's name, so that asking for some does not import the others
+    wanted = modules if names is None or not set(names) <= set(modules) else list(dict.fromkeys(names))
     found: dict[str, Task] = {}
-    for module in pkgutil.iter_modules(__path__):
-        task = getattr(importlib.import_module(f"{__name__}.{module.name}"), "TASK", None)
+    for name in wanted:
+        task = getattr(importlib.import_module(f"{__name__}.{name}"), "TASK", None)
         if isinstance(task, Task):
             found[task.name] = task
     ordered = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     for name in names or ():
         if name not in found:
-            raise UnknownNameError("task", name, ordered)
+            raise UnknownNameError("task", name, ordered or [t.name for t in get_tasks()])
     return tuple(found[name] for name in (ordered if names is None else dict.fromkeys(names)))

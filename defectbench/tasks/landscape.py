@@ -35,8 +35,11 @@ STRICT_LOCAL_RMSD = 0.1
 STRICT_MAX_DISPLACEMENT = 0.2
 """Å: no atom may be farther off than this; a broken or made bond moves one by 0.3 Å and more."""
 
-SAME_MINIMUM_RMSD = 0.05
-"""Å: two relaxed configurations this close, and closer in energy than ``SAME_MINIMUM_ENERGY``, are one minimum."""
+SAME_MINIMUM_RMSD = 0.1
+"""Å: two relaxed configurations this close, and closer in energy than ``SAME_MINIMUM_ENERGY``, are one minimum.
+
+As wide as ``SUCCESS_RMSD``: on a flat surface, relaxations to 0.03 eV/Å stop up to 0.1 Å apart in what is one basin.
+"""
 
 SAME_MINIMUM_ENERGY = 0.02
 """eV, of the whole supercell."""
