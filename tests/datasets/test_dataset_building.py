@@ -1,0 +1,167 @@
+"""Writing datasets and adding relaxations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from datasets_helpers import make_host, make_metadata, make_relaxation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from defectbench import load_dataset
+from defectbench.datasets.building import add_relaxation, from_cp2k, update_metadata, write_dataset
+from defectbench.datasets.extxyz import attach_results, copy_with_results, read_extxyz, stored_results, write_extxyz
+from defectbench.datasets.schema import parse_metadata
+from defectbench.datasets.validation import validate_dataset
+from defectbench.errors import DatasetError
+
+
+def labelled(
+    frames: list[Atoms], configuration: str = "Rattled", charge: int = -1, defect: str = "V_Sb", level: str = "PBE"
+) -> list[Atoms]:
+    for atoms in frames:
+        atoms.info.update(defect=defect, charge=charge, configuration=configuration, level_of_theory=level)
+    return frames
+
+
+def test_adding_a_relaxation(tiny: Path) -> None:
+    dataset = load_dataset(tiny)
+    assert not dataset.has_reference("V_Sb", -1)
+    frames = labelled(make_relaxation(dataset.starts("V_Sb", -1)["Rattled"], -1, steps=4, energy=-40.0))
+    path = add_relaxation(tiny, frames)
+    assert path == tiny / "frames" / "PBE" / "V_Sb_q-1_Rattled.extxyz"
+    after = load_dataset(tiny)
+    assert validate_dataset(tiny).valid
+    assert after.sha256 != dataset.sha256
+    ground = after.ground_state("V_Sb", -1)
+    assert ground is not None
+    assert (ground.configuration, ground.energy) == ("Rattled", pytest.approx(-40.3))
+    assert np.allclose(ground.atoms.positions, frames[-1].positions, atol=1e-8)
+    text = (tiny / "dataset.yaml").read_text()
+    add_relaxation(tiny, frames)
+    assert (tiny / "dataset.yaml").read_text() == text, "adding the same again changes nothing"
+
+
+def test_a_finished_relaxation_is_not_replaced_by_an_unfinished_one(tiny: Path) -> None:
+    start = load_dataset(tiny).starts("V_Sb", -1)["Rattled"]
+    add_relaxation(tiny, labelled(make_relaxation(start, -1, 2, converged=False)))
+    add_relaxation(tiny, labelled(make_relaxation(start, -1, 3, converged=False)))
+    with pytest.raises(DatasetError, match="has 3 frames and the new relaxation only 2"):
+        add_relaxation(tiny, labelled(make_relaxation(start, -1, 2, converged=False)))
+    add_relaxation(tiny, labelled(make_relaxation(start, -1, 2)))
+    with pytest.raises(DatasetError, match="is converged and the new frames are not"):
+        add_relaxation(tiny, labelled(make_relaxation(start, -1, 5, converged=False)))
+    add_relaxation(tiny, labelled(make_relaxation(start, -1, 5, converged=False)), overwrite=True)
+    assert not load_dataset(tiny).has_reference("V_Sb", -1)
+    assert validate_dataset(tiny).valid
+
+
+def test_wrong_relaxations_change_nothing(tiny: Path) -> None:
+    start = load_dataset(tiny).starts("V_Sb", -1)["Rattled"]
+    before = {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
+    far = labelled(make_relaxation(start, -1))
+    far[0].positions[0] += (0.2, 0.0, 0.0)
+    cases = [
+        (far, "frame 0, positions: step 0 is 0.200 Å from the start"),
+        (labelled(make_relaxation(start, -1), charge=3), r"V_Sb has no charge state \+3"),
+        (labelled(make_relaxation(start, -1), level="PBE0"), "unknown level of theory 'PBE0'"),
+        (labelled(make_relaxation(start, -1), defect="V_As"), "unknown defect 'V_As'"),
+        (make_relaxation(start, -1), "have no info defect, charge, configuration, level_of_theory"),
+        ([], "no frames to add"),
+    ]
+    from defectbench.errors import DefectbenchError
+
+    for frames, message in cases:
+        with pytest.raises(DefectbenchError, match=message):
+            add_relaxation(tiny, frames)
+    assert {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()} == before
+
+
+def test_adding_again_mends_what_a_crash_left(tiny: Path) -> None:
+    frames = labelled(make_relaxation(load_dataset(tiny).starts("V_Sb", 0)["Rattled"], 0, steps=5, energy=-60.0), charge=0)
+    write_extxyz(tiny / "frames" / "PBE" / "V_Sb_q+0_Rattled.extxyz", frames)  # killed before dataset.yaml
+    with pytest.raises(DatasetError, match="sha256"):
+        load_dataset(tiny)
+    add_relaxation(tiny, frames)
+    assert load_dataset(tiny).minima("V_Sb", 0)["Rattled"].energy == pytest.approx(-60.4)
+
+
+def test_processes_that_add_at_once_lose_nothing(tiny: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    starts = load_dataset(tiny).starts("Sb_Se", 1)
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(add_relaxation, tiny, labelled(make_relaxation(atoms, 1), name, 1, "Sb_Se")) for name, atoms in starts.items()]
+        for job in jobs:
+            job.result()
+    assert set(load_dataset(tiny).minima("Sb_Se", 1)) == set(starts)
+    assert validate_dataset(tiny).valid
+
+
+def test_metadata_can_be_completed(tiny: Path) -> None:
+    metadata = parse_metadata(tiny / "dataset.yaml")
+    level = metadata.level().model_copy(update={"host_energy": -123.5})
+    update_metadata(tiny, metadata.model_copy(update={"levels": (level, *metadata.levels[1:]), "files": {"host.extxyz": "1" * 64}}))
+    assert load_dataset(tiny).level_of_theory().host_energy == -123.5
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    host = make_host()
+    metadata = make_metadata(host)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "dataset.yaml").write_text("precious")
+    with pytest.raises(DatasetError, match="exists already"):
+        write_dataset(tmp_path / "there", metadata, host, {}, {})
+    assert (tmp_path / "there" / "dataset.yaml").read_text() == "precious"
+    with pytest.raises(DatasetError, match="there is no folder"):
+        write_dataset(tmp_path / "a" / "b", metadata, host, {}, {})
+    (tmp_path / "there" / "notes.txt").write_text("kept")
+    write_dataset(tmp_path / "there", metadata, host, {}, {}, overwrite=True)
+    assert (tmp_path / "there" / "notes.txt").read_text() == "kept"
+    assert validate_dataset(tmp_path / "there").valid
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def test_cp2k_prints_after_the_first_move_and_repeats_the_end() -> None:
+    start = make_host()
+    frames = make_relaxation(start, 0, steps=4)[1:]
+    frames.append(copy_with_results(frames[-1]))
+    for index, atoms in enumerate(frames):
+        atoms.info.update(step=index, converged=index == 3)
+    out = from_cp2k(frames, start)
+    assert [atoms.info["step"] for atoms in out] == [1, 2, 3]
+    assert [atoms.info["converged"] for atoms in out] == [False, False, True]
+    assert [atoms.info["step"] for atoms in frames] == [0, 1, 2, 3], "the given frames are left alone"
+    from_start = make_relaxation(start, 0, steps=3)
+    assert [atoms.info["step"] for atoms in from_cp2k(from_start, start)] == [0, 1, 2]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.floats(-1e5, 1e5),
+    st.integers(0, 2**32 - 1),
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12).filter(lambda s: s.strip() == s and s),
+)
+def test_frames_survive_the_file_to_its_precision(atoms_count: int, energy: float, seed: int, name: str) -> None:
+    import tempfile
+
+    generator = np.random.default_rng(seed)
+    atoms = Atoms(["Sb"] * atoms_count, positions=generator.uniform(-50, 50, (atoms_count, 3)), cell=generator.uniform(4, 30, 3), pbc=True)
+    atoms.info = {"defect": "V_Sb", "charge": -3, "configuration": f"x {name}", "step": 0, "converged": False}
+    attach_results(atoms, energy=energy, forces=generator.normal(size=(atoms_count, 3)))
+    with tempfile.TemporaryDirectory() as folder:
+        write_extxyz(Path(folder) / "a.extxyz", [atoms, atoms])
+        first, second = read_extxyz(Path(folder) / "a.extxyz")
+        text = (Path(folder) / "a.extxyz").read_text()
+        write_extxyz(Path(folder) / "b.extxyz", [first, second])
+        assert (Path(folder) / "b.extxyz").read_text() == text
+    assert first.info == atoms.info
+    assert type(first.info["charge"]) is int
+    assert type(first.info["converged"]) is bool
+    assert np.abs(first.positions - atoms.positions).max() <= 0.51e-8
+    assert stored_results(first)["energy"] == pytest.approx(energy, abs=0.51e-6)
+    assert np.abs(stored_results(first)["forces"] - stored_results(atoms)["forces"]).max() <= 0.51e-6

@@ -1,0 +1,141 @@
+"""The schema of dataset.yaml: closed, consistent, and the same after writing and reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets_helpers import rewrite
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from defectbench.datasets.catalogue import embedded_folder, embedded_names
+from defectbench.datasets.dataset import content_hash
+from defectbench.datasets.schema import (
+    Correction,
+    DatasetFile,
+    Defect,
+    Host,
+    LevelOfTheory,
+    metadata_to_yaml,
+    parse_metadata,
+    read_yaml,
+)
+from defectbench.errors import DatasetError
+
+
+@pytest.mark.parametrize("name", embedded_names())
+def test_embedded_metadata_survive_writing_and_reading(name: str, tmp_path: Path) -> None:
+    metadata = parse_metadata(embedded_folder() / name / "dataset.yaml")
+    assert metadata.id == name
+    (tmp_path / "dataset.yaml").write_text(metadata_to_yaml(metadata), encoding="utf-8")
+    assert parse_metadata(tmp_path / "dataset.yaml") == metadata
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d.update(colour="red"), "colour: unknown field"),
+        (lambda d: d["levels"][0].update(vmb=4.3), "levels.0.vmb: unknown field"),
+        (lambda d: d["defects"][0].update(charges=[0, 0]), "defects.0: 'charges' must be ascending"),
+        (lambda d: d["defects"][0].update(charges=["-1"]), "defects.0.charges.0"),
+        (lambda d: d["defects"][0].update(added="Se"), "defects.0: a vacancy has 'removed' element and has no 'added' element"),
+        (lambda d: d["defects"][0].update(site=None), "defects.0: a vacancy needs a host 'site'"),
+        (lambda d: d["defects"][2].update(position=None), "interstitial Se_i needs a position"),
+        (lambda d: d.update(reference_level="PBE0"), "reference_level 'PBE0' is not among the levels"),
+        (lambda d: d["levels"].append(dict(d["levels"][0])), "level 'PBE' appears twice"),
+        (lambda d: d["defects"].append(dict(d["defects"][0])), "defect 'V_Sb' appears twice"),
+        (lambda d: d["files"].update({"../secret": "0" * 64}), "not a plain path inside the dataset folder"),
+        (lambda d: d["files"].update({"host.extxyz": "abc"}), "files.host.extxyz"),
+        (lambda d: d["files"].pop("host.extxyz"), "host.file 'host.extxyz' is not listed"),
+        (lambda d: d["levels"][0].update(corrections=[{"defect": "V_Sb", "charge": 4}]), "V_Sb q+4, which is no charge state"),
+        (lambda d: d["levels"][0].update(host_energy=float("nan")), "levels.0.host_energy"),
+        (lambda d: d.update(schema_version=2), "schema_version"),
+        (lambda d: d.pop("licence"), "licence: Field required"),
+    ],
+)
+def test_wrong_metadata_are_refused_with_the_field(tiny: Path, change: Any, expected: str) -> None:
+    content = read_yaml(tiny / "dataset.yaml")
+    change(content)
+    (tiny / "dataset.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(DatasetError) as error:
+        parse_metadata(tiny / "dataset.yaml")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_repeated_keys_and_broken_yaml_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.yaml"
+    file.write_text("id: a\nid: b\n")
+    with pytest.raises(DatasetError, match="key 'id' appears twice"):
+        read_yaml(file)
+    file.write_text("id: [a\n")
+    with pytest.raises(DatasetError, match="is not YAML"):
+        read_yaml(file)
+    file.write_text("- a\n")
+    with pytest.raises(DatasetError, match="holds no mapping"):
+        read_yaml(file)
+    with pytest.raises(DatasetError, match="a dataset is a folder with a dataset"):
+        read_yaml(tmp_path / "nothing" / "dataset.yaml")
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: 1e-5\nb: -2.5E3\nc: 1e5x\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 1e-5, "b": -2500.0, "c": "1e5x"}
+
+
+def test_absence_is_written_out(tiny: Path) -> None:
+    text = (tiny / "dataset.yaml").read_text()
+    for line in ("host_energy: null", "dielectric: null", "corrections: []", "chemical_potentials: []", "remote: null"):
+        assert line in text
+
+
+def test_the_hash_knows_every_field_and_no_place(tiny: Path) -> None:
+    before = content_hash(parse_metadata(tiny / "dataset.yaml"))
+    moved = tiny.rename(tiny.with_name("elsewhere"))
+    assert content_hash(parse_metadata(moved / "dataset.yaml")) == before
+    rewrite(moved, lambda content: content["levels"][0].update(host_energy=-1.0))
+    assert content_hash(parse_metadata(moved / "dataset.yaml")) != before
+
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False)
+states = st.lists(st.integers(-6, 6), min_size=1, max_size=5, unique=True).map(sorted)
+
+
+@st.composite
+def metadata_files(draw: st.DrawFn) -> DatasetFile:
+    charges = draw(states)
+    text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
+    defect = Defect(
+        name=draw(st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)), kind="vacancy", site=0, removed="Sb", charges=charges
+    )
+    level = LevelOfTheory(
+        name="PBE",
+        functional=draw(text),
+        host_energy=draw(st.none() | numbers),
+        corrections=tuple(Correction(defect=defect.name, charge=q, image_charge=draw(numbers)) for q in charges),
+    )
+    return DatasetFile(
+        schema_version=1,
+        id="x",
+        title=draw(text),
+        licence=draw(text),
+        host=Host(),
+        reference_level="PBE",
+        levels=(level,),
+        defects=(defect,),
+        files={"host.extxyz": "0" * 64},
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(metadata_files())
+def test_any_metadata_survive_yaml(metadata: DatasetFile) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dataset.yaml"
+        path.write_text(metadata_to_yaml(metadata), encoding="utf-8")
+        assert parse_metadata(path) == metadata

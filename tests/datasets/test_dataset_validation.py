@@ -1,0 +1,199 @@
+"""The validator finds each planted error and names its file, frame and field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from datasets_helpers import rehash, replant, rewrite
+
+from defectbench.datasets.catalogue import embedded_folder
+from defectbench.datasets.extxyz import attach_results, stored_results
+from defectbench.datasets.validation import validate_dataset
+from defectbench.errors import DatasetError
+
+RATTLED = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
+STARTS = "starts/V_Sb.extxyz"
+
+
+def found(folder: Path) -> set[tuple[str, int | None, str]]:
+    return {(problem.file, problem.frame, problem.field) for problem in validate_dataset(folder).problems}
+
+
+def test_valid_datasets(tiny: Path) -> None:
+    report = validate_dataset(tiny)
+    assert report.valid, report.summary()
+    assert (report.files, report.frames) == (9, 1 + 5 * 3 + 5 * 3)
+    assert report.summary().endswith("valid (9 files, 31 frames)")
+    for name in ("sb2se3-vacancies", "sb2se3-savory-2019"):
+        report = validate_dataset(embedded_folder() / name)
+        assert report.valid, report.summary()
+    with pytest.raises(DatasetError, match="there is no folder"):
+        validate_dataset(tiny / "nothing")
+
+
+def _displace(index: int, atom: int, vector: tuple[float, float, float]) -> Callable[[list[Atoms]], None]:
+    def change(frames: list[Atoms]) -> None:
+        frames[index].positions[atom] += vector
+
+    return change
+
+
+def _stretch(frames: list[Atoms]) -> None:
+    frames[1].cell[0, 0] += 0.01
+
+
+def _swap_species(frames: list[Atoms]) -> None:
+    frames[1].symbols[0] = "Se"
+
+
+def _swap_order(frames: list[Atoms]) -> None:
+    symbols = frames[1].get_chemical_symbols()
+    symbols[0], symbols[-1] = symbols[-1], symbols[0]
+    frames[1].set_chemical_symbols(symbols)
+
+
+def _lose_an_atom(frames: list[Atoms]) -> None:
+    results = stored_results(frames[1])
+    del frames[1][5]
+    attach_results(frames[1], energy=results["energy"], forces=np.delete(results["forces"], 5, axis=0))
+
+
+def _results(index: int, **changes: Any) -> Callable[[list[Atoms]], None]:
+    def change(frames: list[Atoms]) -> None:
+        results = {**stored_results(frames[index]), **changes}
+        frames[index].calc = None
+        attach_results(frames[index], energy=results.get("energy"), forces=results.get("forces"))
+
+    return change
+
+
+def _large_force(frames: list[Atoms]) -> None:
+    stored_results(frames[2])["forces"][3, 1] = 0.5
+
+
+def _nan_force(frames: list[Atoms]) -> None:
+    stored_results(frames[1])["forces"][3, 1] = np.nan
+
+
+def _repeat(frames: list[Atoms]) -> None:
+    frames[1].positions = frames[0].positions
+
+
+def _close_pair(frames: list[Atoms]) -> None:
+    frames[2].positions[1] = frames[2].positions[0] + (0.3, 0.0, 0.0)
+
+
+def _info(index: int, **changes: Any) -> Callable[[list[Atoms]], None]:
+    def change(frames: list[Atoms]) -> None:
+        for key, value in changes.items():
+            if value is None:
+                del frames[index].info[key]
+            else:
+                frames[index].info[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "frame", "field", "message"),
+    [
+        (RATTLED, _info(1, charge=-1), 1, "info.charge", "'-1' instead of '0'"),
+        (RATTLED, _info(1, charge=None), 1, "info.charge", "is missing"),
+        (RATTLED, _info(1, charge=0.5), 1, "info.charge", "no whole number"),
+        (RATTLED, _info(0, defect="V_Se"), 0, "info.defect", "'V_Se' instead of 'V_Sb'"),
+        (RATTLED, _info(2, configuration="Dimer"), 2, "info.configuration", "'Dimer' instead of 'Rattled'"),
+        (RATTLED, _info(2, level_of_theory="HSE06"), 2, "info.level_of_theory", "'HSE06' instead of 'PBE'"),
+        (RATTLED, _info(1, spin_multiplicity=1), 1, "info.spin_multiplicity", "1 is impossible for an odd number of electrons"),
+        (RATTLED, _info(1, spin_multiplicity=0), 1, "info.spin_multiplicity", "no positive whole number"),
+        (RATTLED, _info(1, step=0), 1, "info.step", "0 does not follow 0"),
+        (RATTLED, _info(1, step=None), 1, "info.step", "is missing"),
+        (RATTLED, _info(0, converged=True), 0, "info.converged", "only the last frame"),
+        (RATTLED, _info(2, converged=None), 2, "info.converged", "is missing"),
+        (RATTLED, _large_force, 2, "info.converged", "the largest force norm is 0.5"),
+        (RATTLED, _nan_force, 1, "forces", "not finite"),
+        (RATTLED, _results(1, energy=float("inf")), 1, "energy", "not finite"),
+        (RATTLED, _results(1, energy=None), 1, "energy", "is missing"),
+        (RATTLED, _results(1, forces=None), 1, "forces", "are missing"),
+        (RATTLED, _repeat, 1, "positions", "the same structure as frame 0"),
+        (RATTLED, _close_pair, 2, "positions", "two atoms are 0.300 Å apart"),
+        (RATTLED, _displace(0, 2, (0.01, 0, 0)), 0, "positions", "step 0 is 0.010 Å from the start"),
+        (RATTLED, _displace(1, 2, (np.nan, 0, 0)), 1, "positions", "not finite"),
+        (RATTLED, _stretch, 1, "cell", "differs from the host's by up to 0.01"),
+        (RATTLED, _swap_species, 1, "species", "Sb2Se9 instead of Sb3Se8"),
+        (RATTLED, _swap_order, 1, "species", "another order than in the start"),
+        (RATTLED, _lose_an_atom, 1, "species", "Sb3Se7 instead of Sb3Se8"),
+        (STARTS, _info(1, charge=2), 1, "info.charge", "+2 is no charge state of V_Sb"),
+        (STARTS, _info(1, configuration="Unperturbed"), 1, "info.configuration", "repeats frame 0"),
+        (STARTS, _info(3, defect="Se_i"), 3, "info.defect", "'Se_i' instead of 'V_Sb'"),
+        (STARTS, _close_pair, 2, "positions", "two atoms are 0.300 Å apart"),
+        (STARTS, _swap_order, 1, "species", "another order than in frame 0"),
+        (STARTS, _stretch, 1, "cell", "differs from the host's"),
+    ],
+)
+def test_planted_errors_in_frames(
+    tiny: Path, file: str, change: Callable[[list[Atoms]], None], frame: int, field: str, message: str
+) -> None:
+    replant(tiny, file, change)
+    problems = validate_dataset(tiny).problems
+    matching = [problem for problem in problems if (problem.file, problem.frame, problem.field) == (file, frame, field)]
+    assert any(message in problem.message for problem in matching), [str(problem) for problem in problems]
+    assert str(matching[0]).startswith(f"{file}, frame {frame}, {field}: ")
+
+
+def test_planted_errors_in_files(tiny: Path) -> None:
+    (tiny / "host.extxyz").write_text((tiny / "host.extxyz").read_text().replace("Sb ", "Se ", 1))
+    (tiny / "frames" / "PBE" / "V_Sb_q-1_Rattled.extxyz").write_text("not listed")
+    (tiny / "notes.txt").write_text("may lie here")
+    assert found(tiny) >= {("host.extxyz", None, "sha256"), ("frames/PBE/V_Sb_q-1_Rattled.extxyz", None, "files")}
+    assert not any(problem.file == "notes.txt" for problem in validate_dataset(tiny).problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("frames/PBE0/V_Sb_q+0_Rattled.extxyz", "'PBE0' is no level of theory"),
+        ("frames/PBE/V_Sb_q+5_Rattled.extxyz", "is no charge state"),
+        ("frames/PBE/V_As_q+0_Rattled.extxyz", "is no charge state"),
+        ("frames/PBE/Rattled.extxyz", "is not of the form"),
+        ("starts/V_As.extxyz", "no defect of the dataset has this name"),
+    ],
+)
+def test_misplaced_files(tiny: Path, name: str, message: str) -> None:
+    target = tiny / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes((tiny / RATTLED).read_bytes())
+    rehash(tiny, name)
+    assert any(
+        problem.file == name and problem.field == "files" and message in problem.message for problem in validate_dataset(tiny).problems
+    )
+
+
+def test_wrong_sites_in_the_metadata(tiny: Path) -> None:
+    rewrite(tiny, lambda content: content["defects"][0].update(site=7))
+    assert found(tiny) == {("dataset.yaml", None, "defects.0.site")}
+    rewrite(tiny, lambda content: content["defects"][0].update(site=70))
+    assert "the host has only 12 atoms" in validate_dataset(tiny).summary()
+    rewrite(tiny, lambda content: content["defects"][0].update(site=1, position=[0.0, 0.0, 0.0]))
+    assert found(tiny) == {("dataset.yaml", None, "defects.0.position")}
+
+
+def test_schema_errors_are_all_named(tiny: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["colour"] = "red"
+        content["levels"][1]["code"] = 3
+
+    rewrite(tiny, change)
+    assert found(tiny) == {("dataset.yaml", None, "colour"), ("dataset.yaml", None, "levels.1.code")}
+
+
+def test_unreadable_files(tiny: Path) -> None:
+    (tiny / RATTLED).write_text("garbage\n")
+    rehash(tiny, RATTLED)
+    assert (RATTLED, None, "file") in found(tiny)
+    (tiny / "dataset.yaml").write_text("id: [")
+    assert found(tiny) == {("dataset.yaml", None, "(top level)")}
