@@ -22,10 +22,6 @@ NEGLIGIBLE = 0.01
 CHARGE_CLASSES = ("charge-blind", "energy-only", "charge-aware")
 """Worst first."""
 
-MACHINE_TASKS = ("cost",)
-"""Tasks whose metrics are of the machine as much as of the model: judged only between runs on equal hardware."""
-
-
 @dataclass(frozen=True)
 class Change:
     """One metric in two entries.
@@ -169,8 +165,6 @@ def compare(old: Entry, new: Entry) -> Comparison:
             f"made with defectbench {old.provenance.defectbench} and {new.provenance.defectbench}: metrics may be defined differently; "
             "'defectbench rescore' brings both to one version"
         )
-    machine = (old.provenance.hardware, old.provenance.device, old.provenance.threads_per_worker)
-    same_machine = machine == (new.provenance.hardware, new.provenance.device, new.provenance.threads_per_worker)
     changes: list[Change] = []
     known = get_tasks(None)
     unknown = sorted((old.tasks.keys() | new.tasks.keys()) - {t.name for t in known})
@@ -183,12 +177,7 @@ def compare(old: Entry, new: Entry) -> Comparison:
         for definition in task.metrics:
             if definition.name not in first and definition.name not in second:
                 continue
-            found = _judge(task.name, definition, first.get(definition.name), second.get(definition.name))
-            if task.name in MACHINE_TASKS and not same_machine and found.verdict != "not judged":
-                found = Change(task.name, definition, found.old, found.new, None, "not judged", "other hardware")
-            changes.append(found)
-    if any(c.reason == "other hardware" for c in changes):
-        notes.append("run on different hardware: times and memory are shown and not judged")
+            changes.append(_judge(task.name, definition, first.get(definition.name), second.get(definition.name)))
     classes = (str(old.certificate["charge_class"]), str(new.certificate["charge_class"]))
     return Comparison(tuple(changes), _judge_class(*classes), classes, score_results(old.tasks), score_results(new.tasks), tuple(notes))
 

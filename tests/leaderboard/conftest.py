@@ -1,0 +1,135 @@
+"""Entries made by hand, on two small tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from defectbench.leaderboard.entry import (
+    ConfigurationRecord,
+    DatasetRecord,
+    Entry,
+    MetricRecord,
+    ModelRecord,
+    Provenance,
+    SelectedState,
+    Selection,
+    SkippedState,
+    TaskRecord,
+    write_text,
+)
+from defectbench.tasks.base import MetricDefinition, Task
+
+
+def _task(name, *metrics):
+    return Task(name, f"The {name} task", "", metrics, lambda _: (), lambda _: None, lambda *_: [])
+
+
+RELAX = _task(
+    "relax",
+    MetricDefinition("rmsd", "RMSD", "Å", "lower", 0.0, 0.2, "how far off"),
+    MetricDefinition("strict_success", "strict success", "1", "higher", 1.0, 0.0, "how many found"),
+    MetricDefinition("steps", "steps", "1", "none", None, None, "how long"),
+)
+COST = _task("cost", MetricDefinition("seconds", "time", "s", "none", None, None, "a call", "none"))
+
+
+@pytest.fixture
+def small_tasks(monkeypatch):
+    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (RELAX, COST))
+
+
+def metric(name, value, interval=None, reason=None, applies=True):
+    return MetricRecord(name=name, value=value, interval=interval, reason=reason, applies=applies)
+
+
+@pytest.fixture
+def make_entry():
+    """Builds an entry; keywords change what they name."""
+
+    def make(
+        model="toy",
+        rmsd=(0.1, (0.08, 0.12)),
+        success=(0.5, (0.3, 0.7)),
+        seconds=0.2,
+        charge_class="charge-blind",
+        dataset="data",
+        sha256="a" * 64,
+        suite="full",
+        configurations=("Unperturbed", "Dimer"),
+        processor="one",
+        failed=0,
+        protocol="v1",
+        version="0.1.0",
+        baseline=0.12,
+    ) -> Entry:
+        metrics = [metric("rmsd", *rmsd), metric("strict_success", *success), metric("steps", 12.0)]
+        return Entry(
+            model=ModelRecord(
+                id=model,
+                name=model.title(),
+                package="",
+                adapter="ase_calculator",
+                arguments={},
+                identity=model,
+                level_of_theory="PBE",
+                charge="none",
+                parameters=None,
+                weights_sha256={},
+                embedded=False,
+            ),
+            dataset=DatasetRecord(id=dataset, title="Data", sha256=sha256, level_of_theory="PBE", embedded=False),
+            selection=Selection(
+                suite=suite,
+                tasks=["relax", "cost"],
+                states=[SelectedState(defect="V_X", charge=-1, configurations=list(configurations))],
+                skipped=[SkippedState(defect="V_X", charge=2, reason="no PBE reference yet")],
+            ),
+            certificate={"charge_class": charge_class},
+            host=[],
+            configurations=[
+                ConfigurationRecord(
+                    defect="V_X",
+                    charge=-1,
+                    configuration=name,
+                    content_hash=name,
+                    status="failed" if i < failed else "converged",
+                    failure="exploded" if i < failed else None,
+                    energy=None,
+                    fmax=None,
+                    steps=3,
+                    wall_s=2.0,
+                )
+                for i, name in enumerate(configurations)
+            ],
+            tasks={
+                "relax": TaskRecord(metrics=metrics, tables={}, baselines={"unrelaxed": {"rmsd": baseline, "strict_success": 0.0}}, notes=[]),
+                "cost": TaskRecord(metrics=[metric("seconds", seconds)], tables={}, baselines={}, notes=[]),
+            },
+            provenance=Provenance(
+                defectbench=version,
+                created="2026-01-01T00:00:00+00:00",
+                packages={},
+                environment="current",
+                environment_pins_sha256=None,
+                protocol={"name": protocol},
+                device="cpu",
+                hardware={"processor": processor},
+                workers=1,
+                threads_per_worker=1,
+                calculations=4,
+                calculation_s=3600.0,
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture
+def write_entry(tmp_path, make_entry):
+    """Writes an entry into a folder of its own and returns the folder."""
+
+    def write(folder, **changes):
+        write_text(tmp_path / folder / "entry.json", make_entry(**changes).model_dump_json())
+        return tmp_path / folder
+
+    return write

@@ -1,0 +1,108 @@
+"""The Markdown leaderboard and the explanation of a score."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from defectbench.errors import DefectbenchError, UnknownNameError
+from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard, number
+
+pytestmark = pytest.mark.usefixtures("small_tasks")
+
+
+@pytest.fixture
+def invoke():
+    from defectbench.cli import app
+
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+
+
+def sections(text):
+    return re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+
+
+def test_datasets_suites_selections_and_versions_of_the_data_are_never_mixed(write_entry, tmp_path):
+    for i, change in enumerate(
+        [{}, {"dataset": "other"}, {"suite": "quick"}, {"sha256": "b" * 64}, {"configurations": ("Dimer",)}, {"protocol": "v2"}]
+    ):
+        write_entry(f"{i}", **change)
+    groups = group_entries(find_entries(tmp_path))
+    assert [len(g.entries) for g in groups] == [1] * 6
+    assert len(sections(leaderboard(tmp_path))) == 6
+
+
+def test_entries_are_ranked_and_baselines_stand_below(write_entry, tmp_path):
+    write_entry("x/good", model="good", rmsd=(0.02, (0.01, 0.03)))
+    write_entry("x/poor", model="poor", rmsd=(0.18, (0.17, 0.19)), charge_class="charge-aware", failed=1)
+    text = leaderboard(tmp_path)
+    table = text[text.index("| model") :]
+    assert table.index("Good") < table.index("Poor") < table.index("baseline: unrelaxed")
+    poor = next(line for line in table.splitlines() if line.startswith("| Poor"))
+    assert "charge-aware" in poor
+    assert "1 of 2" in poor
+    assert "| 1 |" in poor, "core hours"
+    assert "0.18 (0.17 to 0.19)" in text
+    assert "no PBE reference yet" in text
+
+
+def test_why_a_value_is_missing_is_said(write_entry, tmp_path):
+    write_entry("a", rmsd=(None, None, "it exploded"), success=(None, None, "no data for this", False))
+    text = leaderboard(tmp_path)
+    assert "failed, scores 0: it exploded: Toy (RMSD)" in text
+    assert "| failed |" in text
+
+
+def test_the_same_model_twice_in_one_table_is_refused(write_entry, tmp_path):
+    write_entry("a")
+    write_entry("b")
+    with pytest.raises(DefectbenchError, match="same model"):
+        leaderboard(tmp_path)
+
+
+def test_no_entries_is_one_line(tmp_path):
+    with pytest.raises(DefectbenchError, match="no folder"):
+        find_entries(tmp_path / "nowhere")
+    with pytest.raises(DefectbenchError, match="no entry"):
+        find_entries(tmp_path)
+
+
+def test_the_command_writes_links_relative_to_its_file(invoke, write_entry, tmp_path):
+    write_entry("boards/data/toy")
+    done = invoke("leaderboard", "table", tmp_path / "boards", "--output", tmp_path / "boards" / "README.md")
+    assert done.exit_code == 0, done.output
+    assert "[Toy](data/toy/)" in (tmp_path / "boards" / "README.md").read_text()
+    printed = invoke("leaderboard", "table", tmp_path / "boards")
+    assert "| Toy |" in printed.stdout
+
+
+def test_every_row_of_a_table_has_as_many_cells(write_entry, tmp_path):
+    write_entry("a", model="a|b")
+    lines = [line for line in leaderboard(tmp_path).splitlines() if line.startswith("|")]
+    for line in lines:
+        assert line.endswith("|")
+    first = lines[: next(i for i, line in enumerate(lines) if i and line.startswith("| model"))]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in first}) == 1
+
+
+def test_explain_shows_how_every_number_came_about(invoke, write_entry):
+    entry = write_entry("a", rmsd=(0.1, (0.05, 0.15)), success=(0.25, (0.1, 0.4)))
+    shown = invoke("score", "explain", entry)
+    assert shown.exit_code == 0, shown.output
+    # declared weights of relax: rmsd 1, strict_success 2
+    assert "(1 × 0.500 + 2 × 0.250) / 3 = 0.333" in shown.stdout
+    assert "overall = (3 × 0.333 (relax)) / 3 = 0.333" in shown.stdout
+    assert "against the baseline 'unrelaxed'" in shown.stdout
+    assert "information, never scored" in shown.stdout
+    assert "not in this entry: pes" in shown.stdout
+    wrong = invoke("score", "explain", entry, "--task", "relaxx")
+    assert isinstance(wrong.exception, UnknownNameError)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.0, "0"), (0.12345, "0.123"), (1234.5, "1234"), (-0.5, "-0.5"), (1e-7, "1.00e-07"), (100.0, "100")]
+)
+def test_numbers(value, text):
+    assert number(value) == text

@@ -1,0 +1,350 @@
+"""Can the benchmark be fooled? An oracle must score 1, cheats at or below the baselines, and what means nothing must change nothing.
+
+``docs/benchmark-of-the-benchmark.md`` describes these models and gives their scores.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import defectbench
+from defectbench.calculations.calculation import Protocol
+from defectbench.evaluation import make_plan, scoring_input, select_states
+from defectbench.leaderboard.scores import gains, load_weights, score_baselines, score_results
+from defectbench.structures.matching import host_operations
+from defectbench.tasks import get_tasks
+from defectbench.tasks.base import ScoringInput
+from defectbench.worker import certificate as worker_certificate
+from defectbench.worker import relaxation as worker_relaxation
+from defectbench.worker.adapters.base import LoadedModel
+
+IMPOSTORS = Path(__file__).parent / "leaderboard" / "impostors.py"
+DEFECT = "V_Sb1"
+STARTS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")
+PROTOCOL = Protocol(max_steps=60)
+"""A model that never converges should not take a thousand steps to be found out."""
+
+
+def _module():
+    spec = importlib.util.spec_from_file_location("impostors", IMPOSTORS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+impostors = _module()
+
+
+@dataclass(frozen=True)
+class Run:
+    """An impostor's calculations, and what is needed to score them."""
+
+    dataset: object
+    plan: object
+    results: dict
+    certificate: dict
+    charge_class: str
+
+    @property
+    def scoring(self) -> ScoringInput:
+        provenance = {"hardware": {}, "device": "cpu", "workers": 1, "threads_per_worker": 1, "packages": {}}
+        return scoring_input(
+            self.dataset, self.plan, self.charge_class, self.results, certificate=self.certificate, provenance=provenance
+        )
+
+    @property
+    def outcome(self) -> dict:
+        return outcome(self.scoring)
+
+
+def outcome(scoring):
+    return {task.name: task.score(scoring) for task in get_tasks()}
+
+
+@cache
+def dataset():
+    return defectbench.load_dataset("sb2se3-vacancies")
+
+
+def calculate(calculator, how: str) -> Run:
+    """Plan → calculate, with the worker's own functions in this process."""
+    from defectbench.evaluation import certificate_start
+    from defectbench.models.certificate import certificate_calculation, classify
+    from defectbench.models.schema import Charge, ModelDefinition
+
+    data = dataset()
+    names = sorted({c for d, q in data.states if d == DEFECT for c in data.starts(d, q) if c in STARTS})
+    states, skipped = select_states(data, defects=[DEFECT], configurations=names)
+    plan = make_plan(data, states, skipped, get_tasks(), takes_charge=how != "none", protocol=PROTOCOL)
+    model = LoadedModel(calculator, charge=how)
+    definition = ModelDefinition(
+        id="impostor", name="Impostor", adapter="ase_calculator", arguments={"factory": "a:b"}, level_of_theory="PBE", charge=Charge(how=how)
+    )
+    request = certificate_calculation(definition, *certificate_start(data)).to_json()
+    certificate = classify(worker_certificate.certify(model, request))
+    results = {}
+    for calculation in plan.calculations:
+        request = calculation.to_json()
+        if calculation.kind == "relaxation":
+            results[calculation.content_hash] = worker_relaxation.relax(model, request, lambda *_: None)
+        elif calculation.kind == "single_point":
+            results[calculation.content_hash] = worker_relaxation.single_point(model, request)
+        else:
+            results[calculation.content_hash] = worker_relaxation.descriptors(model, request)
+    return Run(data, plan, results, certificate.to_json(), certificate.charge_class)
+
+
+def neighbours() -> dict[int, int]:
+    """Each charge with a reference → the next one, the last → the one before."""
+    charges = [q for q in dataset().charges(DEFECT) if dataset().has_reference(DEFECT, q)]
+    return dict(zip(charges, [*charges[1:], charges[-2]], strict=True))
+
+
+ORACLE = "oracle"
+CHEATS = {
+    "does not move atoms": (impostors.frozen, {}, "none"),
+    "does not move atoms, energy in steps of the charge": (impostors.frozen, {"per_charge": -4.0}, "info:charge"),
+    "random forces": (impostors.random_forces, {}, "none"),
+    "random forces, then rest": (impostors.random_forces, {"calls": 20}, "none"),
+    "another charge's minimum": (impostors.oracle, {"charges": "neighbours"}, "info:charge"),
+    "fails half its relaxations": (impostors.half_fails, {}, "info:charge"),
+}
+BLIND = "oracle of one charge"
+"""Honest but deaf: right for one charge state, and another's minimum for all others."""
+
+
+@cache
+def run(name: str) -> Run:
+    if name == ORACLE:
+        return calculate(impostors.oracle(), "info:charge")
+    if name == BLIND:
+        return calculate(impostors.oracle(charges=dict.fromkeys(range(-9, 10), 0)), "none")
+    factory, arguments, how = CHEATS[name]
+    if arguments.get("charges") == "neighbours":
+        arguments = {"charges": neighbours()}
+    return calculate(factory(**arguments), how)
+
+
+@cache
+def result(name: str) -> dict:
+    return run(name).outcome
+
+
+def best_baselines(results) -> float:
+    """The overall score of whoever took the best baseline of each task; a task without one gives nothing."""
+    best: dict[str, float] = {}
+    for score in score_baselines(results).values():
+        for task in score.tasks:
+            best[task.task] = max(best.get(task.task, 0.0), task.score)
+    counted = [t for t in score_results(results).tasks if t.counts]
+    return sum(t.weight * best.get(t.task, 0.0) for t in counted) / sum(t.weight for t in counted)
+
+
+def test_the_oracle_scores_1_where_dft_is_the_truth():
+    score = score_results(result(ORACLE))
+    wrong = {
+        f"{t.task}.{m.definition.name}": (m.value, m.score, m.reason) for t in score.tasks for m in t.metrics if m.counts and m.score < 0.95
+    }
+    assert wrong == {}
+    assert score.overall > 0.98
+    assert {t.task for t in score.tasks if t.counts} >= {"relax", "pes", "transition_levels"}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_no_cheat_gets_above_the_baselines(name):
+    assert score_results(result(name)).overall <= best_baselines(result(name)) + 1e-9
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_in_no_task_does_a_cheat_beat_the_best_baseline(name):
+    above = {task: gain for task, gain in gains(result(name)).items() if gain.value > 1e-6}
+    assert above == {}
+
+
+@pytest.mark.parametrize("name", [*CHEATS, BLIND])
+def test_no_cheat_comes_near_the_oracle(name):
+    assert score_results(result(name)).overall < score_results(result(ORACLE)).overall - 0.3
+
+
+def test_cheats_are_counted_as_fully_as_the_oracle():
+    """Nothing may be left out of a cheat's score that is in the oracle's: leaving out is how a score flatters."""
+    full = {(t.task, m.definition.name) for t in score_results(result(ORACLE)).tasks for m in t.metrics if m.counts}
+    for name in CHEATS:
+        counted = {(t.task, m.definition.name) for t in score_results(result(name)).tasks for m in t.metrics if m.counts}
+        assert full - counted == set(), name
+
+
+def test_the_certificate_finds_the_deaf():
+    assert run(ORACLE).charge_class == "charge-aware"
+    assert run("does not move atoms").charge_class == "charge-blind"
+    assert run("does not move atoms, energy in steps of the charge").charge_class == "energy-only"
+    assert run(BLIND).charge_class == "charge-blind"
+
+
+# What must not matter. The model is an oracle with errors, so that no value sits at an end of its scale.
+
+
+@cache
+def imperfect() -> Run:
+    """The oracle's results, every relaxed structure displaced by 0.04 Å (smoothly per atom), every energy off by up to 0.1 eV, forces by a tenth."""
+    generator = np.random.default_rng(7)
+    perfect = run(ORACLE)
+    results = {}
+    for key, found in perfect.results.items():
+        off = generator.normal(scale=0.06)
+        changed = dict(found)
+        if found.get("positions") is not None:
+            positions = np.array(found["positions"])
+            changed["positions"] = (positions + generator.normal(scale=0.04, size=positions.shape)).tolist()
+        if found.get("energy") is not None:
+            changed["energy"] = found["energy"] + off
+        if found.get("energies"):
+            changed["energies"] = [e + off for e in found["energies"]]
+        if found.get("forces") is not None:
+            forces = np.array(found["forces"])
+            changed["forces"] = (0.9 * forces + generator.normal(scale=0.02, size=forces.shape)).tolist()
+        results[key] = changed
+    return replace(perfect, results=results)
+
+
+@cache
+def imperfect_outcome():
+    return imperfect().outcome
+
+
+def values(results) -> dict:
+    """All that is scored, and its metrics."""
+    score = score_results(results)
+    out = {f"{t.task}.{m.definition.name}": m.value for t in score.tasks for m in t.metrics if m.score is not None}
+    return {**out, "overall": score.overall}
+
+
+def changed_metrics(results, tolerance: float = 2e-4) -> dict:
+    old, new = values(imperfect_outcome()), values(results)
+    assert old.keys() == new.keys()
+    return {k: (old[k], new[k]) for k in old if (old[k] is None) != (new[k] is None) or (old[k] is not None and abs(old[k] - new[k]) > tolerance)}
+
+
+def transformed(change) -> dict:
+    """Scores of the imperfect results with every relaxed structure changed: (positions (N, 3), symbols) → positions."""
+    base = imperfect()
+    results = dict(base.results)
+    for calculation in base.plan.calculations:
+        found = results[calculation.content_hash]
+        if calculation.kind == "relaxation":
+            positions = change(np.array(found["positions"]), np.array(calculation.structure.symbols))
+            results[calculation.content_hash] = {**found, "positions": positions.tolist()}
+    return replace(base, results=results).outcome
+
+
+def permute(positions, symbols):
+    generator = np.random.default_rng(3)
+    out = positions.copy()
+    for element in sorted(set(symbols)):
+        mine = np.flatnonzero(symbols == element)
+        out[mine] = positions[generator.permutation(mine)]
+    return out
+
+
+def test_the_imperfect_model_is_imperfect():
+    score = score_results(imperfect_outcome())
+    assert 0.3 < score.overall < 0.97
+
+
+def test_a_permutation_of_equal_atoms_changes_nothing():
+    assert changed_metrics(transformed(permute)) == {}
+
+
+def test_a_translation_changes_nothing():
+    assert changed_metrics(transformed(lambda positions, _: positions + np.array([0.31, -0.17, 0.45]))) == {}
+
+
+def test_wrapping_into_the_cell_changes_nothing():
+    cell = dataset().host.cell.array
+    assert changed_metrics(transformed(lambda positions, _: ((positions @ np.linalg.inv(cell)) % 1.0) @ cell)) == {}
+
+
+def test_a_symmetry_image_changes_nothing():
+    operations = host_operations(dataset().host)
+    cell = operations.cell
+    index = next(i for i, r in enumerate(operations.rotations) if not np.array_equal(r, np.eye(3)))
+
+    def image(positions, _symbols):
+        fractional = positions @ np.linalg.inv(cell)
+        return (fractional @ operations.rotations[index].T + operations.translations[index]) @ cell
+
+    assert changed_metrics(transformed(image)) == {}
+
+
+def test_the_order_of_configurations_and_states_changes_nothing():
+    scoring = imperfect().scoring
+    backwards = replace(
+        scoring,
+        configurations=scoring.configurations[::-1],
+        states=tuple(replace(s, configurations=s.configurations[::-1]) for s in scoring.states[::-1]),
+        host=scoring.host[::-1],
+    )
+    assert changed_metrics(outcome(backwards)) == {}
+
+
+def test_a_constant_energy_changes_nothing():
+    base = imperfect()
+    results = {}
+    for key, found in base.results.items():
+        moved = {**found, "energy": None if found.get("energy") is None else found["energy"] + 1234.5}
+        if found.get("energies"):
+            moved["energies"] = [e + 1234.5 for e in found["energies"]]
+        results[key] = moved
+    assert changed_metrics(replace(base, results=results).outcome) == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_of_1_mev_per_atom_moves_no_score_by_more_than_its_interval(seed):
+    generator = np.random.default_rng(seed)
+    base = imperfect()
+    atoms = {c.content_hash: len(c.structure.symbols) for c in base.plan.calculations}
+    results = {}
+    for key, found in base.results.items():
+        off = generator.normal(scale=0.001 * atoms[key])
+        noisy = {**found, "energy": None if found.get("energy") is None else found["energy"] + off}
+        if found.get("energies"):
+            noisy["energies"] = [e + off for e in found["energies"]]
+        results[key] = noisy
+    old, new = score_results(imperfect_outcome()), score_results(replace(base, results=results).outcome)
+    width = (old.bounds[1] - old.bounds[0]) / 2
+    assert 0 < abs(new.overall - old.overall) < width
+
+
+# The same through the real thing: a worker process, the store, the entry.
+
+
+def test_oracle_and_cheat_through_evaluate(tmp_path):
+    shutil.copy(IMPOSTORS, tmp_path / "impostors.py")
+    overall = {}
+    for name, factory, how in (("oracle", "oracle", "info:charge"), ("frozen", "frozen", "none")):
+        definition = {
+            "id": name,
+            "name": name,
+            "adapter": "ase_calculator",
+            "arguments": {"factory": f"impostors:{factory}"},
+            "level_of_theory": "PBE",
+            "charge": {"how": how},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(definition))
+        done = defectbench.evaluate(
+            path, defects=[DEFECT], charges=[-3, -1], suite="quick", tasks=["relax", "pes", "transition_levels"], output=tmp_path / name, environment="current", workers=1
+        )
+        overall[name] = score_results(done.entry.tasks).overall
+        if name == "frozen":
+            assert overall[name] <= best_baselines(done.entry.tasks) + 1e-9
+    assert overall["oracle"] > 0.97
+    assert load_weights().version == 1
