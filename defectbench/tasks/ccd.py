@@ -500,7 +500,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                 heights += [height for _, height in (*sampled, *known)]
             axes.axhline(0.0, color="0.85", lw=0.6, zorder=0)
             low, high = min(heights, default=0.0), max(heights, default=1.0)
-            axes.set_ylim(low - 0.2 * (high - low) - 0.02, high + 0.06 * (high - low) + 0.01)
+            axes.set_ylim(low - 0.2 * (high - low) - 0.001, high + 0.06 * (high - low) + 0.001)
             axes.set_title(f"{style.defect_text(defect)}  {style.charge_text(upper)}/{style.charge_text(lower)}")
         made.supxlabel("$Q$ (amu$^{1/2}$ Å)", size=7.5)
         made.supylabel("energy (eV)", size=7.5)

@@ -648,19 +648,17 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
     margin = 0.1 * max(high - low, 0.3)
     low, high = low - margin, high + 1.5 * margin
     width = len(series) + 1
-    with style.figure(max(style.COLUMN_WIDTH, 0.9 + 0.5 * width * len(defects)), 2.9) as made:
+    with style.figure(max(style.COLUMN_WIDTH, 0.8 + 0.62 * width * len(defects)), 2.9) as made:
         axes = made.add_subplot()
         for column, defect in enumerate(defects):
             for place, (which, _, colour, _) in enumerate(series):
                 left = column * width + place
                 found = heights[defect, which]
-                for height in found.values():
-                    axes.plot([left + 0.06, left + 0.94], [height, height], color=colour, lw=1.6, solid_capstyle="butt")
-                labels = _apart(list(found.values()), 0.055 * (high - low))
-                for name, height in zip(found, labels, strict=True):
-                    axes.annotate(
-                        name, (left + 0.5, height), (0, 1), textcoords="offset points", ha="center", va="bottom", size=5.5, color=colour
-                    )
+                labels = _apart(list(found.values()), 0.05 * (high - low))
+                for (name, height), label in zip(found.items(), labels, strict=True):
+                    axes.plot([left + 0.05, left + 0.5], [height, height], color=colour, lw=1.6, solid_capstyle="butt")
+                    axes.plot([left + 0.5, left + 0.56], [height, label], color=colour, lw=0.4)
+                    axes.text(left + 0.58, label, name, ha="left", va="center", size=5.5, color=colour)
                 if not found:
                     axes.text(
                         left + 0.5, 0.02, "none", transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=6, color=colour
@@ -674,18 +672,30 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         axes.set_xlim(-0.5, width * len(defects) - 0.5)
         axes.set_xticks([column * width + len(series) / 2 for column in range(len(defects))], [style.defect_text(d) for d in defects])
         axes.tick_params(axis="x", length=0)
-        axes.set_ylabel("Fermi level above the VBM (eV)" if from_vbm else f"Fermi level above the lowest {dft} level (eV)")
+        axes.set_ylabel("Fermi level above the VBM (eV)" if from_vbm else "Fermi level, relative (eV)")
         made.legend(loc="outside upper left", ncols=1)
         return style.save(made, folder, "transition_levels")
 
 
 def _apart(heights: Sequence[float], distance: float) -> list[float]:
-    """Heights of labels, moved up where they would be nearer than ``distance`` to the one below."""
-    out = [0.0] * len(heights)
-    last = -np.inf
+    """Heights of labels: those nearer than ``distance`` are moved apart, each group around its middle."""
+    groups: list[list[int]] = []
     for i in np.argsort(heights, kind="stable"):
-        out[i] = last = max(heights[i], last + distance)
+        groups.append([int(i)])
+        while len(groups) > 1 and _placed(groups[-1], heights, distance)[0] - _placed(groups[-2], heights, distance)[-1] < distance - 1e-12:
+            last = groups.pop()
+            groups[-1] += last
+    out = [0.0] * len(heights)
+    for group in groups:
+        for i, height in zip(group, _placed(group, heights, distance), strict=True):
+            out[i] = height
     return out
+
+
+def _placed(group: Sequence[int], heights: Sequence[float], distance: float) -> list[float]:
+    """Evenly spaced heights around the mean of a group."""
+    middle = float(np.mean([heights[i] for i in group]))
+    return [middle + distance * (k - (len(group) - 1) / 2) for k in range(len(group))]
 
 
 TASK = Task(

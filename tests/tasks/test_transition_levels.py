@@ -291,6 +291,17 @@ def test_published_levels_to_2_mev_through_the_loaded_dataset(shared: Path, monk
     assert value(result, "basin_levels_right") == 1.0
 
 
+def test_labels_are_kept_apart_and_in_order() -> None:
+    from defectbench.tasks.transition_levels import _apart
+
+    assert _apart([0.0, 1.0], 0.1) == [0.0, 1.0]
+    placed = _apart([0.30, 0.29, 0.31, 0.36, 0.9], 0.05)
+    assert [placed[i] for i in (1, 0, 2, 3, 4)] == sorted(placed)
+    assert min(np.diff(sorted(placed))) >= 0.05 - 1e-9
+    assert placed[4] == 0.9
+    assert _apart([], 0.1) == []
+
+
 @pytest.mark.parametrize("charge_class", ["charge-aware", "charge-blind"])
 def test_the_figure_is_written(tmp_path: Path, charge_class: str) -> None:
     data = dataset(ENERGIES, SECOND, FULL_LEVEL)
