@@ -654,11 +654,11 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             for place, (which, _, colour, _) in enumerate(series):
                 left = column * width + place
                 found = heights[defect, which]
-                labels = _apart(list(found.values()), 0.05 * (high - low))
-                for (name, height), label in zip(found.items(), labels, strict=True):
+                texts = _apart(list(found.values()), 0.05 * (high - low))
+                for (name, height), text_height in zip(found.items(), texts, strict=True):
                     axes.plot([left + 0.05, left + 0.5], [height, height], color=colour, lw=1.6, solid_capstyle="butt")
-                    axes.plot([left + 0.5, left + 0.56], [height, label], color=colour, lw=0.4)
-                    axes.text(left + 0.58, label, name, ha="left", va="center", size=5.5, color=colour)
+                    axes.plot([left + 0.5, left + 0.56], [height, text_height], color=colour, lw=0.4)
+                    axes.text(left + 0.58, text_height, name, ha="left", va="center", size=5.5, color=colour)
                 if not found:
                     axes.text(
                         left + 0.5, 0.02, "none", transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=6, color=colour
