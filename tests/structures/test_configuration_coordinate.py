@@ -136,7 +136,7 @@ def test_a_symmetry_image_in_another_order_gives_the_same_path(host: Atoms, vaca
     generator = np.random.default_rng(0)
     for operation in generator.integers(0, len(operations), 4):
         image = end.copy()
-        image.positions = operations.apply(int(operation), end.positions) + [0.2, -0.1, 0.4]
+        image.positions = operations.apply(int(operation), end.positions) + np.array([0.2, -0.1, 0.4])
         image = image[generator.permutation(len(image))]
         image.positions[::3] += image.cell[0]
         path = configuration_path(start, image, operations)
