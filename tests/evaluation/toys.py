@@ -15,19 +15,18 @@ from scipy.spatial import cKDTree
 class Einstein(Calculator):
     """Every atom on a spring to the nearest host site of an orthorhombic cell; optionally counts, sleeps, breaks.
 
-    ``fault`` is one of ``nan``, ``raise``, ``explode``, ``exit``; it strikes when the first atom's start lies in ``faulty`` of the
-    hash range, so that a fixed part of the relaxations fails.
+    ``fault`` is one of ``nan``, ``raise``, ``explode``, ``exit``; with ``hears``, ``info["charge"]`` moves the equilibrium sites.
     """
 
     implemented_properties = ("energy", "forces")
 
-    def __init__(self, host: str, *, spring: float = 2.0, fault: str = "", log: str = "", sleep: float = 0.0, pull: float = 0.0) -> None:
+    def __init__(self, host: str, *, spring: float = 2.0, fault: str = "", log: str = "", sleep: float = 0.0, hears: bool = False) -> None:
         super().__init__()
         atoms = read(host)
         self.sites = atoms.positions
         self.box = atoms.cell.lengths()
         self.tree = cKDTree(self.sites % self.box, boxsize=self.box)
-        self.spring, self.fault, self.log, self.sleep, self.pull = spring, fault, log, sleep, pull
+        self.spring, self.fault, self.log, self.sleep, self.hears = spring, fault, log, sleep, hears
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -42,8 +41,8 @@ class Einstein(Calculator):
         _, nearest = self.tree.query(atoms.positions % self.box)
         apart = atoms.positions - self.sites[nearest]
         apart -= self.box * np.round(apart / self.box)
-        charge = int(atoms.info.get("charge", 0))
-        apart = apart - self.pull * charge * np.array([0.0, 0.0, 1.0])
+        charge = int(atoms.info.get("charge", 0)) if self.hears else 0
+        apart = apart - 0.1 * charge * np.cos(self.sites[nearest])
         energy = 0.5 * self.spring * float((apart**2).sum()) + 0.3 * charge
         forces = -self.spring * apart
         if self.fault == "nan":
