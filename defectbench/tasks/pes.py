@@ -227,33 +227,28 @@ def _baselines(rows: Sequence[Mapping[str, Any]], starts_in_ground: Sequence[flo
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    notes = [f"{r['defect']} {r['charge']:+d}: {r['reason']}." for r in rows if r["reason"]]
+    by_reason: dict[str, list[str]] = {}
+    for r in rows:
+        if r["reason"]:
+            by_reason.setdefault(r["reason"], []).append(f"{r['defect']} {r['charge']:+d}")
+    notes = [f"{', '.join(states)}: {reason}." for reason, states in by_reason.items()]
     missed = sum(r["common"] - r["common_converged"] for r in rows)
     if missed:
         notes.append(f"{missed} configurations that DFT has did not converge with the model and count as misses ({ENERGY_CAP:g} eV).")
     return notes
 
 
-_BESIDE = {"Unperturbed": 82.0, "Rattled": 100.0, "Dimer": 118.0}
-"""Where configurations without a distortion stand, to the right of the distortion axis."""
-
-_SHORT = {"Unperturbed": "Unpert."}
+_SHORT = {"Unperturbed": "Unpert.", "Published": "Publ."}
 
 _ENERGY_TOP = 3.0
 """eV: energies above this are drawn as arrows at the top."""
 
 
 def _place_on_axis(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """x of each configuration: its distortion in per cent, or a labelled place beside the axis."""
-    out: dict[str, float] = {}
-    beside = dict(_BESIDE)
-    for row in rows:
-        name = row["configuration"]
-        if row["distortion"] is not None:
-            out[name] = row["distortion"]
-        else:
-            out[name] = beside.setdefault(name, 82.0 + 18.0 * len(beside))
-    return out
+    """x of each configuration: its distortion in per cent, or a labelled place to the right of the distortion axis."""
+    beside = [r["configuration"] for r in rows if r["distortion"] is None]
+    places = {name: 83.0 + 21.0 * number for number, name in enumerate(beside)}
+    return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}
 
 
 def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
@@ -329,7 +324,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                 axes.set_ylabel("relative energy (eV)")
             if number + columns >= len(states) and distorted:
                 axes.set_xlabel("bond distortion (%)")
-        bar = made.colorbar(ScalarMappable(scale, colours), ax=grid, shrink=0.75, aspect=28, pad=0.015, extend="max")
+        bar = made.colorbar(ScalarMappable(scale, colours), ax=grid, shrink=min(0.8, 1.7 / lines), aspect=25, pad=0.015, extend="max")
         bar.set_label(f"RMSD to the {level} ground state (Å)")
         bar.outline.set_linewidth(0.5)
         grey = style.COLOURS["muted"]
