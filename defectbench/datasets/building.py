@@ -162,15 +162,24 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
     return folder / file
 
 
-def update_metadata(folder: Path, metadata: DatasetFile) -> None:
+def update_metadata(folder: Path, metadata: DatasetFile, new_files: Sequence[str] = ()) -> None:
     """Replaces ``dataset.yaml`` (for new band edges, corrections, …), with the hashes of the files as they are listed now.
+
+    Args:
+        folder: the dataset folder.
+        metadata: its ``files`` are ignored.
+        new_files: relative paths of files that have been written or changed besides: their hashes are taken.
 
     Raises:
         DatasetError: it cannot be read or written.
     """
     folder = folder.resolve()
     with _lock(folder):
-        files = parse_metadata(folder / METADATA_FILE).files
+        try:
+            fresh = {name: sha256_of(folder / name) for name in new_files}
+        except OSError as error:
+            raise DatasetError(f"cannot read {error.filename}: {error.strerror}") from error
+        files = dict(sorted({**parse_metadata(folder / METADATA_FILE).files, **fresh}.items()))
         checked = DatasetFile.model_validate({**metadata.canonical(), "files": files})
         write_atomically(folder / METADATA_FILE, metadata_to_yaml(checked))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from reference_dft.cli import main
 from reference_dft.manager import EXECUTABLES
+from reference_dft.properties import read_properties
 from tiny_dataset import write_tiny_dataset
 
 from defectbench.datasets.catalogue import load_dataset
@@ -47,8 +47,8 @@ def test_relaxation_force_check_hybrid_and_host(tmp_path: Path) -> None:
     frames = dataset.frames("V_H1", 0, "Unperturbed")
     assert minimum.energy < frames[0].get_potential_energy()
     assert np.abs(frames[-1].get_forces()).max() < 0.11
-    stored = json.loads((folder / "properties" / "PBE.json").read_text())
-    check = next(result for label, result in stored.items() if label.startswith("finite_difference"))
+    stored = {result["kind"]: result for result in read_properties(folder, "PBE")}
+    check = stored["finite_difference"]
     assert check["force_by_difference"] == pytest.approx(check["force"], rel=0.005)
     hybrid = dataset.frames("V_H1", 0, "Unperturbed", "HSE06")
     assert [a.info["step"] for a in hybrid] == [frames[-1].info["step"]]
@@ -60,5 +60,5 @@ def test_relaxation_force_check_hybrid_and_host(tmp_path: Path) -> None:
     assert level.band_edges is not None
     assert level.band_edges.cbm is not None
     assert level.band_edges.vbm < level.band_edges.cbm
-    assert len(stored["host/PBE/host"]["site_potentials"]) == 3
+    assert len(stored["host"]["site_potentials"]) == 3
     assert main([str(folder), "--work", str(tmp_path / "work"), "--status"]) == 0

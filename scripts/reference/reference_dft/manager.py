@@ -205,7 +205,6 @@ class Manager:
         if not add:
             return
         self._add(job, report)
-        self.data.reload()
 
     def _add(self, job: Job, report: Callable[[str], None]) -> Path | None:
         task = job.task

@@ -13,13 +13,12 @@ from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
 from defectbench.datasets.building import update_metadata
-from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
-from defectbench.downloads import sha256_of
+from defectbench.datasets.schema import METADATA_FILE, BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory, parse_metadata
 from defectbench.errors import RunError
 
 from .job import Job, write_atomically
 from .reference_data import ReferenceData
-from .tasks import ElementBlock, Task
+from .tasks import Task
 
 SPHERE_RADIUS = 1.0
 """Å; site potentials are averages over spheres of this radius."""
@@ -140,49 +139,44 @@ def growth_conditions(
     return tuple(out)
 
 
-def properties_file(folder: Path, level: str) -> Path:
-    """Where the results of one level are kept in a dataset folder."""
-    return folder / "properties" / f"{level}.json"
+def properties_file(folder: Path, task: Task) -> Path:
+    """Where the result of a task is kept in a dataset folder: a file of its own, so that adding one touches no other."""
+    name = task.label.split("/")[-1]
+    return folder / "properties" / task.level / (f"{name}.json" if task.kind == "host" else f"{task.kind}_{name}.json")
 
 
-def read_properties(folder: Path, level: str) -> dict[str, Any]:
-    """Label → result; empty if there is no file."""
-    path = properties_file(folder, level)
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return dict(content)
+def read_properties(folder: Path, level: str) -> list[dict[str, Any]]:
+    """The results of a level that are no frames, by file name; empty if there are none."""
+    found = sorted((folder / "properties" / level).glob("*.json"))
+    return [dict(json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
 
 def store_result(data: ReferenceData, task: Task, result: Mapping[str, Any]) -> Path:
-    """Puts a result into ``properties/<level>.json`` of the dataset, and what ``dataset.yaml`` has a field for there too."""
-    path = properties_file(data.folder, task.level)
-    content = read_properties(data.folder, task.level)
-    content[task.label] = dict(result)
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(dict(sorted(content.items())), indent=1) + "\n")
-    data.reload()
-    metadata = data.dataset.metadata
-    level = _updated(data, metadata.level(task.level), content)
+    """Puts a result into ``properties/<level>/`` of the dataset, and what ``dataset.yaml`` has a field for there too.
+
+    Raises:
+        DatasetError: the dataset cannot be read or written.
+    """
+    path = properties_file(data.folder, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(dict(result), indent=1) + "\n")
+    metadata = parse_metadata(data.folder / METADATA_FILE)
+    level = _updated(data, metadata.level(task.level))
     levels = [level.model_dump() if old.name == level.name else old.model_dump() for old in metadata.levels]
-    files = {**metadata.files, path.relative_to(data.folder).as_posix(): sha256_of(path)}
-    update_metadata(data.folder, DatasetFile.model_validate({**metadata.model_dump(), "levels": levels, "files": files}))
-    data.reload()
+    updated = DatasetFile.model_validate({**metadata.model_dump(), "levels": levels})
+    update_metadata(data.folder, updated, new_files=[path.relative_to(data.folder).as_posix()])
     return path
 
 
-def _updated(data: ReferenceData, level: LevelOfTheory, content: Mapping[str, Any]) -> LevelOfTheory:
+def _updated(data: ReferenceData, level: LevelOfTheory) -> LevelOfTheory:
     changes: dict[str, Any] = {}
-    host = content.get(Task("host", level.name).label)
+    results = read_properties(data.folder, level.name)
+    host = next((r for r in results if r["kind"] == "host"), None)
     if host is not None:
         changes["host_energy"] = host["energy"]
         if host["vbm"] is not None:
             changes["band_edges"] = BandEdges(vbm=host["vbm"], cbm=host["cbm"], source="eigenvalues of the host supercell at Γ")
-    elements = {
-        block.element: content[label]["energy_per_atom"]
-        for block in data.queue.blocks
-        if isinstance(block, ElementBlock) and (label := Task("element", level.name, block.element).label) in content
-    }
+    elements = {r["defect"]: r["energy_per_atom"] for r in results if r["kind"] == "element"}
     if host is not None and elements:
         symbols = data.dataset.host.get_chemical_symbols()
         composition = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}

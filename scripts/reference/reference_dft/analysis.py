@@ -1,0 +1,153 @@
+"""What the minima of a dataset look like: energy differences and the bonds that the host does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+from numpy.typing import NDArray
+
+from defectbench.datasets.dataset import Dataset
+
+BOND_FACTOR = 1.15
+"""Two atoms are bonded if they are closer than this times the sum of their covalent radii (Cordero et al. 2008, doi:10.1039/b801115j)."""
+
+
+@dataclass(frozen=True)
+class Bond:
+    """Two atoms of one element that are bonded.
+
+    Attributes:
+        atoms: their indices, ascending.
+        element: of both.
+        length: Å.
+    """
+
+    atoms: tuple[int, int]
+    element: str
+    length: float
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """A minimum as the data page describes it.
+
+    Attributes:
+        defect: its name.
+        charge: units of +e.
+        configuration: start it was relaxed from.
+        energy: above the ground state of its charge state, eV.
+        frames: relaxation frames.
+        bonds: homonuclear bonds, shortest first.
+        clusters: what they join, e.g. ``("Se3",)``; largest first.
+        neighbours: distances of the atoms that surround the vacancy from its site, Å, ascending.
+        shortest: shortest distance between two of these atoms, Å.
+        s_squared: ⟨S²⟩ of the determinant; None if restricted or unknown.
+        multiplicity: spin multiplicity; None if unknown.
+    """
+
+    defect: str
+    charge: int
+    configuration: str
+    energy: float
+    frames: int
+    bonds: tuple[Bond, ...]
+    clusters: tuple[str, ...]
+    neighbours: tuple[float, ...]
+    shortest: float
+    s_squared: float | None
+    multiplicity: int | None
+
+
+def distances(atoms: Atoms) -> NDArray[np.float64]:
+    """All distances by the shortest periodic image, (N, N), Å."""
+    return np.asarray(atoms.get_all_distances(mic=True), dtype=float)
+
+
+def homonuclear_bonds(atoms: Atoms, factor: float = BOND_FACTOR) -> tuple[Bond, ...]:
+    """Bonds between atoms of one element, shortest first."""
+    found = distances(atoms)
+    symbols = atoms.get_chemical_symbols()
+    out = []
+    for i in range(len(atoms)):
+        for j in range(i + 1, len(atoms)):
+            if symbols[i] == symbols[j] and found[i, j] < factor * 2 * covalent_radii[atomic_numbers[symbols[i]]]:
+                out.append(Bond((i, j), symbols[i], float(found[i, j])))
+    return tuple(sorted(out, key=lambda bond: bond.length))
+
+
+def clusters(bonds: Iterable[Bond]) -> tuple[str, ...]:
+    """Connected groups of bonded atoms, written like ``Se3``; largest first."""
+    groups: list[tuple[str, set[int]]] = []
+    for bond in bonds:
+        joined = set(bond.atoms)
+        rest = []
+        for element, members in groups:
+            if members & joined:
+                joined |= members
+            else:
+                rest.append((element, members))
+        groups = [*rest, (bond.element, joined)]
+    return tuple(f"{element}{len(members)}" for element, members in sorted(groups, key=lambda group: (-len(group[1]), group[0])))
+
+
+def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None = None, shell: float = 3.6) -> list[Minimum]:
+    """The minima of one charge state, lowest first.
+
+    Args:
+        dataset: the dataset.
+        defect: its name.
+        charge: units of +e.
+        level: level of theory (default: the reference level).
+        shell: atoms whose host sites are nearer than this (Å) to the vacancy site count as its surroundings.
+    """
+    minima = sorted(dataset.minima(defect, charge, level).values(), key=lambda m: m.energy)
+    site = dataset.defect_position(defect)
+    indices = dataset.host_indices(defect)
+    host = dataset.host
+    away = _from_site(host, site)
+    around = [i for i, index in enumerate(indices) if index >= 0 and away[index] < shell]
+    out = []
+    for minimum in minima:
+        atoms = minimum.atoms
+        bonds = homonuclear_bonds(atoms)
+        between = distances(atoms)[np.ix_(around, around)]
+        frames = dataset.frames(defect, charge, minimum.configuration, level)
+        out.append(
+            Minimum(
+                defect,
+                charge,
+                minimum.configuration,
+                minimum.energy - minima[0].energy,
+                len(frames),
+                bonds,
+                clusters(bonds),
+                tuple(sorted(float(d) for d in _from_site(atoms, site)[around])),
+                float(between[np.triu_indices(len(around), 1)].min()) if len(around) > 1 else float("inf"),
+                _number(frames[-1].info.get("s_squared")),
+                frames[-1].info.get("spin_multiplicity"),
+            )
+        )
+    return out
+
+
+def distinct(minima: Sequence[Minimum], energy: float = 0.02) -> list[Minimum]:
+    """The lowest of each group of minima closer than ``energy`` eV to it."""
+    out: list[Minimum] = []
+    for minimum in minima:
+        if not out or minimum.energy - out[-1].energy >= energy:
+            out.append(minimum)
+    return out
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _from_site(atoms: Atoms, site: NDArray[np.float64]) -> NDArray[np.float64]:
+    from ase.geometry import find_mic
+
+    return np.asarray(find_mic(atoms.positions - site, atoms.cell, pbc=True)[1], dtype=float)

@@ -1,0 +1,157 @@
+"""Checks on the frames that ship in ``datasets/sb2se3-vacancies``, whatever there is of them."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from reference_dft.analysis import clusters, describe_state, homonuclear_bonds
+from reference_dft.cp2k_input import electrons, multiplicity
+from reference_dft.describe import tables
+from reference_dft.properties import read_properties
+from reference_dft.reference_data import ReferenceData
+
+from defectbench.datasets.catalogue import load_dataset
+from defectbench.datasets.checks import largest_force
+from defectbench.datasets.dataset import Dataset
+from defectbench.downloads import sha256_of
+
+FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "sb2se3-vacancies"
+RISE = 0.005
+"""eV; a step of the optimiser may go up by so much (noise of the grid and of the self-consistency, a step too long)."""
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset(FOLDER)
+
+
+def relaxations(dataset: Dataset, level: str) -> dict[tuple[str, int, str], list[Atoms]]:
+    out = {}
+    for defect, charge in dataset.states:
+        for name in dataset.configurations(defect, charge, level):
+            frames = dataset.frames(defect, charge, name, level)
+            if frames:
+                out[defect, charge, name] = frames
+    return out
+
+
+def test_every_listed_file_has_its_hash_and_every_data_file_is_listed(dataset: Dataset) -> None:
+    for name, digest in dataset.metadata.files.items():
+        assert sha256_of(FOLDER / name) == digest, name
+    present = {path.relative_to(FOLDER).as_posix() for kind in ("*.extxyz", "*.json") for path in FOLDER.rglob(kind)}
+    assert present == set(dataset.metadata.files)
+
+
+def test_there_are_relaxations_of_v_sb1_in_all_five_charges(dataset: Dataset) -> None:
+    assert {charge for defect, charge, _ in relaxations(dataset, "PBE") if defect == "V_Sb1"} == {-3, -2, -1, 0, 1}
+
+
+def test_energies_of_a_relaxation_fall(dataset: Dataset) -> None:
+    for key, frames in relaxations(dataset, "PBE").items():
+        energies = [float(a.get_potential_energy()) for a in frames]
+        worst = max((later - earlier for earlier, later in pairwise(energies)), default=0.0)
+        assert worst < RISE, f"{key}: an energy rises by {worst:.4f} eV"
+        assert energies[-1] <= min(energies) + RISE, key
+
+
+def test_last_frames_meet_the_criterion_and_only_they_are_converged(dataset: Dataset) -> None:
+    criterion = dataset.level_of_theory("PBE").convergence
+    assert criterion is not None
+    for key, frames in relaxations(dataset, "PBE").items():
+        assert not any(a.info["converged"] for a in frames[:-1]), key
+        if frames[-1].info["converged"]:
+            assert largest_force(frames[-1].get_forces(), criterion) <= criterion.max_force * 1.001, key
+
+
+@pytest.mark.parametrize("level", ["PBE", "HSE06"])
+def test_spin_fits_the_electron_count(dataset: Dataset, level: str) -> None:
+    method = dataset.level_of_theory(level).settings.cp2k
+    assert method is not None
+    for key, frames in relaxations(dataset, level).items():
+        for atoms in frames:
+            wanted = multiplicity(electrons(method, atoms.get_chemical_symbols(), key[1]))
+            assert atoms.info["spin_multiplicity"] == wanted, key
+            spin = atoms.info.get("s_squared")
+            if spin is not None:
+                assert wanted == 2, key
+                assert 0.749 < spin < 1.5, f"{key}, step {atoms.info['step']}: S² is {spin}"
+
+
+@pytest.mark.parametrize("level", ["PBE", "HSE06"])
+def test_no_two_frames_are_equal(dataset: Dataset, level: str) -> None:
+    for defect, charge in dataset.states:
+        frames = [
+            (name, atoms) for (d, q, name), found in relaxations(dataset, level).items() if (d, q) == (defect, charge) for atoms in found
+        ]
+        for (name, a), (other, b) in combinations(frames, 2):
+            moved = float(np.abs(a.positions - b.positions).max())
+            assert moved > 1e-6, f"{defect} {charge:+d}: {name} step {a.info['step']} equals {other} step {b.info['step']}"
+
+
+def test_ground_state_is_the_lowest_minimum_and_its_bonding_is_described(dataset: Dataset) -> None:
+    text = tables(FOLDER, "PBE")
+    for defect, charge in dataset.states:
+        minima = dataset.minima(defect, charge)
+        if not minima:
+            continue
+        ground = dataset.ground_state(defect, charge)
+        assert ground is not None
+        assert ground.energy == min(m.energy for m in minima.values())
+        described = describe_state(dataset, defect, charge)
+        assert described[0].configuration == ground.configuration
+        assert described[0].energy == 0.0
+        for bond in described[0].bonds:
+            assert f"{bond.element}–{bond.element} {bond.length:.2f}" in text
+
+
+def test_the_host_has_no_homonuclear_bonds(dataset: Dataset) -> None:
+    assert homonuclear_bonds(dataset.host) == ()
+
+
+def test_bonds_join_to_clusters() -> None:
+    trimer = Atoms("Se4", positions=[[0.0, 0.0, 0.0], [2.4, 0.0, 0.0], [4.0, 1.8, 0.0], [10.0, 10.0, 10.0]], cell=[20.0] * 3, pbc=True)
+    bonds = homonuclear_bonds(trimer)
+    assert [bond.atoms for bond in bonds] == [(0, 1), (1, 2)]
+    assert clusters(bonds) == ("Se3",)
+    across = Atoms("Se2", positions=[[0.3, 5.0, 5.0], [9.3, 5.0, 5.0]], cell=[10.0] * 3, pbc=True)
+    assert homonuclear_bonds(across)[0].length == pytest.approx(1.0)
+
+
+def test_hybrid_frames_are_frames_of_pbe_relaxations(dataset: Dataset) -> None:
+    for (defect, charge, name), frames in relaxations(dataset, "HSE06").items():
+        parents = {int(a.info["step"]): a for a in dataset.frames(defect, charge, name, "PBE")}
+        for atoms in frames:
+            parent = parents[int(atoms.info["step"])]
+            np.testing.assert_allclose(atoms.positions, parent.positions, atol=1e-6)
+
+
+def test_forces_are_minus_the_gradient_of_the_energy(dataset: Dataset) -> None:
+    checks = [r for r in read_properties(FOLDER, "PBE") if r["kind"] == "finite_difference"]
+    if not checks:
+        pytest.skip("the force check has not been calculated yet")
+    for check in checks:
+        frames = {int(a.info["step"]): a for a in dataset.frames(check["defect"], check["charge"], check["configuration"], "PBE")}
+        force = float(frames[check["step"]].get_forces()[check["atom"], check["axis"]])
+        quotient = -(check["energy_plus"] - check["energy_minus"]) / (2 * check["displacement"])
+        assert quotient == pytest.approx(check["force_by_difference"], abs=1e-6)
+        assert force == pytest.approx(quotient, abs=0.02 + 0.02 * abs(force))
+
+
+def test_the_queue_names_what_the_dataset_has() -> None:
+    data = ReferenceData(FOLDER)
+    tasks = data.tasks()
+    assert len({task.label for task in tasks}) == len(tasks)
+    relaxed = [task for task in tasks if task.kind == "relaxation" and task.defect == "V_Sb1"]
+    assert {task.charge for task in relaxed} == {-3, -2, -1, 0, 1}
+    assert all(data.structure(task) is not None for task in relaxed)
+    assert {task.configuration for task in relaxed if task.charge == -3} == {
+        "Unperturbed",
+        "Rattled",
+        "Dimer",
+        "Bond_Distortion_-40.0%",
+        "Bond_Distortion_40.0%",
+    }
