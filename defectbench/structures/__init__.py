@@ -1,0 +1,1 @@
+"""Structures: comparison of relaxed defects, and configuration coordinates between them."""
