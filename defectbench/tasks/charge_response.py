@@ -448,7 +448,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.set_xlabel(f"{scoring.dataset.level} ({unit})")
-            axes.set_ylabel(f"{model} ({unit})")
+            axes.set_ylabel(f"model ({unit})")
             value = result.metric(metric[kind]).value
             axes.set_title(names[kind] + ("" if value is None else f"\nreproduced {value:.2f}"))
         made.legend(
@@ -456,7 +456,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             list(handles),
             loc="outside lower center",
             ncols=min(5, len(handles)),
-            title="charges (e)",
+            title=f"{model}: charges (e)",
             title_fontsize=6.5,
             markerscale=2,
         )

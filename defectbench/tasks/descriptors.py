@@ -291,7 +291,7 @@ def _metrics(
     elif any(array is None for array in neutral):
         out.append(MetricValue("silhouette_gain", None, None, "the model failed to describe a frame as neutral"))
     else:
-        relaxations = _by_relaxation(judged, [a - b for a, b in zip(flat, neutral, strict=True) if b is not None])
+        relaxations = _by_relaxation(judged, [_difference(a, b) for a, b in zip(flat, neutral, strict=True) if b is not None])
         out.append(MetricValue("silhouette_gain", _weighted(relaxations), bootstrap_interval(relaxations, _weighted)))
     for name, arrays in (("silhouette", flat), ("silhouette_all", whole)):
         if judged:
@@ -305,6 +305,11 @@ def _metrics(
     else:
         out.append(MetricValue("explained_variance", None, None, reason, applies))
     return tuple(out)
+
+
+def _difference(first: Floats, second: Floats) -> Floats:
+    """Rounded to 1e-9: two decompositions of equal numbers differ in the last digits, and that is no response."""
+    return np.asarray(np.round(first - second, 9) + 0.0)
 
 
 def _by_relaxation(judged: Sequence[Described], arrays: Iterable[Floats]) -> Floats:
@@ -338,6 +343,8 @@ def _notes(scoring: ScoringInput, found: Sequence[Described], judged: Sequence[D
 
 def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
     """Draws the first two principal components, a panel per defect, coloured by charge."""
+    from matplotlib.ticker import MaxNLocator
+
     from defectbench.tasks import style
 
     table = result.tables["frames"]
@@ -363,9 +370,11 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
                 handles[text] = axes.scatter(x, y, s=14, color=colours[charge], edgecolor="white", linewidth=0.3, label=text)
             axes.set_xlabel(f"component 1 ({100 * share['explained_1']:.0f} %)")
             axes.set_ylabel(f"component 2 ({100 * share['explained_2']:.0f} %)")
-            axes.ticklabel_format(style="sci", axis="both", scilimits=(-2, 3))
+            axes.ticklabel_format(style="sci", axis="both", scilimits=(-3, 4))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
             values = [r["silhouette"] for r in rows if r["silhouette"] is not None]
-            title = style.defect_text(defect) + (f", silhouette {np.mean(values):.2f}" if values else "")
+            title = style.defect_text(defect) + (f", silhouette {np.mean(values):.2f}".replace("-", "\N{MINUS SIGN}") if values else "")
             axes.set_title(title)
         ordered = sorted(handles, key=lambda text: int(text.replace("\N{MINUS SIGN}", "-")))
         title = f"{model}: charge (e)"

@@ -16,6 +16,7 @@ from defectbench.tasks.landscape import rounded
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from defectbench.calculations.calculation import Calculation
@@ -54,7 +55,7 @@ METRICS = (
     ),
     MetricDefinition(
         "force_softening", "force softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the forces is from 1, in either direction.",
+        "How far the slope of the forces is from 1 in either direction, mean over charge states: steep starts do not drown flat valleys.",
     ),
     MetricDefinition(
         "energy_rmse", "energy RMSE, per charge", "eV/atom", "lower", 0.0, 0.02,
@@ -74,7 +75,7 @@ METRICS = (
     ),
     MetricDefinition(
         "energy_softening", "energy softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the energies is from 1, in either direction.",
+        "How far the slope of the energies is from 1 in either direction, mean over charge states.",
     ),
     MetricDefinition(
         "relative_energy_mae", "relative energies", "eV", "lower", 0.0, 0.3,
@@ -168,7 +169,9 @@ def _slope(table: Floats) -> float:
 
 
 def _softening(table: Floats) -> float:
-    return abs(1.0 - _slope(table))
+    """Mean over rows (charge states) of |1 − slope|; a row in which DFT has no forces counts as 0."""
+    slopes = np.divide(table[:, 2], table[:, 3], out=np.ones(len(table)), where=table[:, 3] > 0)
+    return float(np.mean(np.abs(1.0 - slopes)))
 
 
 def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float]:
@@ -359,7 +362,7 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
             none if not chosen else "no atoms at that distance",
         )
     add("force_slope", sums, groups, _slope, none)
-    add("force_softening", sums, groups, _softening, none)
+    add("force_softening", sums, [(p.frame.defect, p.frame.charge) for p in chosen], _softening, none)
     for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
         errors = np.array(energy_errors(chosen, by_charge))
         table = np.column_stack([errors**2, np.abs(errors), np.zeros((len(errors), 2)), np.ones(len(errors))]) if len(errors) else errors
@@ -436,8 +439,6 @@ def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
 
 def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
     """Draws forces, model against DFT, and energies after one constant per charge state, coloured by charge (reference level)."""
-    from matplotlib.ticker import MaxNLocator
-
     from defectbench.tasks import style
 
     chosen = [p for p in pairs(scoring, scoring.dataset.level) if p.forces is not None]
@@ -447,58 +448,82 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
     colours = charge_colours(by_charge)
     values = {m.name: m.value for m in result.metrics}
     level = scoring.dataset.level
-    with style.figure(style.PAGE_WIDTH, 2.6) as made:
+    with style.figure(style.PAGE_WIDTH, 2.95) as made:
         panels = made.subplots(1, 3)
-        for axes, near, title in ((panels[0], True, "within 5 Å of the defect"), (panels[1], False, "beyond 5 Å")):
-            axes.plot([-100, 100], [-100, 100], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
-            spread_here = [0.1]
+        for axes, near, title in ((panels[0], True, "forces within 5 Å of the defect"), (panels[1], False, "forces beyond 5 Å")):
+            drawn: list[tuple[int, Floats, Floats]] = []
             for charge in by_charge:
                 mine = [p for p in chosen if p.frame.charge == charge]
                 masks = [p.near if near else ~p.near for p in mine]
                 x = np.concatenate([p.frame.forces[m].ravel() for p, m in zip(mine, masks, strict=True)])
                 y = np.concatenate([p.forces[m].ravel() for p, m in zip(mine, masks, strict=True) if p.forces is not None])
-                axes.scatter(
-                    x, y, s=3, color=colours[charge], linewidth=0, alpha=0.7, label=style.charge_text(charge), rasterized=True, zorder=2
-                )
-                if len(x):
-                    spread_here.append(float(max(np.abs(x).max(), np.abs(np.clip(y, -20, 20)).max())))
-            limit = 1.08 * max(spread_here)
-            axes.set_xlim(-limit, limit)
-            axes.set_ylim(-limit, limit)
-            axes.set_aspect("equal")
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.set_title(f"forces {title}")
-            axes.set_xlabel(f"{level} (eV/Å)")
-            axes.set_ylabel(f"{model} (eV/Å)")
+                drawn.append((charge, x, y))
+            limit = 1.08 * max([0.1, *(_largest(values, _FORCE_TOP) for _, x, y in drawn for values in (x, y))])
             error = values["force_rmse_near" if near else "force_rmse_far"]
-            if error is not None:
-                axes.text(0.04, 0.96, f"RMSE {error:.3f} eV/Å", transform=axes.transAxes, va="top")
-        axes = panels[2]
-        limits = [0.0]
-        for charge in by_charge:
-            dft, predicted = _shifted_energies([p for p in chosen if p.frame.charge == charge])
-            axes.scatter(dft, predicted, s=6, color=colours[charge], linewidth=0, alpha=0.8, label=style.charge_text(charge), zorder=2)
-            limits += [*dft, *predicted]
-        low, high = min(limits), max(limits)
+            text = "" if error is None else f"RMSE {error:.3f} eV/Å"
+            _panel(axes, drawn, colours, (-limit, limit), title, text)
+            axes.set_xlabel(f"{level} (eV/Å)")
+            axes.set_ylabel("model (eV/Å)")
+        shifted = [(charge, *_shifted_energies([p for p in chosen if p.frame.charge == charge])) for charge in by_charge]
+        everything = np.concatenate([np.clip(values, -_ENERGY_TOP, _ENERGY_TOP) for _, x, y in shifted for values in (x, y)])
+        low, high = float(everything.min()), float(everything.max())
         margin = 0.06 * (high - low) or 1.0
-        axes.plot([low - margin, high + margin], [low - margin, high + margin], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
-        axes.set_xlim(low - margin, high + margin)
-        axes.set_ylim(low - margin, high + margin)
-        axes.set_aspect("equal")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_title("energies, one constant a charge state")
-        axes.set_xlabel(f"{level}, less mean (meV/atom)")
-        axes.set_ylabel(f"{model}, less mean (meV/atom)")
-        if values["energy_rmse"] is not None:
-            axes.text(0.04, 0.96, f"RMSE {1000 * values['energy_rmse']:.1f} meV/atom", transform=axes.transAxes, va="top")
-        handles, labels = axes.get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=len(labels), title="charge (e)", title_fontsize=6.5, markerscale=2)
+        error = values["energy_rmse"]
+        text = "" if error is None else f"RMSE {1000 * error:.1f} meV/atom"
+        _panel(panels[2], shifted, colours, (low - margin, high + margin), "energies less their mean", text)
+        panels[2].set_xlabel(f"{level} (meV/atom)")
+        panels[2].set_ylabel("model (meV/atom)")
+        handles, labels = panels[2].get_legend_handles_labels()
+        made.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=len(labels),
+            title=f"{model}: charge (e)",
+            title_fontsize=6.5,
+            markerscale=2,
+        )
         return style.save(made, folder, "parity")
 
 
-def _shifted_energies(chosen: Sequence[Pair]) -> tuple[list[float], list[float]]:
+_FORCE_TOP = 20.0
+"""eV/Å: axes reach no farther, however wild a model is."""
+
+_ENERGY_TOP = 1000.0
+"""meV/atom: the same for energies."""
+
+
+def _largest(values: Floats, top: float) -> float:
+    return float(np.abs(np.clip(values, -top, top)).max()) if len(values) else 0.0
+
+
+def _panel(
+    axes: Axes,
+    drawn: Sequence[tuple[int, Floats, Floats]],
+    colours: Mapping[int, Any],
+    limits: tuple[float, float],
+    title: str,
+    text: str,
+) -> None:
+    """One square parity panel: (charge, DFT, model) triples, the diagonal, and a line of text."""
+    from matplotlib.ticker import MaxNLocator
+
+    from defectbench.tasks import style
+
+    axes.plot(limits, limits, "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
+    for charge, x, y in drawn:
+        label = style.charge_text(charge)
+        axes.scatter(x, y, s=4, color=colours[charge], linewidth=0, alpha=0.75, label=label, rasterized=True, zorder=2)
+    axes.set_xlim(*limits)
+    axes.set_ylim(*limits)
+    axes.set_box_aspect(1)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_title(title)
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top")
+
+
+def _shifted_energies(chosen: Sequence[Pair]) -> tuple[Floats, Floats]:
     """DFT and model energies of frames of one charge, meV/atom, less their mean over each defect."""
     x: list[float] = []
     y: list[float] = []
@@ -508,7 +533,7 @@ def _shifted_energies(chosen: Sequence[Pair]) -> tuple[list[float], list[float]]
         for out, values in ((x, [p.frame.energy for p in mine]), (y, [p.energy or 0.0 for p in mine])):
             per_atom = 1000.0 * np.array(values) / atoms
             out += [float(v) for v in per_atom - per_atom.mean()]
-    return x, y
+    return np.array(x), np.array(y)
 
 
 def charge_colours(charges: Sequence[int]) -> dict[int, Any]:

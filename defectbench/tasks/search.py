@@ -11,13 +11,14 @@ host's error taken off, since DFT undoes that by itself. A structure in no known
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.errors import DefectbenchError
 from defectbench.labels import bond_distortion
 from defectbench.structures.matching import MatchingError, Operations, match_host_referenced
 from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
 MINIMUM_CANDIDATES = 3
 """A charge state with fewer DFT relaxations among the selected starts has nothing to choose from."""
 
-SOAP_DISTANCE = 0.01
-"""Cosine distance of SOAP vectors below which two minima count as one."""
+SOAP_DISTANCE = 0.001
+"""Cosine distance of SOAP vectors below which two minima count as one.
+
+With Gaussians of 1 Å the vector at an empty site is a blurred picture: for V_Sb1 q−1 the minima from ``Unperturbed`` and ``Dimer``, 0.21 eV
+apart, are 0.0005 from each other, and ``Bond_Distortion_-40.0%`` 0.007 from both.
+"""
 
 METRICS = (
     MetricDefinition(
@@ -120,8 +125,6 @@ class Search:
         minima: the model's distinct minima by energy, each as its members' names, lowest first.
         hits: whether each of these lies in the ground state's basin.
         failed: number of candidates that the model did not relax to convergence.
-        soap_minima: the same told apart by SOAP; None without dscribe.
-        soap_hits: of these.
     """
 
     defect: str
@@ -131,8 +134,6 @@ class Search:
     minima: tuple[tuple[str, ...], ...]
     hits: tuple[bool, ...]
     failed: int
-    soap_minima: tuple[tuple[str, ...], ...] | None
-    soap_hits: tuple[bool, ...] | None
 
     @property
     def first(self) -> int | None:
@@ -182,51 +183,60 @@ def _energy(placed: Placed) -> float:
     return np.inf if placed.energy is None else round(placed.energy, 6)
 
 
-def replay(state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations) -> Search | str:
-    """Replays the search in one charge state, or says why it cannot be."""
+TellApart = Callable[[Sequence[tuple[float, "Atoms"]], "Floats"], list[int]]
+"""From (energy, structure) and the defect's position to the index of the first lower structure that each one equals, or its own."""
+
+
+def replay(
+    state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations, tell_apart: TellApart | None = None
+) -> Search | str:
+    """Replays the search in one charge state, or says why it cannot be.
+
+    Args:
+        state: reference and model.
+        host: the model's relaxed host, if it has one.
+        scoring: what may be looked at.
+        operations: of the host.
+        tell_apart: what makes two of the model's relaxed structures one minimum; default: the matching, 0.05 Å and 20 meV.
+    """
     reference = state.reference
     candidates = sorted((p for p in state.placed if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration))
     if len(candidates) < MINIMUM_CANDIDATES:
         return f"DFT has relaxed {len(candidates)} of the selected starts; a search needs {MINIMUM_CANDIDATES}"
-    hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
-    if not any(hits):
+    reference_hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
+    if not any(reference_hits):
         return "none of the selected starts leads DFT to the ground state"
     usable = [p for p in candidates if p.converged and p.atoms is not None]
     structures = [(_energy(p), p.atoms) for p in usable if p.atoms is not None]
-    groups = _group(usable, cluster(structures, operations))
-    soap = soap_clusters([(energy, atoms) for energy, atoms in structures], reference.centre)
-    soap_groups = None if soap is None else _group(usable, soap)
-
-    def judge(found: list[list[Placed]]) -> tuple[bool, ...]:
-        # one structure of each minimum is passed on: the lowest
-        return tuple(in_ground_state(members[0], state, host, scoring, operations) for members in found)
-
+    groups = _group(usable, tell_apart(structures, reference.centre) if tell_apart else cluster(structures, operations))
     return Search(
         defect=reference.defect,
         charge=reference.charge,
         candidates=tuple(p.configuration for p in candidates),
-        reference_hits=hits,
+        reference_hits=reference_hits,
         minima=tuple(tuple(p.configuration for p in g) for g in groups),
-        hits=judge(groups),
+        # one structure of each minimum is passed on: the lowest
+        hits=tuple(in_ground_state(g[0], state, host, scoring, operations) for g in groups),
         failed=len(candidates) - len(usable),
-        soap_minima=None if soap_groups is None else tuple(tuple(p.configuration for p in g) for g in soap_groups),
-        soap_hits=None if soap_groups is None else judge(soap_groups),
     )
 
 
-def soap_clusters(structures: Sequence[tuple[float, Atoms]], centre: Floats) -> list[int] | None:
-    """Sorts (energy, structure) into minima by the SOAP vector at the defect site; None without the package dscribe.
+def soap_clusters(structures: Sequence[tuple[float, Atoms]], centre: Floats) -> list[int]:
+    """Sorts (energy, structure) into minima by the SOAP vector (doi:10.1103/PhysRevB.87.184115) at the defect site.
 
     Parameters of the paper (Mosquera-Lois et al. 2024): cutoff 5 Å, 10 radial functions, angular momenta up to 10, Gaussians of 1 Å,
     cosine distance. It gives no threshold; here two minima are one below :data:`SOAP_DISTANCE`.
 
     Returns:
         For each structure the index of the first lower one that it equals, or its own.
+
+    Raises:
+        DefectbenchError: the package dscribe is not installed.
     """
     try:
         from dscribe.descriptors import SOAP
     except ImportError:
-        return None
+        raise DefectbenchError("SOAP needs the package dscribe: pip install 'defectbench[soap]'") from None
     if not structures:
         return []
     species = sorted({symbol for _, atoms in structures for symbol in atoms.get_chemical_symbols()})
@@ -244,14 +254,14 @@ def soap_clusters(structures: Sequence[tuple[float, Atoms]], centre: Floats) -> 
     return out
 
 
-def searches(scoring: ScoringInput) -> tuple[list[Search], list[str]]:
-    """The replayed searches of all selected charge states, and why others are left out."""
+def searches(scoring: ScoringInput, tell_apart: TellApart | None = None) -> tuple[list[Search], list[str]]:
+    """The replayed searches of all selected charge states, and why others are left out; see :func:`replay`."""
     host, _ = model_host(scoring)
     operations = operations_of(scoring.dataset)
     found: list[Search] = []
     left_out: list[str] = []
     for state in place_all(scoring):
-        done = replay(state, host, scoring, operations)
+        done = replay(state, host, scoring, operations, tell_apart)
         if isinstance(done, str):
             left_out.append(f"{state.reference.defect} {state.reference.charge:+d}: {done}")
         else:
@@ -295,8 +305,6 @@ def score(scoring: ScoringInput) -> TaskResult:
             "random_area": rounded(s.random_area),
             "needed_in_order": s.first_in_order,
             "order_area": rounded(area(s.first_in_order, len(s.candidates))),
-            "soap_minima": None if s.soap_minima is None else len(s.soap_minima),
-            "soap_found": None if s.soap_hits is None else any(s.soap_hits),
         }
         for s in found
     )
@@ -306,8 +314,34 @@ def score(scoring: ScoringInput) -> TaskResult:
         rows=rows,
         baselines=_baselines(found),
         notes=tuple(_notes(found, left_out)),
-        tables={"minima": tuple(_minimum_row(s, i) for s in found for i in range(len(s.minima))), "curve": tuple(curve(found))},
+        tables={
+            "minima": tuple(_minimum_row(s, i) for s in found for i in range(len(s.minima))),
+            "curve": tuple(curve(found)),
+        },
     )
+
+
+def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
+    """The search with minima told apart by SOAP, beside the matching's: one row a charge state.
+
+    Not part of :func:`score`, whose result must be the same with and without the optional package.
+
+    Raises:
+        DefectbenchError: the package dscribe is not installed.
+    """
+    return [
+        {
+            "defect": one.defect,
+            "charge": one.charge,
+            "unique_minima": len(one.minima),
+            "soap_minima": len(other.minima),
+            "found_by_unique": one.first is not None,
+            "found_by_soap": other.first is not None,
+            "needed": one.first,
+            "needed_by_soap": other.first,
+        }
+        for one, other in zip(searches(scoring)[0], searches(scoring, soap_clusters)[0], strict=True)
+    ]
 
 
 def _minimum_row(search: Search, index: int) -> dict[str, Any]:
@@ -420,8 +454,6 @@ def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
                 f"The {number} lowest minima of each charge state find every ground state: {used} DFT relaxations instead of {total}."
             )
         notes.append("Candidates are the starts that DFT has relaxed so far; a ground state that only other starts reach is not asked for.")
-        if any(s.soap_minima is None for s in found):
-            notes.append("Minima are told apart by the matching only; SOAP needs the package dscribe (pip install 'defectbench[soap]').")
     return notes
 
 
@@ -441,10 +473,10 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
         for key, label, colour, line in (
             ("random_recall", "random choice", "muted", ":"),
             ("order_recall", "ShakeNBreak order", "reference", "--"),
-            ("recall", f"{model}: lowest distinct minima", "model", "-"),
+            ("recall", model, "model", "-"),
         ):
             where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
-            axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, **where)
+            axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
         passed = [r["unique_minima"] for r in result.rows]
         mean = float(np.mean(passed))
         axes.plot(
