@@ -42,10 +42,11 @@ def read_extxyz(path: Path) -> list[Atoms]:
         images = read(path, index=":", format="extxyz")
     except FileNotFoundError as error:
         raise DatasetError(f"there is no file {path}") from error
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # ASE raises anything on malformed text
-        raise DatasetError(f"{path} is not extended XYZ: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{path} is not extended XYZ: {reason}") from error
     frames = images if isinstance(images, list) else [images]
     if not frames:
         raise DatasetError(f"{path} holds no frame")

@@ -566,7 +566,8 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
             bare = in_host_cell(item.start, host)
             placement = place(bare, host, defect)
             start = apply(placement, bare, host, defect)
-            checks.refuse(Path(item.source), checks.check_structure("start", 0, start, host, defect))
+            for problem in checks.check_structure("start", 0, start, host, defect):
+                raise DatasetError(f"{problem.field}: {problem.message}")
             moved += bool(np.abs(placement.shift).max() > 0)
         except DatasetError as error:
             found.drop(item.source, None, f"start: {error}")
@@ -587,6 +588,8 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
             frame = apply(own, bare, host, defect)
             frame.info = {**atoms.info, "defect": defect.name, "charge": item.charge, "configuration": item.configuration}
             frame.info["level_of_theory"] = level.name
+            for problem in checks.check_structure(item.source, 0, frame, host, defect):
+                raise DatasetError(f"{problem.field}: {problem.message}")
             stored = stored_results(atoms)
             forces = stored.get("forces")
             attach_results(frame, energy=stored["energy"], forces=None if forces is None else forces[own.order])

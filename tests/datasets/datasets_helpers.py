@@ -16,6 +16,9 @@ from defectbench.datasets.extxyz import attach_results, read_extxyz, write_extxy
 from defectbench.datasets.schema import BandEdges, Convergence, DatasetFile, Defect, Host, LevelOfTheory, read_yaml
 from defectbench.downloads import sha256_of
 
+RATTLED_FRAMES = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
+"""One of the files of the small dataset."""
+
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Changes the content of dataset.yaml."""

@@ -179,7 +179,7 @@ def test_the_host_is_pnma(dataset: Dataset) -> None:
     assert (symmetry.international, len(symmetry.rotations)) == ("Pnma", 24)
     assert shortest_distance(host) == pytest.approx(2.60, abs=0.05)
     # mirror planes of the 4c sites: y is an odd multiple of 1/12
-    assert np.abs(host.get_scaled_positions()[:, 1] * 12 % 2 - 1).max() < 1e-4
+    assert np.abs(host.get_scaled_positions()[:, 1] * 12 % 2 - 1).max() < 1e-3
 
 
 def test_the_host_hardly_depends_on_the_structures_it_is_made_of(dataset: Dataset, cache: Path, metadata: DatasetFile) -> None:
@@ -208,7 +208,7 @@ def test_minima_lie_on_the_host(dataset: Dataset) -> None:
         far = np.linalg.norm(minimum_image(minimum.atoms.positions[on_site] - position, host), axis=1) > 5.0
         assert np.sqrt((moved**2).sum(axis=1).mean()) < 0.35
         assert np.linalg.norm(moved, axis=1).max() < 2.0
-        assert np.abs(np.median(moved[far], axis=0)).max() < 0.02
+        assert np.abs(np.median(moved[far], axis=0)).max() < 0.03
 
 
 def test_published_structures_keep_their_distances(dataset: Dataset, cache: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "defect_data"
     heading = "Defect E_total potal band_filling image A B\n----\n"
     table.write_text(heading + "v_Sb,1-3 -329.5 0.69 0 0.15 3.49 2.75\nv_Sb,1 -329.5 0.69 0 0.15 3.49 2.75\n")
-    with pytest.raises(DatasetError, match="line 4: 'v_Sb,1 .*' is no row"):
+    with pytest.raises(DatasetError, match=r"line 4: 'v_Sb,1 .*' is no row"):
         savory_2019.read_table(table)
     table.write_text("Defect E_total\n")
     with pytest.raises(DatasetError, match="line 1: not the heading"):
