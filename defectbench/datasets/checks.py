@@ -170,6 +170,7 @@ def check_frames(
     """The frames of one relaxation."""
     expected = {"defect": defect.name, "charge": charge, "configuration": configuration, "level_of_theory": level}
     last_step = -1
+    seen: dict[bytes, int] = {}
     for index, atoms in enumerate(frames):
         yield from _check_labels(file, index, atoms, expected)
         yield from check_structure(file, index, atoms, host, defect)
@@ -193,11 +194,10 @@ def check_frames(
             moved = float(np.linalg.norm(minimum_image(atoms.positions - start.positions, host), axis=1).max())
             if moved > START_TOLERANCE:
                 yield Problem(file, index, "positions", f"step 0 is {moved:.3f} Å from the start of this configuration")
-        for earlier in range(index):
-            other = frames[earlier]
-            if len(other) == len(atoms) and np.allclose(other.positions, atoms.positions, rtol=0.0, atol=1e-7):
-                yield Problem(file, index, "positions", f"the same structure as frame {earlier}")
-                break
+        content = np.round(atoms.positions, 7).tobytes()
+        if content in seen:
+            yield Problem(file, index, "positions", f"the same structure as frame {seen[content]}")
+        seen.setdefault(content, index)
 
 
 def _check_labels(file: str, frame: int, atoms: Atoms, expected: dict[str, Any]) -> Iterator[Problem]:
