@@ -31,6 +31,9 @@ def clean(lines: list[str]) -> list[str]:
 def lock(name: str, upgrade: bool) -> str:
     source, target = FOLDER / f"{name}.in", FOLDER / f"{name}.txt"
     command = [find_uv(), "pip", "compile", str(source), "--python-version", PYTHON_VERSION, "--no-header", "--no-annotate", "--quiet"]
+    overrides = source.with_suffix(".overrides")
+    if overrides.is_file():
+        command += ["--override", str(overrides)]
     with tempfile.TemporaryDirectory() as folder:
         if target.is_file() and not upgrade:
             constraints = Path(folder) / "constraints.txt"

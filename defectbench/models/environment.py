@@ -80,13 +80,21 @@ def _pins(path: Path) -> tuple[str, ...]:
     return tuple(sorted(line for line in lines if line))
 
 
+def overrides_path(name: str) -> Path | None:
+    """The file that drops dependencies which a package declares and does not need; None for most environments."""
+    path = _list_path(name).with_suffix(".overrides")
+    return path if path.is_file() else None
+
+
 def pins_sha256(name: str) -> str:
     """Hash over a managed environment's pinned list (its requirements, sorted; comments do not count) and Python version.
 
     Raises:
         UnknownNameError: no such environment.
     """
-    content = "\n".join((f"python {PYTHON_VERSION}", *_pins(_list_path(name))))
+    overrides = overrides_path(name)
+    excluded = _pins(overrides) if overrides is not None else ()
+    content = "\n".join((f"python {PYTHON_VERSION}", *_pins(_list_path(name)), *excluded))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -224,7 +232,10 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         progress(f"building the environment '{name}' in {folder} (once)")
         _uv([uv, "venv", "--no-project", "--python", PYTHON_VERSION, str(folder)], name, progress)
-        _uv([uv, "pip", "install", "--python", str(_python_of(folder)), "-r", str(_list_path(name))], name, progress)
+        install = [uv, "pip", "install", "--python", str(_python_of(folder)), "-r", str(_list_path(name))]
+        if (overrides := overrides_path(name)) is not None:
+            install += ["--override", str(overrides)]
+        _uv(install, name, progress)
         packages = inspect_environment(_python_of(folder), name).packages
         partial = folder / f".{MARKER}.part"
         partial.write_text(json.dumps({"name": name, "packages": packages}, indent=1, sort_keys=True), encoding="utf-8")

@@ -194,8 +194,12 @@ def resolve_model(
     elif definition.weights.source == "path":
         _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:
-            paths[file.path] = _checked(_below(folder, file.path), file.sha256)
-            known[file.path] = sha256_of(paths[file.path])
+            place = _below(folder, file.path)
+            members = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+            for member in members:
+                name = f"{file.path}/{member.relative_to(place).as_posix()}" if place.is_dir() else file.path
+                paths[name] = _checked(member, file.sha256)
+                known[name] = sha256_of(member)
     elif definition.weights.source == "url":
         _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:

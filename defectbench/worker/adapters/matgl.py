@@ -137,8 +137,8 @@ def _saved_by(model_json: str) -> str:
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Arguments: ``trained_before_matgl_3`` (required): whether the weights are older than the change of message passing in matgl 3.0.
 
-    The weights are the three files that ``matgl`` saves: model.json, model.pt, state.pt. They do not tell by themselves by which release they
-    were made, and the wrong one gives a wrong potential without an error, so the definition has to say it.
+    The weights are the three files that ``matgl`` saves: model.json, model.pt, state.pt. They do not tell by themselves by which
+    release they were made, and the wrong one gives a wrong potential without an error, so the definition has to say it.
     """
     arguments = dict(spec["arguments"])
     reject_unknown(arguments, {"trained_before_matgl_3"}, "matgl")
@@ -146,8 +146,8 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     if not isinstance(old, bool):
         raise WorkerError(
             "adapter",
-            "the adapter 'matgl' needs arguments: {trained_before_matgl_3: true|false}: weights from before and after the change of message "
-            "passing in matgl 3.0 are not interchangeable, and the files do not tell",
+            "the adapter 'matgl' needs arguments: {trained_before_matgl_3: true|false}: weights from before and after the change of "
+            "message passing in matgl 3.0 are not interchangeable, and the files do not tell",
         )
     by_name = {file.path.name: str(file.path) for file in files}
     missing = [name for name in _FILES if name not in by_name]

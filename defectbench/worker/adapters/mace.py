@@ -1,0 +1,123 @@
+"""MACE (package ``mace-torch``; Batatia et al. 2022, arXiv:2206.07697), also multi-head and with a charge embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ..errors import WorkerError, require
+from ..weights import WeightsFile
+from .base import LoadedModel, count_parameters, only_file, reject_unknown, set_up_torch
+
+
+class MaceModel(LoadedModel):
+    """A MACE model; its charge, where it has one, is a graph embedding fed from ``atoms.info``."""
+
+    has_descriptors = True
+
+    def __init__(self, calculator: Any, *, info: dict[str, int], key: str | None, **rest: Any) -> None:
+        super().__init__(calculator, **rest)
+        self._info = info
+        self._key = key
+
+    def prepare(self, atoms: Atoms, charge: int | None) -> None:
+        """As the base class; sets the other embeddings (a spin, say) to the values of the definition, never to a default."""
+        for name, value in self._info.items():
+            atoms.info[name] = value
+        super().prepare(atoms, charge)
+
+    def set_charge(self, atoms: Atoms, charge: int) -> None:
+        """``atoms.info[key] = charge`` under the key that the calculator was told to read."""
+        if self._key is None:
+            super().set_charge(atoms, charge)
+        else:
+            atoms.info[self._key] = charge
+
+    def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Invariant node features of all layers, (N, D)."""
+        return np.asarray(self.calculator.get_descriptors(atoms, invariants_only=True), dtype=np.float64)
+
+
+def _head(model: Any, wanted: str | None) -> str | None:
+    """The head to use; the package would fall back to the last one with a mere warning."""
+    heads = [str(head) for head in getattr(model, "heads", None) or ["Default"]]
+    if wanted is not None:
+        if wanted not in heads:
+            raise WorkerError("head", f"this MACE model has no head '{wanted}'; it has: {', '.join(heads)}")
+        return wanted
+    if len(heads) == 1:
+        return heads[0]
+    default = [head for head in heads if head.lower() == "default"]
+    if not default:
+        raise WorkerError("head", f"this MACE model has several heads, say which in arguments: {{head: …}}; it has: {', '.join(heads)}")
+    return default[0]
+
+
+def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
+    """Arguments: ``head``, ``dtype`` (float64 by default, float32), ``charge_embedding`` (name of the embedding that carries the charge,
+    ``total_charge`` by default), ``embeddings`` (fixed integers for all others, e.g. ``{total_spin: 1}``).
+    """
+    arguments = dict(spec["arguments"])
+    reject_unknown(arguments, {"head", "dtype", "charge_embedding", "embeddings"}, "mace")
+    dtype = arguments.get("dtype", "float64")
+    if dtype not in ("float32", "float64"):
+        raise WorkerError("adapter", f"dtype is float32 or float64, not '{dtype}'")
+    torch = set_up_torch()
+    require("mace", "mace-torch")  # before torch.load: it registers what its pickles need
+    module = require("mace.calculators.mace", "mace-torch")
+    weights = only_file(files, "MACE")
+    model = torch.load(str(weights.path), map_location=spec["device"], weights_only=False)
+    if type(model).__name__ not in ("MACE", "ScaleShiftMACE"):
+        raise WorkerError("weights", f"{weights.path.name} holds a {type(model).__name__}, not a MACE energy model")
+    head = _head(model, arguments.get("head"))
+
+    embeddings: dict[str, dict[str, Any]] = dict(getattr(model, "embedding_specs", None) or {})
+    how = spec["charge"]["how"]
+    name = str(arguments.get("charge_embedding", "total_charge"))
+    fixed = {str(key): int(value) for key, value in dict(arguments.get("embeddings") or {}).items()}
+    key: str | None = None
+    bounds: tuple[int, int] | None = None
+    if how == "none":
+        if name in embeddings and name not in fixed:
+            raise WorkerError("charge", f"this MACE model has the charge embedding '{name}'; write charge: {{how: total_charge}}")
+    else:
+        if name not in embeddings:
+            known = ", ".join(embeddings) or "none"
+            raise WorkerError("charge", f"this MACE model has no embedding '{name}' for a charge to reach it by; it has: {known}")
+        if how.startswith("argument:"):
+            raise WorkerError("charge", "a MACE model takes its charge by total_charge or info:<key>")
+        description = embeddings[name]
+        if description.get("per") != "graph":
+            raise WorkerError("charge", f"the embedding '{name}' is one per {description.get('per')}, not one per structure")
+        key = how.removeprefix("info:") if how.startswith("info:") else "charge"
+        if description.get("type") == "categorical":
+            offset, count = int(description.get("offset", 0)), int(description["num_classes"])
+            bounds = (-offset, count - 1 - offset)
+    others = [other for other in embeddings if other != name and other not in fixed]
+    if others:
+        raise WorkerError(
+            "charge", f"this MACE model needs a value for {', '.join(others)}; write arguments: {{embeddings: {{{others[0]}: …}}}}"
+        )
+    unknown = [other for other in fixed if other not in embeddings]
+    if unknown:
+        raise WorkerError("adapter", f"this MACE model has no embedding '{unknown[0]}'; it has: {', '.join(embeddings) or 'none'}")
+
+    info_keys = {other: other for other in fixed}
+    if key is not None:
+        info_keys[name] = key
+    calculator = module.MACECalculator(models=[model], device=spec["device"], default_dtype=dtype, head=head, info_keys=info_keys)
+    if calculator.head != head:
+        raise WorkerError("head", f"the calculator uses the head '{calculator.head}' instead of '{head}'")
+    return MaceModel(
+        calculator,
+        info=fixed,
+        key=key,
+        parameters=count_parameters(model),
+        charge=how,
+        charge_range=bounds,
+        precision=dtype,
+        details={"head": head, "heads": [str(h) for h in getattr(model, "heads", None) or ["Default"]], "embeddings": sorted(embeddings)},
+    )

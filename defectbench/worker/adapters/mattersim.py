@@ -1,0 +1,58 @@
+"""MatterSim (package ``mattersim``; Yang et al. 2024, arXiv:2405.04967)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ..errors import WorkerError, require
+from ..weights import WeightsFile
+from .base import LoadedModel, count_parameters, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+
+
+class MattersimModel(LoadedModel):
+    """Descriptors are the atom features that enter the readout."""
+
+    has_descriptors = True
+
+    def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Atom features after the last block, (N, D)."""
+        caught: list[Any] = []
+        handle = self.calculator.potential.model.final.register_forward_pre_hook(
+            lambda _module, inputs: caught.append(inputs[0].detach().clone())
+        )
+        try:
+            self.calculator.reset()
+            atoms.get_potential_energy()
+        finally:
+            handle.remove()
+        return numpy_features(caught[-1])
+
+
+def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
+    """No arguments. The weights are a checkpoint in MatterSim's own format (``Potential.save``)."""
+    no_charge(spec)
+    reject_unknown(dict(spec["arguments"]), set(), "mattersim")
+    torch = set_up_torch()
+    module = require("mattersim.forcefield.potential", "mattersim")
+    path = str(only_file(files, "MatterSim").path)
+    content = torch.load(path, map_location="cpu")
+    if not isinstance(content, dict) or "model" not in content or "model_args" not in content:
+        raise WorkerError("weights", f"{path} is not a MatterSim checkpoint")
+    potential = module.Potential.from_checkpoint(path, device=spec["device"], load_training_state=False)
+    # The package loads with strict=False: what does not fit would stay random without a word.
+    wanted, given = set(potential.model.state_dict()), set(content["model"])
+    if wanted != given:
+        odd = sorted(wanted ^ given)[0]
+        raise WorkerError("weights", f"{path} does not fit the installed MatterSim: '{odd}' is in only one of them")
+    potential.eval()
+    calculator = module.MatterSimCalculator(potential=potential, compute_stress=False, device=spec["device"])
+    return MattersimModel(
+        calculator,
+        parameters=count_parameters(potential.model),
+        precision="float32",
+        details={"description": str(content.get("description", ""))[:200]},
+    )
