@@ -28,7 +28,7 @@ def main() -> int:
     text = Path("input.inp").read_text()
     out = Path("out").open("w")  # noqa: SIM115  # stays open until the process dies
     relax = "RUN_TYPE GEO_OPT" in text
-    minimizer = re.search(r"MINIMIZER (\S+)", text).group(1)
+    minimizer = re.search(r"MINIMIZER (\S+)|ALGORITHM (STANDARD)", text).group(1)
     charge = int(re.search(r"CHARGE (-?\d+)", text).group(1))
     spin = int(re.search(r"MULTIPLICITY (\d+)", text).group(1))
     rows = [line.split() for line in re.search(r"&COORD\n(.*?)\n\s*&END COORD", text, re.S).group(1).splitlines()]
@@ -97,6 +97,15 @@ def main() -> int:
             say(" ***                    GEOMETRY OPTIMIZATION COMPLETED                      ***")
             break
         positions[1][0] -= 0.5 * shift
+    if "V_HARTREE_CUBE" in text:
+        rows = ["2 2.0 0.0 0.0", "2 0.0 2.0 0.0", "2 0.0 0.0 2.0"]
+        atoms = [f"1 1.0 {x / BOHR} {y / BOHR} {z / BOHR}" for x, y, z in positions]
+        grid = [f"{len(atoms)} 0.0 0.0 0.0", *rows, *atoms, " ".join(["-0.1"] * 8)]
+        Path("relax-v_hartree-1_0.cube").write_text("\n".join(["made", "up", *grid]) + "\n")
+    if "MO_CUBES" in text:
+        for spin_index in range(1, 3 if spin > 1 else 2):
+            say(f"  Eigenvalues of the occupied subspace spin            {spin_index}\n ---------\n      -0.39     -0.2\n Fermi Energy")
+            say(f"  Lowest Eigenvalues of the unoccupied subspace spin            {spin_index}\n ---------\n       0.1\n")
     say("  **** **** ******  **  PROGRAM ENDED AT                 2026-11-20 13:15:17.801")
     return 0
 

@@ -30,6 +30,7 @@ def tables(folder: Path, level: str | None = None) -> str:
         ("Minima", _minima(dataset, name)),
         ("Relaxations", _relaxations(dataset, name)),
         ("Force check", _force_check(folder, name)),
+        ("Other settings", _checks(folder, name)),
     ]
     return "\n".join(f"### {title} ({name})\n\n{text}\n" for title, text in parts)
 
@@ -169,6 +170,25 @@ def _force_check(folder: Path, level: str) -> str:
                 )
             )
     return _table(("defect", "charge", "frame", "component", "force (eV/Å)", "minus energy difference quotient (eV/Å)"), body)
+
+
+def _checks(folder: Path, level: str) -> str:
+    body = []
+    for result in read_properties(folder, level):
+        if result["kind"] != "check":
+            continue
+        body.append(
+            _row(
+                result["name"],
+                f"{result['defect']} {_sign(result['charge'])}, {result['configuration']}, step {result['step']}",
+                f"{result['energy_difference'] * 1000:.2f}",
+                f"{result['force_difference_rms']:.4f}",
+                f"{result['force_difference_max']:.4f}",
+                "–" if result["s_squared"] is None else f"{result['s_squared']:.3f}",
+            )
+        )
+    heading = ("changed", "frame", "energy difference (meV, whole cell)", "force difference, rms (eV/Å)", "largest (eV/Å)", "⟨S²⟩")
+    return _table(heading, body)
 
 
 def _bonds(minimum: Minimum) -> str:

@@ -227,7 +227,7 @@ class Manager:
             path = store_result(self.data, task, result)
             report(f"{task.label}: is in the dataset")
             return path
-        except DatasetError as error:
+        except (DatasetError, RunError) as error:
             report(f"{task.label}: not added: {error}")
             return None
 

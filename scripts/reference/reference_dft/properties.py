@@ -63,6 +63,23 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
             "force": float(reference.get_forces()[task.component]),
         }
         del out["energy"]
+    if task.kind == "check":
+        block = data.check_block(task)
+        reference = data.frame(task.defect, task.charge, task.configuration, task.step, task.level)
+        if reference is None:
+            raise RunError(f"{task.label}: its frame is no longer in the dataset")
+        difference = frame.forces - reference.get_forces()
+        out |= {
+            "configuration": task.configuration,
+            "step": task.step,
+            "name": block.name,
+            "method": block.method,
+            "kpoints": block.kpoints,
+            "multiplicity": block.multiplicity,
+            "energy_difference": frame.energy - float(reference.get_potential_energy()),
+            "force_difference_rms": float(np.sqrt((difference**2).mean())),
+            "force_difference_max": float(np.abs(difference).max()),
+        }
     if task.kind == "path":
         out |= {"other_charge": task.other_charge, "fraction": task.fraction}
     if task.kind == "host":
@@ -72,9 +89,10 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
         out |= {"atoms": len(frame.atoms), "energy_per_atom": frame.energy / len(frame.atoms)}
     if task.kind in ("host", "potential"):
         cubes = sorted(job.segment_folder(job.state.segments - 1).glob("*v_hartree*.cube"))
-        if cubes:
-            out["site_potentials"] = [round(float(v), 6) for v in site_potentials(cubes[-1], frame.atoms)]
-            out["site_potential_radius"] = SPHERE_RADIUS
+        if not cubes:
+            raise RunError(f"{task.label}: CP2K has written no potential")
+        out["site_potentials"] = [round(float(v), 6) for v in site_potentials(cubes[-1], frame.atoms)]
+        out["site_potential_radius"] = SPHERE_RADIUS
     return out
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import ValidationError
 
 from defectbench.datasets.building import add_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
-from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod
+from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
 from defectbench.errors import DatasetError
 
 from .cp2k_input import RunOptions
@@ -22,6 +24,7 @@ from .selection import Candidate, select_frames
 from .tasks import (
     QUEUE_FILE,
     Block,
+    CheckBlock,
     ElementBlock,
     FiniteDifferenceBlock,
     HostBlock,
@@ -112,7 +115,8 @@ class ReferenceData:
             frame = self.frame(block.defect, block.charge, block.configuration, block.step, block.level)
             if frame is None:
                 return []
-            order = np.argsort(-np.abs(frame.get_forces()).ravel(), kind="stable")[: block.components]
+            order = np.argsort(-np.abs(frame.get_forces()).ravel(), kind="stable")
+            order = order[:: max(1, len(order) // (2 * block.components))][: block.components]
             return [
                 Task(
                     "finite_difference",
@@ -125,7 +129,21 @@ class ReferenceData:
                 )
                 for index in order
             ]
+        if isinstance(block, CheckBlock):
+            step = self._check_step(block)
+            if step is None:
+                return []
+            return [Task("check", block.level, block.defect, block.charge, block.configuration, step=step, variant=block.name)]
         return [Task("potential", block.level, block.defect, charge) for charge in block.charges]
+
+    def _check_step(self, block: CheckBlock) -> int | None:
+        """The step that a check is about; None while there is no such frame."""
+        if block.step is not None:
+            found = self.frame(block.defect, block.charge, block.configuration, block.step, block.level)
+        else:
+            minimum = self.dataset.minima(block.defect, block.charge, block.level).get(block.configuration)
+            found = None if minimum is None else self.dataset.frames(block.defect, block.charge, block.configuration, block.level)[-1]
+        return None if found is None else int(found.info["step"])
 
     def _start(self, block: RelaxationBlock, charge: int, name: str) -> Atoms | None:
         own = self.dataset.starts(block.defect, charge)
@@ -191,7 +209,7 @@ class ReferenceData:
             block = self._element(task)
             solid: Atoms = read_extxyz(self.folder / block.file)[0].repeat(block.supercell)
             return solid
-        if task.kind in ("single_point", "finite_difference"):
+        if task.kind in ("single_point", "finite_difference", "check"):
             level = task.level
             if task.kind == "single_point":
                 level = next(b.of for b in self.queue.blocks if isinstance(b, SinglePointBlock) and b.level == task.level)
@@ -212,6 +230,10 @@ class ReferenceData:
             return [Stage(task.level, method, RunOptions("ENERGY_FORCE", kpoints=block.kpoints))]
         if task.kind == "finite_difference":
             return self._displaced_stages(task, method)
+        if task.kind == "check":
+            check = self.check_block(task)
+            options = RunOptions("ENERGY_FORCE", kpoints=check.kpoints, multiplicity=check.multiplicity)
+            return [Stage(task.level, changed_method(method, check.method), options)]
         stages = [Stage(task.level, method, options)]
         if method.hybrid is not None and method.hybrid.start_from is not None:
             first = self.method(method.hybrid.start_from)
@@ -290,6 +312,14 @@ class ReferenceData:
                 return block
         raise DatasetError(f"the queue has no element block for {task.label}")
 
+    def check_block(self, task: Task) -> CheckBlock:
+        """The block of the queue that a check comes from."""
+        of = (task.level, task.defect, task.charge, task.configuration, task.variant)
+        for block in self.queue.blocks:
+            if isinstance(block, CheckBlock) and (block.level, block.defect, block.charge, block.configuration, block.name) == of:
+                return block
+        raise DatasetError(f"the queue has no block for {task.label}")
+
     def displacement_block(self, task: Task) -> FiniteDifferenceBlock:
         """The block of the queue that a force check comes from."""
         of = (task.level, task.defect, task.charge, task.configuration, task.step)
@@ -321,6 +351,23 @@ class ReferenceData:
         if ends[0] is None or ends[1] is None:
             return None
         return path_structure(ends[0].atoms, ends[1].atoms, task.fraction)
+
+
+def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod:
+    """A method with some fields replaced; mappings are merged.
+
+    Raises:
+        DatasetError: a field does not exist or has a wrong value.
+    """
+    content = method.model_dump()
+    for name, value in changes.items():
+        old = content.get(name)
+        content[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    try:
+        return Cp2kMethod.model_validate(content)
+    except ValidationError as error:
+        field, message = explain(error)[0]
+        raise DatasetError(f"the queue changes the method wrongly: {field}: {message}") from error
 
 
 def path_structure(low: Atoms, high: Atoms, fraction: float) -> Atoms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,7 +15,7 @@ from defectbench.labels import state_label
 
 QUEUE_FILE = "queue.yaml"
 
-TaskKind = Literal["relaxation", "single_point", "host", "element", "path", "finite_difference", "potential"]
+TaskKind = Literal["relaxation", "single_point", "host", "element", "path", "finite_difference", "potential", "check"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,16 @@ class Task:
     Attributes:
         kind: ``relaxation`` of a start; ``single_point`` of a frame of a relaxation at another level; ``host``: energy and band edges of
             the host; ``element``: energy of an elemental solid; ``path``: a point between two ground states; ``finite_difference``:
-            force check of one component; ``potential``: electrostatic potential of a ground state.
+            force check of one component; ``potential``: electrostatic potential of a ground state; ``check``: a frame with other settings.
         level: level of theory.
         defect: its name; empty for ``host``; the element for ``element``.
         charge: units of +e.
         configuration: name of the start; empty where there is none.
-        step: frame of that relaxation, for ``single_point`` and ``finite_difference``.
+        step: frame of that relaxation, for ``single_point``, ``finite_difference`` and ``check``.
         other_charge: for ``path``: the ground state at the far end; the near end is that of the lower charge.
         fraction: for ``path``: 0 at the ground state of the lower of both charges, 1 at that of the higher.
         component: for ``finite_difference``: (atom, axis).
+        variant: for ``check``: its name.
     """
 
     kind: TaskKind
@@ -45,6 +46,7 @@ class Task:
     other_charge: int | None = None
     fraction: float | None = None
     component: tuple[int, int] | None = None
+    variant: str | None = None
 
     @property
     def label(self) -> str:
@@ -61,6 +63,8 @@ class Task:
             name += f"_between_q{low:+d}_q{high:+d}_at_{self.fraction:.4f}"
         if self.component is not None:
             name += f"_atom-{self.component[0]}-{'xyz'[self.component[1]]}"
+        if self.variant is not None:
+            name += f"_{self.variant}"
         return f"{self.kind}/{self.level}/{name}"
 
 
@@ -141,7 +145,7 @@ class PathBlock(_Block):
 
 
 class FiniteDifferenceBlock(_Block):
-    """Forces against central differences of the energy, on the largest force components of one frame.
+    """Forces against central differences of the energy, on the largest force component of one frame and on smaller ones.
 
     Attributes:
         components: how many.
@@ -157,6 +161,28 @@ class FiniteDifferenceBlock(_Block):
     displacement: Annotated[float, Field(gt=0)] = 0.01
 
 
+class CheckBlock(_Block):
+    """One frame again with other settings: what a converged setting, another minimiser or another spin changes.
+
+    Attributes:
+        name: of the check; part of the task's label.
+        step: of the relaxation; None for its last, once it has converged.
+        method: fields of the level's method that differ; those of ``scf_restricted`` and ``scf_unrestricted`` are merged.
+        kpoints: Monkhorst–Pack mesh instead of Γ.
+        multiplicity: spin multiplicity instead of the lowest.
+    """
+
+    kind: Literal["check"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$")]
+    defect: str
+    charge: int
+    configuration: str
+    step: int | None = None
+    method: dict[str, Any] = Field(default_factory=dict)
+    kpoints: tuple[int, int, int] | None = None
+    multiplicity: int | None = None
+
+
 class PotentialBlock(_Block):
     """Electrostatic potential of ground states, for the alignment against the host's."""
 
@@ -166,7 +192,7 @@ class PotentialBlock(_Block):
 
 
 Block = Annotated[
-    RelaxationBlock | SinglePointBlock | HostBlock | ElementBlock | PathBlock | FiniteDifferenceBlock | PotentialBlock,
+    RelaxationBlock | SinglePointBlock | HostBlock | ElementBlock | PathBlock | FiniteDifferenceBlock | CheckBlock | PotentialBlock,
     Field(discriminator="kind"),
 ]
 

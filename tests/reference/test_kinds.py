@@ -1,0 +1,176 @@
+"""The tasks that are no relaxations: what runs, and what of it ends in the dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.units import Bohr, Hartree
+from reference_dft.manager import Manager
+from reference_dft.properties import growth_conditions, read_properties, site_potentials
+from reference_dft.reference_data import ReferenceData, changed_method, path_structure
+from reference_dft.tasks import Task, matches
+from tiny_dataset import write_tiny_dataset
+
+from defectbench.datasets.catalogue import load_dataset
+from defectbench.errors import DatasetError
+
+RELAX = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}
+FRAME = {"level": "PBE", "defect": "V_H1", "charge": 0, "configuration": "Unperturbed"}
+
+
+def work_through(tmp_path: Path, fake: Path, *blocks: dict[str, Any], extra: dict[str, str] | None = None) -> tuple[Path, list[str]]:
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": list(blocks)})
+    for name, text in (extra or {}).items():
+        (folder / name).write_text(text)
+    lines: list[str] = []
+    Manager(ReferenceData(folder), tmp_path / "work").run([str(fake)], 2, poll=0.02, report=lines.append)
+    return folder, lines
+
+
+def results(folder: Path, kind: str, level: str = "PBE") -> list[dict[str, Any]]:
+    return [result for result in read_properties(folder, level) if result["kind"] == kind]
+
+
+def test_force_check(tmp_path: Path, fake_cp2k: Path) -> None:
+    block = {"kind": "finite_difference", **FRAME, "step": 0, "components": 2, "displacement": 0.02}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, block)
+    found = results(folder, "finite_difference")
+    assert len(found) == 2
+    largest = max(found, key=lambda r: abs(r["force"]))
+    assert (largest["atom"], largest["axis"]) == (1, 0)
+    assert largest["force_by_difference"] == pytest.approx(largest["force"], rel=1e-4)
+    names = set(load_dataset(folder).metadata.files)
+    assert {name for name in names if name.startswith("properties/")} == {
+        path.relative_to(folder).as_posix() for path in (folder / "properties").rglob("*.json")
+    }
+
+
+def test_hybrid_single_points_start_from_the_pbe_wave_function(tmp_path: Path, fake_cp2k: Path) -> None:
+    block = {"kind": "single_point", "level": "HSE06", "of": "PBE", "defect": "V_H1", "charges": [0, 1], "frames": 5}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, block)
+    dataset = load_dataset(folder)
+    count = 0
+    for charge in (0, 1):
+        for name in dataset.configurations("V_H1", charge, "HSE06"):
+            frames = dataset.frames("V_H1", charge, name, "HSE06")
+            parents = {a.info["step"]: a for a in dataset.frames("V_H1", charge, name, "PBE")}
+            count += len(frames)
+            for atoms in frames:
+                np.testing.assert_allclose(atoms.positions, parents[atoms.info["step"]].positions, atol=1e-7)
+                assert not atoms.info["converged"]
+        ground = dataset.ground_state("V_H1", charge, "PBE")
+        assert ground is not None
+        assert ground.configuration in dataset.configurations("V_H1", charge, "HSE06")
+    assert count == 5
+    job = next((tmp_path / "work" / "single_point" / "HSE06").iterdir())
+    first, second = ((job / f"segment-0{i}" / "input.inp").read_text() for i in (0, 1))
+    assert "XWPBE" not in first
+    assert "SCF_GUESS ATOMIC" in first
+    assert "XWPBE" in second
+    assert "SCF_GUESS RESTART" in second
+    assert (job / "segment-01" / "relax-RESTART.wfn").is_file()
+
+
+def test_single_points_wait_for_all_relaxations_of_their_charge(tmp_path: Path) -> None:
+    block = {"kind": "single_point", "level": "HSE06", "of": "PBE", "defect": "V_H1", "charges": [0], "frames": 5}
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [RELAX, block]})
+    assert not [task for task in ReferenceData(folder).tasks() if task.kind == "single_point"]
+
+
+def test_path_between_ground_states(tmp_path: Path, fake_cp2k: Path) -> None:
+    block = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "points": 3}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, block)
+    found = results(folder, "path")
+    assert sorted((r["charge"], r["fraction"]) for r in found) == [(q, f) for q in (0, 1) for f in (0.0, 0.5, 1.0)]
+
+
+def test_path_structure_takes_the_short_way_and_no_rigid_shift() -> None:
+    low = Atoms("H2", positions=[[0.1, 0.0, 0.0], [2.0, 0.0, 0.0]], cell=[5.0] * 3, pbc=True)
+    high = Atoms("H2", positions=[[4.9, 0.0, 0.0], [2.2, 0.0, 0.0]], cell=[5.0] * 3, pbc=True)
+    middle = path_structure(low, high, 0.5)
+    np.testing.assert_allclose(middle.positions[:, 0], [0.0, 2.1], atol=1e-12)
+    np.testing.assert_allclose(path_structure(low, high, 0.0).positions, low.positions)
+    shifted = high.copy()
+    shifted.positions += [0.3, 0.2, 0.0]
+    np.testing.assert_allclose(path_structure(low, shifted, 1.0).positions, path_structure(low, high, 1.0).positions, atol=1e-12)
+
+
+def test_host_energy_band_edges_and_elements_reach_the_metadata(tmp_path: Path, fake_cp2k: Path) -> None:
+    solid = '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\nH 0 0 0\n'
+    element = {"kind": "element", "level": "PBE", "element": "H", "file": "solid.extxyz", "supercell": [2, 1, 1], "kpoints": [2, 2, 2]}
+    folder, lines = work_through(tmp_path, fake_cp2k, {"kind": "host", "level": "PBE"}, element, extra={"solid.extxyz": solid})
+    level = load_dataset(folder).level_of_theory("PBE")
+    host = results(folder, "host")[0]
+    assert level.host_energy == host["energy"]
+    assert level.band_edges is not None
+    assert level.band_edges.vbm == pytest.approx(-0.2 * Hartree)
+    assert level.band_edges.cbm == pytest.approx(0.1 * Hartree)
+    assert host["site_potentials"] == pytest.approx([0.1 * Hartree] * 3, abs=1e-5)
+    solid_result = results(folder, "element")[0]
+    assert solid_result["atoms"] == 2
+    assert solid_result["energy_per_atom"] == pytest.approx(solid_result["energy"] / 2)
+    text = (tmp_path / "work" / "element" / "PBE" / "H" / "segment-00" / "input.inp").read_text()
+    assert "MONKHORST-PACK 2 2 2" in text
+    assert not [line for line in lines if "not added" in line]
+
+
+def test_potentials_of_ground_states(tmp_path: Path, fake_cp2k: Path) -> None:
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, {"kind": "potential", "level": "PBE", "defect": "V_H1", "charges": [0]})
+    found = results(folder, "potential")[0]
+    assert found["charge"] == 0
+    assert len(found["site_potentials"]) == 2
+
+
+def test_check_with_other_settings(tmp_path: Path, fake_cp2k: Path) -> None:
+    finer = {"kind": "check", "name": "finer", **FRAME, "method": {"cutoff_ry": 300.0, "scf_restricted": {"minimizer": "CG"}}}
+    spin = {"kind": "check", "name": "triplet", **FRAME, "step": 0, "multiplicity": 3}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, finer, spin)
+    found = {r["name"]: r for r in results(folder, "check")}
+    assert found["finer"]["energy_difference"] == pytest.approx(0.0, abs=1e-5)
+    assert found["finer"]["force_difference_max"] < 1e-5
+    text = next((tmp_path / "work" / "check" / "PBE").glob("*finer/segment-00/input.inp")).read_text()
+    assert "CUTOFF 300" in text
+    assert "MINIMIZER CG" in text
+    assert "UKS T" in next((tmp_path / "work" / "check" / "PBE").glob("*triplet/segment-00/input.inp")).read_text()
+
+
+def test_a_check_that_changes_what_there_is_not_is_refused(tiny: Path) -> None:
+    method = ReferenceData(tiny).method("PBE")
+    assert changed_method(method, {"cutoff_ry": 400}).cutoff_ry == 400
+    with pytest.raises(DatasetError, match="cutof"):
+        changed_method(method, {"cutof": 400})
+
+
+def test_growth_conditions_of_a_binary() -> None:
+    found = {c.name: c.potentials for c in growth_conditions({"Sb": 2, "Se": 3}, -50.0, {"Sb": -4.0, "Se": -12.0}, "made up")}
+    assert found["Sb-rich"] == {"Sb": -4.0, "Se": pytest.approx(-14.0)}
+    assert found["Se-rich"] == {"Se": -12.0, "Sb": pytest.approx(-7.0)}
+    assert growth_conditions({"Sb": 2, "Se": 3}, -50.0, {"Sb": -4.0}, "") == ()
+    assert growth_conditions({"Sb": 2, "Se": 3, "O": 1}, -50.0, {"Sb": -4.0, "Se": -12.0, "O": -1.0}, "") == ()
+
+
+def test_site_potentials_average_over_spheres(tmp_path: Path) -> None:
+    """A potential that is linear in x, sampled on a grid: the average over a sphere is its value at the middle."""
+    n, length = 40, 8.0
+    x = np.arange(n) * length / n
+    slope = 0.05  # hartree/Å
+    values = np.broadcast_to((slope * x)[:, None, None], (n, n, n))
+    atoms = Atoms("HH", positions=[[4.0, 4.0, 0.1], [3.0, 7.9, 4.0]], cell=[length] * 3, pbc=True)
+    header = [f"{len(atoms)} 0 0 0"] + [f"{n} " + " ".join(str(length / n / Bohr if i == j else 0.0) for j in range(3)) for i in range(3)]
+    rows = [f"1 1.0 {a / Bohr} {b / Bohr} {c / Bohr}" for a, b, c in atoms.positions]
+    path = tmp_path / "v.cube"
+    path.write_text("\n".join(["a", "b", *header, *rows]) + "\n" + " ".join(f"{v:.8f}" for v in values.ravel()) + "\n")
+    np.testing.assert_allclose(site_potentials(path, atoms), -slope * atoms.positions[:, 0] * Hartree, atol=1e-6)
+
+
+def test_labels_are_unique_paths_and_can_be_selected() -> None:
+    task = Task("single_point", "HSE06", "V_Sb1", -1, "Dimer", step=3)
+    assert task.label == "single_point/HSE06/V_Sb1_q-1_Dimer_step-003"
+    assert matches(task, ("q-1",), None)
+    assert matches(task, ("Dimer_step-00[1-4]",), "HSE06")
+    assert not matches(task, ("q-2",), None)
+    assert not matches(task, (), "PBE")
