@@ -11,7 +11,7 @@ import numpy as np
 from defectbench.structures.matching import local_atoms
 from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
 from defectbench.tasks.frames import ReferenceFrame, energy_and_forces, grouped_interval, planned, selected_frames
-from defectbench.tasks.landscape import rounded
+from defectbench.tasks.landscape import operations_of, reference_state, rounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from defectbench.calculations.calculation import Calculation
+    from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 
     Floats = NDArray[np.float64]
 
@@ -98,10 +99,16 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points of the chosen DFT frames and of DFT's minima."""
     out = [planned(plan, "single_point", f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
     for state in plan.states:
-        minima = plan.dataset.minima(state.defect, state.charge)
+        minima = distinct_minima(plan.dataset, state.defect, state.charge)
         if len(minima) > 1:
-            out += [planned(plan, "single_point", m.atoms, state.charge) for m in minima.values()]
+            out += [planned(plan, "single_point", m.atoms, state.charge) for m in minima]
     return out
+
+
+def distinct_minima(dataset: Dataset, defect: str, charge: int) -> tuple[ReferenceMinimum, ...]:
+    """DFT's minima of a charge state, each structure once, the ground state first; none without a reference."""
+    found = reference_state(dataset, defect, charge, operations_of(dataset))
+    return () if found is None else found.distinct
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,17 +224,15 @@ def slope_sums(chosen: Sequence[Pair]) -> tuple[Floats, list[object]]:
 
 
 def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
-    """One row for each DFT minimum above the ground state of its charge state: its relative energy by DFT and by the model, eV."""
+    """One row for each distinct DFT minimum above the ground state of its charge state: its relative energy by DFT and the model, eV."""
     rows = []
     for state in sorted(scoring.states, key=lambda s: (s.defect, s.charge)):
-        minima = scoring.dataset.minima(state.defect, state.charge)
-        ground = scoring.dataset.ground_state(state.defect, state.charge)
-        if ground is None or len(minima) < 2:
+        minima = distinct_minima(scoring.dataset, state.defect, state.charge)
+        if len(minima) < 2:
             continue
+        ground = minima[0]
         zero = energy_of(scoring, ground.atoms, state.charge)
-        for name, minimum in minima.items():
-            if name == ground.configuration:
-                continue
+        for minimum in minima[1:]:
             here = energy_of(scoring, minimum.atoms, state.charge)
             model = None if isinstance(zero, str) or isinstance(here, str) else here - zero
             reference = minimum.energy - ground.energy
@@ -235,7 +240,7 @@ def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
                 {
                     "defect": state.defect,
                     "charge": state.charge,
-                    "configuration": name,
+                    "configuration": minimum.configuration,
                     "ground_state": ground.configuration,
                     "dft_relative_energy": rounded(reference, 6),
                     "relative_energy": rounded(model, 6),
@@ -378,7 +383,7 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
     if len(errors):
         out["relative_energy_mae"] = MetricValue("relative_energy_mae", float(errors.mean()), bootstrap_interval(errors, _mean))
     else:
-        why = "no selected charge state has two DFT minima" if scoring.states else none
+        why = "no selected charge state has two distinct DFT minima" if scoring.states else none
         out["relative_energy_mae"] = MetricValue("relative_energy_mae", None, None, why, applies=False)
     failures = np.array([[float(p.energy is None), 1.0] for p in chosen]).reshape(-1, 2)
     add("failed", failures, groups, lambda table: float(table[:, 0].sum() / table[:, 1].sum()), none)

@@ -1,0 +1,223 @@
+"""Energies and forces on DFT frames: who knows the surface has no error, who gives nothing is at the baseline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from framed_landscape import (
+    BLIND,
+    BROKEN,
+    CHARGES,
+    DATASET,
+    DEFECT,
+    FROZEN,
+    NAMES,
+    ORACLE,
+    RANDOM,
+    STEPS,
+    ZERO,
+    Model,
+    make_dataset,
+    scoring,
+    surface,
+    values,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from defectbench.leaderboard.scores import score_metric
+from defectbench.tasks import parity
+from defectbench.tasks.base import StateSelection
+from defectbench.tasks.frames import selected_frames, shared_geometries, spread, state_frames
+
+ERRORS = ("force_rmse", "force_mae", "force_rmse_near", "force_rmse_far", "energy_rmse", "energy_rmse_all_charges", "energy_mae")
+
+
+def score(model: Model, **changes):
+    return parity.score(scoring(parity.TASK, model, **changes))
+
+
+@given(st.lists(st.integers(1, 60), max_size=15), st.integers(0, 60))
+def test_frames_are_shared_evenly_and_end_with_the_last(lengths, cap):
+    taken = spread(lengths, cap)
+    counts = [len(t) for t in taken]
+    assert sum(counts) == min(cap, sum(lengths))
+    for indices, length in zip(taken, lengths, strict=True):
+        assert indices == sorted(set(indices))
+        assert all(0 <= i < length for i in indices)
+        if indices:
+            assert indices[-1] == length - 1
+        if len(indices) > 1:
+            assert indices[0] == 0
+    open_ones = [c for c, n in zip(counts, lengths, strict=True) if c < n]
+    if open_ones:
+        assert max(counts) - min(open_ones) <= 1
+
+
+def test_the_frames_of_a_state_are_capped_and_do_not_depend_on_the_selection():
+    everything = state_frames(DATASET, DEFECT, 0, "PBE", 1000)
+    assert len(everything) == len(NAMES) * STEPS
+    some = state_frames(DATASET, DEFECT, 0, "PBE", 10)
+    assert len(some) == 10
+    assert {f.configuration for f in some} == set(NAMES)
+    one = selected_frames(DATASET, [StateSelection(DEFECT, 0, ("Dimer",))])
+    assert [(f.configuration, f.index) for f in one] == [
+        (f.configuration, f.index) for f in selected_frames(DATASET, [StateSelection(DEFECT, 0, NAMES)])
+    ]
+
+
+def test_the_ideal_start_is_a_geometry_that_dft_has_at_every_charge():
+    found = shared_geometries(DATASET, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    assert len(found) == 1
+    assert tuple(found[0].frames) == CHARGES
+    assert found[0].configuration == "Unperturbed"
+
+
+def test_who_knows_the_surface_has_no_error():
+    result = score(ORACLE)
+    got = values(result)
+    for name in (*ERRORS, "force_softening", "energy_softening", "relative_energy_mae", "failed"):
+        assert got[name] == pytest.approx(0, abs=1e-9), name
+    assert got["force_slope"] == pytest.approx(1)
+    assert got["energy_slope"] == pytest.approx(1)
+    assert all(score_metric(d, result.metric(d.name)).score in (None, pytest.approx(1)) for d in parity.METRICS)
+    assert len(result.rows) == len(CHARGES)
+    assert all(row["failed"] == 0 for row in result.rows)
+
+
+def test_who_gives_no_forces_is_at_the_baseline():
+    result = score(FROZEN)
+    got, baseline = values(result), result.baselines["no forces, one energy"]
+    for name in (*ERRORS, "force_softening", "energy_softening", "relative_energy_mae"):
+        assert got[name] == pytest.approx(baseline[name]), name
+    assert got["force_softening"] == 1
+
+
+def test_random_forces_are_below_the_baseline():
+    result = score(RANDOM)
+    for name in (*ERRORS, "relative_energy_mae"):
+        assert result.metric(name).value >= result.baselines["no forces, one energy"][name] - 1e-9, name
+    assert result.metric("force_softening").value > 0.8
+
+
+def test_a_soft_model_has_the_slope_that_it_has():
+    def soft(atoms, charge):
+        energy, forces = surface(atoms, charge)
+        return ZERO[charge] + 0.5 * (energy - ZERO[charge]), 0.5 * forces
+
+    got = values(score(replace(ORACLE, point=soft)))
+    assert got["force_slope"] == pytest.approx(0.5)
+    assert got["force_softening"] == pytest.approx(0.5)
+    assert got["energy_slope"] == pytest.approx(0.5)
+    assert got["energy_softening"] == pytest.approx(0.5)
+    assert got["relative_energy_mae"] == pytest.approx(0.2)
+
+
+def test_a_constant_a_charge_is_forgiven_once_and_not_twice():
+    def shifted(atoms, charge):
+        energy, forces = surface(atoms, charge)
+        return energy + 17.0 + 0.6 * charge, forces
+
+    got = values(score(replace(ORACLE, point=shifted)))
+    assert got["energy_rmse"] == pytest.approx(0, abs=1e-9)
+    # equally many frames a charge: offsets -0.6, 0, 0.6 about their mean
+    assert got["energy_rmse_all_charges"] == pytest.approx(0.6 * np.sqrt(2 / 3) / len(DATASET.starts(DEFECT, 0)["Dimer"]))
+    assert got["relative_energy_mae"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_charge_blind_model_is_found_without_charge_and_pays_for_the_electrons():
+    result = score(BLIND)
+    got = values(result)
+    assert got["failed"] == 0
+    assert got["energy_rmse_all_charges"] > 10 * got["energy_rmse"]
+    assert any("takes no charge" in note for note in result.notes)
+    by_charge = {row["charge"]: row for row in result.rows}
+    assert by_charge[0]["force_rmse"] == pytest.approx(0, abs=1e-9)
+    assert by_charge[1]["force_rmse"] > 0.05
+
+
+def test_a_failed_frame_counts_as_a_miss():
+    calls = iter(range(10**6))
+    half = values(score(replace(ORACLE, point=lambda atoms, charge: None if next(calls) % 2 else surface(atoms, charge))))
+    assert 0.4 < half["failed"] < 0.6
+    assert half["force_rmse"] >= 0.6
+    assert half["force_softening"] > 0.2
+    nothing = score(BROKEN)
+    got, baseline = values(nothing), nothing.baselines["no forces, one energy"]
+    assert got["failed"] == 1
+    for name in (*ERRORS, "relative_energy_mae"):
+        assert got[name] >= baseline[name] - 1e-12, name
+    slope = nothing.metric("energy_softening")
+    assert slope.value is None
+    assert slope.applies
+    assert "failed" in slope.reason
+
+
+def test_near_and_far_share_all_atoms():
+    for pair in parity.pairs(scoring(parity.TASK, RANDOM))[:8]:
+        assert np.allclose(parity.force_sums(pair), parity.force_sums(pair, pair.near) + parity.force_sums(pair, ~pair.near))
+        assert 0 < pair.near.sum() < len(pair.near)
+
+
+@given(st.permutations(range(15)), st.integers(0, 5))
+def test_sums_do_not_depend_on_the_order_of_atoms(order, number):
+    pair = parity.pairs(PAIRED)[number]
+    atoms = pair.frame.atoms[list(order)]
+    from defectbench.datasets.extxyz import attach_results
+
+    attach_results(atoms, energy=pair.frame.energy, forces=pair.frame.forces[list(order)])
+    moved = replace(pair, frame=replace(pair.frame, atoms=atoms), near=pair.near[list(order)], forces=pair.forces[list(order)])
+    assert np.allclose(parity.force_sums(moved), parity.force_sums(pair))
+    assert np.allclose(parity.force_sums(moved, moved.near), parity.force_sums(pair, pair.near))
+
+
+PAIRED = scoring(parity.TASK, RANDOM)
+
+
+def test_the_order_of_states_does_not_matter():
+    given_in = scoring(parity.TASK, RANDOM)
+    turned = replace(given_in, states=given_in.states[::-1])
+    assert parity.score(turned) == parity.score(given_in)
+
+
+def test_a_little_noise_moves_no_metric_out_of_its_interval():
+    def model(size):
+        def noisy(atoms, charge):
+            energy, forces = surface(atoms, charge)
+            generator = np.random.default_rng(int(energy * 1e6) % 2**32)
+            wrong = 0.9 * energy + 0.004 * len(atoms) * generator.normal(), 0.8 * forces + 0.05 * generator.normal(size=forces.shape)
+            return wrong[0] + size * len(atoms) * generator.normal(), wrong[1]
+
+        return replace(ORACLE, point=noisy)
+
+    before, after = score(model(0.0)), score(model(0.001))
+    for name in (*ERRORS, "energy_slope", "energy_softening", "relative_energy_mae"):
+        low, high = before.metric(name).interval
+        assert low <= after.metric(name).value <= high, name
+
+
+def test_without_frames_it_does_not_apply_and_says_so():
+    result = score(ORACLE, dataset=make_dataset(frames=False))
+    for metric in result.metrics:
+        if metric.name != "relative_energy_mae":
+            assert metric.value is None
+            assert not metric.applies
+            assert "no PBE frames with forces" in metric.reason
+    # minima with energies are enough for these
+    assert result.metric("relative_energy_mae").value == pytest.approx(0, abs=1e-9)
+    assert parity.draw(scoring(parity.TASK, ORACLE, make_dataset(frames=False)), result, "model", None) == []
+
+
+def test_what_it_finds_is_json_and_is_drawn(tmp_path):
+    given_in = scoring(parity.TASK, RANDOM)
+    result = parity.score(given_in)
+    for table in (result.rows, *result.tables.values()):
+        json.dumps([dict(row) for row in table], allow_nan=False)
+        assert len({tuple(row) for row in table}) == 1
+    files = parity.draw(given_in, result, "model", tmp_path)
+    assert {f.suffix for f in files} == {".png", ".svg"}
+    assert all(f.stat().st_size > 2000 for f in files)
+    assert {m.name for m in result.metrics} == {m.name for m in parity.METRICS}
