@@ -102,7 +102,9 @@ def make_entry():
                 for i, name in enumerate(configurations)
             ],
             tasks={
-                "relax": TaskRecord(metrics=metrics, tables={}, baselines={"unrelaxed": {"rmsd": baseline, "strict_success": 0.0}}, notes=[]),
+                "relax": TaskRecord(
+                    metrics=metrics, tables={}, baselines={"unrelaxed": {"rmsd": baseline, "strict_success": 0.0}}, notes=[]
+                ),
                 "cost": TaskRecord(metrics=[metric("seconds", seconds)], tables={}, baselines={}, notes=[]),
             },
             provenance=Provenance(

@@ -150,11 +150,18 @@ class Oracle(_Base):
 
 
 class HalfFails(Oracle):
-    """An oracle whose relaxations fail for every second start, at their second step; the host's do not, and single points neither."""
+    """An oracle whose relaxations fail for every second start, at their second step; the host's do not, and single points neither.
 
-    def __init__(self, **arguments):
-        self.started, self.count = None, 0
+    With ``everything`` single points fail for every second structure too, once :meth:`certified` was called: a model that
+    fails its certificate is not scored at all.
+    """
+
+    def __init__(self, everything=False, **arguments):
+        self.started, self.count, self.first, self.everything = None, 0, 2, everything
         super().__init__(**arguments)
+
+    def certified(self):
+        self.first = 1 if self.everything else 2
 
     def begin(self):
         super().begin()
@@ -165,7 +172,7 @@ class HalfFails(Oracle):
         if self.started is None:
             self.started = atoms.positions.copy()
         unlucky = zlib.crc32(np.round(self.started, 4).tobytes()) % 2
-        if self.count == 2 and unlucky and len(atoms) != len(self.data.host):
+        if unlucky and self.count == self.first and len(atoms) != len(self.data.host):
             raise RuntimeError("this one fails")
         return super().answer(atoms)
 

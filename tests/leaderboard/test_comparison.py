@@ -17,7 +17,12 @@ def verdicts(found):
 
 def test_an_entry_compared_with_itself_is_the_same(make_entry):
     found = compare(make_entry(), make_entry())
-    assert verdicts(found) == {"relax.rmsd": "same", "relax.strict_success": "same", "relax.steps": "not judged", "cost.seconds": "not judged"}
+    assert verdicts(found) == {
+        "relax.rmsd": "same",
+        "relax.strict_success": "same",
+        "relax.steps": "not judged",
+        "cost.seconds": "not judged",
+    }
     assert found.worse == ()
 
 
