@@ -193,7 +193,15 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
     return PythonEnvironment(_python_of(folder), text, recorded["packages"], pins_sha256(text))
 
 
-create = ensure_environment
+def create_environment(name: str, *, progress: Callable[[str], None] | None = None) -> PythonEnvironment:
+    """Builds a managed environment if it is not there yet.
+
+    Raises:
+        UnknownNameError: no such managed environment (paths and ``current`` are none).
+        EnvironmentBuildError: as :func:`ensure_environment`.
+    """
+    _list_path(name)
+    return ensure_environment(name, progress=progress)
 
 
 def remove_environment(name: str) -> list[Path]:

@@ -275,7 +275,7 @@ def _download(file: WeightsFileDefinition) -> Path:
 
 def _fetch_unhashed(url: str, path: str) -> Path:
     """A trusted file without a known hash: from the cache, the mirror or its URL."""
-    import pooch  # type: ignore[import-untyped]  # pooch ships no types
+    import pooch
 
     target = cache_folder() / "weights" / path
     if target.is_file():
