@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 from reference_dft.cli import main
+from reference_dft.describe import BEGIN, END, tables, update_page
 from reference_dft.job import read_state
 from reference_dft.manager import Manager, exclusive, find_cp2k
 from reference_dft.reference_data import ReferenceData
-from reference_dft.status import rows, summary
-from tiny_dataset import write_tiny_dataset
+from reference_dft.status import collapsed, rows, summary
+from tiny_dataset import QUEUE, write_tiny_dataset
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.errors import DatasetError, RunError
@@ -336,3 +337,28 @@ def test_no_half_written_files_stay_behind(tiny: Path, fake_cp2k: Path) -> None:
     work_through(tiny, fake_cp2k, only=())
     assert not list(tiny.parent.rglob("*.part"))
     assert (tiny.parent / "work" / ".gitignore").read_text() == "*\n"
+
+
+def test_blocked_tasks_share_a_line(tiny: Path) -> None:
+    block = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "points": 5}
+    folder = write_tiny_dataset(tiny.parent / "blocked", {"blocks": [*QUEUE["blocks"], block]})
+    found = rows(Manager(ReferenceData(folder), tiny.parent / "work"))
+    assert sum(row.status == "blocked" for row in found) == 10
+    labels = [label for label, _ in collapsed(found)]
+    assert "path/PBE: 10 tasks" in labels
+    assert len(labels) == 5
+
+
+def test_page_of_tables(tiny: Path, fake_cp2k: Path) -> None:
+    work_through(tiny, fake_cp2k, only=())
+    page = tiny.parent / "page.md"
+    page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    update_page(page, tables(tiny))
+    text = page.read_text()
+    assert text.startswith("above\n")
+    assert text.endswith(f"{END}\nbelow\n")
+    assert "old" not in text
+    assert "| V_H1 | +1 | 2 | 2 | 0 |" in text
+    page.write_text("no marks")
+    with pytest.raises(DatasetError, match="for the tables to go between"):
+        update_page(page, tables(tiny))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from ase import Atoms
@@ -43,6 +44,7 @@ class Minimum:
         frames: relaxation frames.
         bonds: homonuclear bonds, shortest first.
         clusters: what they join, e.g. ``("Se3",)``; largest first.
+        angles: between two of these bonds that share an atom, degrees, ascending.
         neighbours: distances of the atoms that surround the vacancy from its site, Å, ascending.
         shortest: shortest distance between two of these atoms, Å.
         s_squared: ⟨S²⟩ of the determinant; None if restricted or unknown.
@@ -56,6 +58,7 @@ class Minimum:
     frames: int
     bonds: tuple[Bond, ...]
     clusters: tuple[str, ...]
+    angles: tuple[float, ...]
     neighbours: tuple[float, ...]
     shortest: float
     s_squared: float | None
@@ -94,6 +97,16 @@ def clusters(bonds: Iterable[Bond]) -> tuple[str, ...]:
     return tuple(f"{element}{len(members)}" for element, members in sorted(groups, key=lambda group: (-len(group[1]), group[0])))
 
 
+def angles(atoms: Atoms, bonds: Sequence[Bond]) -> tuple[float, ...]:
+    """Angles at atoms that two of the bonds share, degrees, ascending."""
+    out = []
+    for first, second in combinations(bonds, 2):
+        for middle in set(first.atoms) & set(second.atoms):
+            ends = [next(i for i in bond.atoms if i != middle) for bond in (first, second)]
+            out.append(float(atoms.get_angle(ends[0], middle, ends[1], mic=True)))
+    return tuple(sorted(out))
+
+
 def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None = None, shell: float = 3.6) -> list[Minimum]:
     """The minima of one charge state, lowest first.
 
@@ -125,6 +138,7 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
                 len(frames),
                 bonds,
                 clusters(bonds),
+                angles(atoms, bonds),
                 tuple(sorted(float(d) for d in _from_site(atoms, site)[around])),
                 float(between[np.triu_indices(len(around), 1)].min()) if len(around) > 1 else float("inf"),
                 _number(frames[-1].info.get("s_squared")),

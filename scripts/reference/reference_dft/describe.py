@@ -9,9 +9,13 @@ import numpy as np
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset
+from defectbench.errors import DatasetError
 
 from .analysis import Minimum, describe_state, distinct
+from .job import write_atomically
 from .properties import read_properties
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
 def tables(folder: Path, level: str | None = None) -> str:
@@ -32,7 +36,25 @@ def tables(folder: Path, level: str | None = None) -> str:
         ("Force check", _force_check(folder, name)),
         ("Other settings", _checks(folder, name)),
     ]
-    return "\n".join(f"### {title} ({name})\n\n{text}\n" for title, text in parts)
+    state = f"Content of the dataset: `{dataset.sha256[:16]}`.\n"
+    return "\n".join([state, *(f"### {title} ({name})\n\n{text}\n" for title, text in parts)])
+
+
+def update_page(page: Path, text: str) -> None:
+    """Replaces what stands between the two marks of a Markdown page.
+
+    Raises:
+        DatasetError: the page cannot be read or written, or has no marks.
+    """
+    try:
+        content = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"cannot read {page}: {error.strerror}") from error
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise DatasetError(f"{page} has no lines '{BEGIN}' and '{END}' for the tables to go between")
+    write_atomically(page, f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
 
 
 def _sign(charge: int) -> str:
@@ -80,7 +102,7 @@ def _ground_states(dataset: Dataset, level: str) -> str:
                 ground.configuration,
                 "–" if plain is None else f"{plain.energy:.3f}",
                 _bonds(ground),
-                ", ".join(ground.clusters) or "none",
+                _clusters(ground),
                 f"{ground.shortest:.2f}",
                 "–" if ground.s_squared is None else f"{ground.s_squared:.3f}",
             )
@@ -92,7 +114,7 @@ def _ground_states(dataset: Dataset, level: str) -> str:
             "lowest start",
             "`Unperturbed` above it (eV)",
             "homonuclear bonds (Å)",
-            "clusters",
+            "clusters (angles)",
             "closest pair around the vacancy (Å)",
             "⟨S²⟩",
         ),
@@ -107,9 +129,20 @@ def _minima(dataset: Dataset, level: str) -> str:
         kept = {m.configuration for m in distinct(minima)}
         for m in minima:
             mark = "" if m.configuration in kept else " (as the one above)"
-            body.append(_row(defect, _sign(charge), m.configuration, f"{m.energy:.3f}{mark}", _bonds(m), f"{m.shortest:.2f}", m.frames))
+            cells = (m.configuration, f"{m.energy:.3f}{mark}", _bonds(m), _clusters(m), f"{m.shortest:.2f}", m.frames)
+            body.append(_row(defect, _sign(charge), *cells))
     return _table(
-        ("defect", "charge", "start", "energy above the ground state (eV)", "homonuclear bonds (Å)", "closest pair (Å)", "frames"), body
+        (
+            "defect",
+            "charge",
+            "start",
+            "energy above the ground state (eV)",
+            "homonuclear bonds (Å)",
+            "clusters (angles)",
+            "closest pair (Å)",
+            "frames",
+        ),
+        body,
     )
 
 
@@ -193,3 +226,8 @@ def _checks(folder: Path, level: str) -> str:
 
 def _bonds(minimum: Minimum) -> str:
     return ", ".join(f"{bond.element}–{bond.element} {bond.length:.2f}" for bond in minimum.bonds) or "none"
+
+
+def _clusters(minimum: Minimum) -> str:
+    angles = ", ".join(f"{angle:.0f}°" for angle in minimum.angles)
+    return (", ".join(minimum.clusters) or "none") + (f" ({angles})" if angles else "")

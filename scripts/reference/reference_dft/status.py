@@ -128,6 +128,27 @@ def _open_shell(manager: Manager, task: Task) -> bool:
     return multiplicity(electrons(manager.data.method(task.level), structure.get_chemical_symbols(), task.charge)) != 1
 
 
+def collapsed(found: Iterable[Row]) -> list[tuple[str, Row]]:
+    """Labels and rows, blocked tasks of one kind and level together in one line."""
+    out: list[tuple[str, Row]] = []
+    blocked: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        if row.status != "blocked":
+            out.append((row.task.label, row))
+            continue
+        group = blocked.setdefault((row.task.kind, row.task.level), [])
+        group.append(row)
+        if len(group) == 1:
+            out.append(("", row))
+    named = []
+    for label, row in out:
+        if not label:
+            number = len(blocked[row.task.kind, row.task.level])
+            label = row.task.label if number == 1 else f"{row.task.kind}/{row.task.level}: {number} tasks"
+        named.append((label, row))
+    return named
+
+
 def table(found: Iterable[Row], workers: int) -> Table:
     """A rich table, with totals in its caption."""
     from rich.table import Table
@@ -140,10 +161,10 @@ def table(found: Iterable[Row], workers: int) -> Table:
     out.add_column("left", justify="right")
     out.add_column("note")
     colours = {"done": "green", "running": "cyan", "failed": "red", "stalled": "yellow", "blocked": "dim"}
-    for row in items:
+    for label, row in collapsed(items):
         colour = colours.get(row.status)
         out.add_row(
-            row.task.label,
+            label,
             f"[{colour}]{row.status}[/]" if colour else row.status,
             _text(row.steps, "d"),
             _text(row.energy, ".4f"),
