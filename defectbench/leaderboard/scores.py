@@ -277,6 +277,22 @@ def score_baselines(results: Mapping[str, TaskResult | TaskRecord], weights: Wei
     return {label: _overall(tasks, weights) for label, tasks in by_label.items()}
 
 
+def best_baselines(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> tuple[dict[str, float], float | None]:
+    """What one gets without a model who takes the best baseline of each task.
+
+    Returns:
+        task → its best baseline's score, and their weighted mean over the tasks that count in these results' own overall score, in which
+        a task without a baseline gives 0; None if no task counts.
+    """
+    weights = weights or load_weights()
+    best: dict[str, float] = {}
+    for score in score_baselines(results, weights).values():
+        for task in score.tasks:
+            best[task.task] = max(best.get(task.task, 0.0), task.score or 0.0)
+    counted = [t for t in score_results(results, weights).tasks if t.counts]
+    return best, _mean((t.weight, best.get(t.task, 0.0)) for t in counted)
+
+
 @dataclass(frozen=True)
 class Gain:
     """What a model adds to the best baseline of a task, like with like: both on the metrics that the baseline has.

@@ -14,6 +14,7 @@ from defectbench.leaderboard.scores import (
     Interval,
     MetricScore,
     Score,
+    best_baselines,
     gains,
     load_weights,
     mean_gain,
@@ -200,12 +201,15 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
                 number(hours, 2) if entry.provenance.device == "cpu" else f"{number(hours, 2)} ({entry.provenance.device})",
             ]
         )
+    best, overall = best_baselines(group.first.tasks)
+    if best:
+        rows.append(
+            ["*best baselines*", NONE, f"*{_scored(overall, None)}*", NONE, *[_scored(best.get(t.name), None) for t in tasks], *[NONE] * 4]
+        )
     for label, score in score_baselines(group.first.tasks).items():
         per_task = [_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks]
-        if score.overall is not None:
-            rows.append(
-                [f"*baseline: {_words(label)}*", NONE, f"*{score.overall:.2f}*", NONE, *per_task, f"{score.coverage:.0%}", *[NONE] * 3]
-            )
+        if any(cell != NONE for cell in per_task):
+            rows.append([f"*baseline: {_words(label)}*", NONE, NONE, NONE, *per_task, *[NONE] * 4])
     return markdown_table(heading, rows)
 
 
@@ -257,9 +261,10 @@ LEGEND = """\
 **overall** is the weighted mean of the task scores, each the weighted mean of its metrics' scores (0: bad anchor or worse, 1: good anchor
 or better); in brackets the same with all metrics at the worse, and all at the better end of their bootstrap 95 % intervals.
 **above baseline**: how much a model scores above the best baseline, both on the metrics that the baseline has; at or below 0 it tells you
-nothing that no model at all would not. **counted**: the share of the weights that could be scored; scores of very different shares do not
-compare. **not converged**: relaxations that failed or did not converge, each a miss. **s per relaxation**: median wall time; **core-h**:
-all calculations of the entry, on the hardware that it names. `defectbench score explain FOLDER` shows how a score came about."""
+nothing that no model at all would not. *best baselines*: the best one of each task, and what they would score together.
+**counted**: the share of the weights that could be scored; scores of very different shares do not compare. **not converged**:
+relaxations that failed or did not converge, each a miss. **s per relaxation**: median wall time; **core-h**: all calculations of the
+entry, on the hardware that it names. `defectbench score explain FOLDER` shows how a score came about."""
 
 
 def _selection(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from defectbench.leaderboard.scores import (
     Weights,
     anchored,
+    best_baselines,
     gains,
     load_weights,
     mean_gain,
@@ -142,6 +143,19 @@ def test_a_model_is_compared_with_a_baseline_on_the_baseline_s_metrics(two_tasks
     assert (gain.baseline, gain.model, gain.score) == ("unrelaxed", pytest.approx(0.75), pytest.approx(0.5))
     assert mean_gain({"first": gain}, WEIGHTS) == pytest.approx(0.25)
     assert mean_gain({}, WEIGHTS) is None
+
+
+def test_the_best_baselines_together(two_tasks):
+    results = {
+        "first": TaskResult(
+            "first", (found("error", 0.05), found("hits", 0.0), found("steps", 1.0)), (), {"a": {"error": 0.1}, "b": {"error": 0.2}}
+        ),
+        "second": TaskResult("second", (found("error", 0.0),), ()),
+    }
+    best, overall = best_baselines(results, WEIGHTS)
+    assert best == {"first": pytest.approx(0.5)}
+    assert overall == pytest.approx((3 * 0.5 + 1 * 0.0) / 4)
+    assert best_baselines({}, WEIGHTS) == ({}, None)
 
 
 def test_a_model_that_fails_what_a_baseline_has_falls_below_it(two_tasks):
