@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from defectbench.structures.matching import Match, MatchingError, Operations, match
+from defectbench.structures.matching import Match, MatchingError, Operations, match, match_within
 from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
 from defectbench.tasks.frames import energy_and_forces, planned, shared_geometries
 from defectbench.tasks.landscape import PlacedState, operations_of, place_all, rounded
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 NEAR_TIE = 0.01
 """Å: symmetry images of a structure whose RMSDs differ by less are equally good; relaxations end this far from perfect symmetry."""
+
+NEGLIGIBLE = 0.01
+"""A response below this fraction of DFT's is none: it has no direction to correlate."""
 
 NO_RESPONSE = 1e-3
 """Å, rms: two structures this near to each other are one; which of their symmetry images is meant is then no question."""
@@ -143,14 +146,17 @@ def projection(table: Floats) -> float:
 
 
 def correlation(table: Floats) -> float:
-    """Σ m·d / √(Σ m·m Σ d·d) over pairs; 0 for a model that does not respond."""
+    """Σ m·d / √(Σ m·m Σ d·d) over pairs; 0 for a model that does not respond (rms below a hundredth of DFT's)."""
     total = table.sum(axis=0)
-    return float(total[2] / np.sqrt(total[3] * total[4])) if total[3] > 0 else 0.0
+    return float(total[2] / np.sqrt(total[3] * total[4])) if total[3] > NEGLIGIBLE**2 * total[4] else 0.0
 
 
 def _images(candidate: Atoms, reference: Atoms, operations: Operations) -> list[Match]:
     """How a structure lies on a reference by each host operation that is as good as the best one, the best first."""
-    found = []
+    best = match(candidate, reference, operations)
+    if best.rmsd < NO_RESPONSE:
+        return [best]
+    found = [best]
     for i in range(len(operations)):
         one = replace(
             operations,
@@ -158,11 +164,10 @@ def _images(candidate: Atoms, reference: Atoms, operations: Operations) -> list[
             translations=operations.translations[i : i + 1],
             key=f"{operations.key}:{i}",
         )
-        found.append(match(candidate, reference, one))
-    found.sort(key=lambda m: m.rmsd)
-    if found[0].rmsd < NO_RESPONSE:
-        return found[:1]
-    return [m for m in found if m.rmsd <= found[0].rmsd + NEAR_TIE]
+        near = match_within(candidate, reference, one, best.rmsd + NEAR_TIE)
+        if near is not None and i != best.operation:
+            found.append(near)
+    return found
 
 
 def _without_shift(vectors: Floats) -> Floats:
