@@ -197,7 +197,7 @@ def replay(
         host: the model's relaxed host, if it has one.
         scoring: what may be looked at.
         operations: of the host.
-        tell_apart: what makes two of the model's relaxed structures one minimum; default: the matching, 0.05 Å and 20 meV.
+        tell_apart: what makes two of the model's relaxed structures one minimum; default: the matching (structure and energy agree).
     """
     reference = state.reference
     candidates = sorted((p for p in state.placed if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration))
