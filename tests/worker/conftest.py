@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk
+
+from defectbench.calculations.client import WorkerClient
+from defectbench.models.environment import PythonEnvironment, ensure_environment
+from defectbench.models.registry import definition_folder, load_model, resolve_model
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFECTBENCH_CACHE", str(cache))
+
+
+@pytest.fixture(scope="session")
+def current() -> PythonEnvironment:
+    return ensure_environment("current")
+
+
+@pytest.fixture
+def crystal() -> Atoms:
+    """A rattled vacancy in a small rock-salt crystal, 15 atoms in a cell that is not orthorhombic."""
+    atoms = bulk("NaCl", "rocksalt", a=5.8, cubic=True).repeat((2, 1, 1))
+    del atoms[5]
+    atoms.positions += np.random.default_rng(1).normal(scale=0.1, size=atoms.positions.shape)
+    atoms.set_cell(atoms.cell.array + np.array([[0, 0.3, 0], [0, 0, 0.2], [0.1, 0, 0]]), scale_atoms=True)
+    return atoms
+
+
+@pytest.fixture
+def write_model(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a model YAML beside a copy of ``fake_models.py``."""
+
+    def write(factory: str = "fake_models:springs", **fields: Any) -> Path:
+        shutil.copy(Path(__file__).parent / "fake_models.py", tmp_path)
+        content: dict[str, Any] = {
+            "id": "fake",
+            "name": "fake",
+            "adapter": "ase_calculator",
+            "arguments": {"factory": factory, **fields.pop("arguments", {})},
+            "level_of_theory": "none",
+            **fields,
+        }
+        path = tmp_path / "model.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def start(write_model: Callable[..., Path], current: PythonEnvironment) -> Iterator[Callable[..., WorkerClient]]:
+    """Starts a worker with a fake model; all are closed at the end."""
+    clients = []
+
+    def begin(factory: str = "fake_models:springs", *, trust_weights: bool = False, weights: Path | None = None, **fields: Any) -> WorkerClient:
+        path = write_model(factory, **fields)
+        resolved = resolve_model(
+            load_model(path), folder=definition_folder(path), environment=current, trust_weights=trust_weights, weights=weights
+        )
+        client = WorkerClient(current, resolved)
+        clients.append(client)
+        client.start()
+        return client
+
+    yield begin
+    for client in clients:
+        client.close()

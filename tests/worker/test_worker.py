@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.optimize import FIRE
+
+from defectbench.calculations.calculation import Calculation, Protocol, Relaxation, Structure
+from defectbench.calculations.client import WorkerClient, WorkerDied, relaxation_from_result, worker_folder
+from defectbench.errors import ModelError, RunError
+from defectbench.models.environment import PythonEnvironment
+from defectbench.models.registry import definition_folder, load_model, resolve_model
+
+Start = Callable[..., WorkerClient]
+
+
+def relaxation(atoms: Atoms, charge: int | None = None, **protocol: float) -> Calculation:
+    return Calculation("relaxation", Structure.from_atoms(atoms), charge, Protocol(**protocol))  # type: ignore[arg-type]
+
+
+def test_the_handshake_describes_the_worker(start: Start) -> None:
+    client = start()
+    ready = client.ready
+    assert ready["versions"]["ase"]
+    assert ready["parameters"] == 3
+    assert ready["device"] == "cpu"
+    assert ready["threads"] == 1
+    assert ready["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert ready["capabilities"] == {"descriptors": True, "charge": "none", "charge_range": None, "precision": "float64"}
+
+
+def test_a_relaxation_is_that_of_plain_ase(start: Start, crystal: Atoms) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        from fake_models import Springs
+    finally:
+        sys.path.pop(0)
+    seen: list[tuple[int, float, float]] = []
+    payload = start().calculate(relaxation(crystal), lambda *step: seen.append(step))
+    result = relaxation_from_result(payload)
+    assert {field.name for field in dataclasses.fields(Relaxation)} == set(payload)
+
+    atoms = Structure.from_atoms(crystal).to_atoms()
+    atoms.calc = Springs()
+    optimizer = FIRE(atoms, logfile=None)
+    optimizer.run(fmax=0.03, steps=1000)
+    assert result.status == "converged"
+    assert result.steps == optimizer.nsteps
+    assert result.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(result.positions, atoms.positions, atol=1e-9)
+    assert result.forces is not None
+    np.testing.assert_allclose(result.forces, atoms.get_forces(), atol=1e-9)
+    assert len(result.energies) == len(result.fmax) == result.steps + 1
+    assert result.fmax[-1] < 0.03 <= result.fmax[-2]
+    assert result.energies[-1] == result.energy
+    assert result.wall_s > 0
+    assert result.peak_memory_mb > 10
+    assert seen[0][0] == 0
+
+
+def test_a_step_limit_leaves_it_unconverged(start: Start, crystal: Atoms) -> None:
+    result = relaxation_from_result(start().calculate(relaxation(crystal, max_steps=2)))
+    assert (result.status, result.steps, result.failure) == ("unconverged", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "words"),
+    [
+        ("nan_energy", "nan", "not a number"),
+        ("nan_forces", "nan", "not a number"),
+        ("raise", "exception", "RuntimeError: out of cheese"),
+        ("explode", "exploded", "eV/atom"),
+        ("scatter", "atom_lost", "from its start"),
+        ("collapse", "atoms_too_close", "apart"),
+    ],
+)
+def test_misbehaving_models_leave_a_failed_record(start: Start, crystal: Atoms, how: str, kind: str, words: str) -> None:
+    client = start("fake_models:misbehaving", arguments={"how": how})
+    result = relaxation_from_result(client.calculate(relaxation(crystal)))
+    assert (result.status, result.failure_kind) == ("failed", kind)
+    assert result.failure is not None
+    assert words in result.failure
+    assert "\n" not in result.failure
+    assert len(result.energies) >= 2
+    assert np.isfinite(result.energies).all()
+    assert np.isfinite(result.positions).all()
+    assert client.calculate(Calculation("single_point", Structure.from_atoms(crystal), None)) is not None  # it lives on
+
+
+def test_a_start_with_overlapping_atoms_fails_before_the_model_is_asked(start: Start, crystal: Atoms) -> None:
+    crystal.positions[3] = crystal.positions[2] + [0.1, 0, 0]
+    result = relaxation_from_result(start().calculate(relaxation(crystal)))
+    assert (result.failure_kind, result.steps, result.energy) == ("atoms_too_close", 0, None)
+
+
+def test_overlap_is_seen_across_the_faces_of_a_skewed_cell(start: Start, crystal: Atoms) -> None:
+    crystal.positions[3] = crystal.positions[2] + crystal.cell.array.sum(axis=0) + [0.0, 0.1, 0.0]
+    assert start().calculate(relaxation(crystal))["failure_kind"] == "atoms_too_close"
+
+
+def test_printing_models_do_not_disturb_the_protocol(start: Start, crystal: Atoms) -> None:
+    client = start("fake_models:chatty")
+    assert client.calculate(relaxation(crystal))["status"] == "converged"
+
+
+@pytest.mark.parametrize(("how", "words"), [("die", "SIGSEGV"), ("exit", "exit code 7")])
+def test_a_dead_worker_is_told_with_its_last_words(start: Start, crystal: Atoms, how: str, words: str) -> None:
+    client = start("fake_models:misbehaving", arguments={"how": how})
+    with pytest.raises(WorkerDied, match=words) as caught:
+        client.calculate(relaxation(crystal))
+    if how == "die":
+        assert "last words before the crash" in str(caught.value)
+        assert caught.value.returncode == -signal.SIGSEGV
+
+
+def test_a_killed_worker_is_told(start: Start, crystal: Atoms) -> None:
+    client = start("fake_models:misbehaving", arguments={"how": "hang", "at": 1})
+    assert client.pid is not None
+    threading.Timer(0.5, os.kill, (client.pid, signal.SIGKILL)).start()
+    with pytest.raises(WorkerDied, match=r"SIGKILL.*out of memory"):
+        client.calculate(relaxation(crystal))
+
+
+def test_silence_ends_in_an_error(start: Start, crystal: Atoms) -> None:
+    client = start("fake_models:misbehaving", arguments={"how": "hang", "at": 1})
+    with pytest.raises(RunError, match="did not answer"):
+        client.calculate(relaxation(crystal), timeout_s=0.5)
+
+
+def test_a_worker_ends_with_its_parent(write_model: Callable[..., Path], cache: Path) -> None:
+    path = write_model("fake_models:misbehaving", arguments={"how": "hang", "at": 1})
+    code = f"""
+import os, signal
+from defectbench.calculations.calculation import *
+from defectbench.calculations.client import WorkerClient
+from defectbench.models.environment import ensure_environment
+from defectbench.models.registry import definition_folder, load_model, resolve_model
+from ase.build import bulk
+import threading
+environment = ensure_environment("current")
+client = WorkerClient(environment, resolve_model(load_model({str(path)!r}), environment=environment, folder=definition_folder({str(path)!r})))
+client.start()
+print(client.pid, flush=True)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+client.calculate(Calculation("relaxation", Structure.from_atoms(bulk("NaCl", "rocksalt", a=5.6, cubic=True)), None))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    child = int(done.stdout)
+    for _ in range(50):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent")
+
+
+def test_close_ends_the_process(start: Start) -> None:
+    client = start()
+    pid = client.pid
+    assert pid is not None
+    client.close()
+    client.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_two_clients_run_side_by_side(start: Start, crystal: Atoms) -> None:
+    first, second = start(), start()
+    results: dict[int, float] = {}
+
+    def work(number: int, client: WorkerClient) -> None:
+        results[number] = client.calculate(relaxation(crystal))["energy"]
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate((first, second))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("no_such_module:make", "there is no module 'no_such_module'"),
+        ("fake_models:no_such_function", "no function 'no_such_function'"),
+        ("fake_models:broken", "ValueError: no such model"),
+        ("fake_models:not_a_calculator", "not an ASE calculator"),
+        ("fake_models", "module:function"),
+    ],
+)
+def test_a_factory_that_gives_no_calculator_is_one_line(start: Start, factory: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as caught:
+        start(factory)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_is_not_installed_is_one_line(current: PythonEnvironment) -> None:
+    if "tensorpotential" in current.packages:
+        pytest.skip("tensorpotential is installed here")
+    definition = load_model("chgnet-0.3.0")
+    if "chgnet" in current.packages:
+        pytest.skip("chgnet is installed here")
+    with pytest.raises(ModelError, match=r"'chgnet' is not installed in this environment .*environment 'current'"):
+        WorkerClient(current, resolve_model(definition, environment=current)).start()
+
+
+@pytest.mark.parametrize("how", ["info:charge", "info:total_q", "argument:charge", "total_charge"])
+def test_a_charge_reaches_the_model(start: Start, crystal: Atoms, how: str) -> None:
+    arguments = {"energy_per_charge": 0.7}
+    if how.startswith("info:"):
+        arguments["key"] = how.removeprefix("info:")  # type: ignore[assignment]
+    client = start(arguments=arguments, charge={"how": how})
+    structure = Structure.from_atoms(crystal)
+    energies = {q: client.calculate(Calculation("single_point", structure, q))["energy"] for q in (0, -2, 1, 0, 1)}
+    assert energies[-2] - energies[0] == pytest.approx(-1.4)
+    assert energies[1] - energies[0] == pytest.approx(0.7)
+    relaxed = client.calculate(relaxation(crystal, -2))
+    assert relaxed["energies"][0] == pytest.approx(energies[-2])
+
+
+def test_a_model_that_takes_a_charge_gets_one_or_fails(start: Start, crystal: Atoms) -> None:
+    client = start(charge={"how": "info:charge"})
+    result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), None))
+    assert result["status"] == "failed"
+    assert "none was given" in result["failure"]
+
+
+def test_a_charge_outside_the_trained_range_is_refused(start: Start, crystal: Atoms) -> None:
+    client = start(charge={"how": "info:charge", "range": [-3, 1]})
+    assert client.ready["capabilities"]["charge_range"] == [-3, 1]
+    result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), 2))
+    assert result["failure"] == "WorkerError: the model was trained on charges -3 to +1, not +2"
+
+
+def test_descriptors(start: Start, crystal: Atoms) -> None:
+    client = start(charge={"how": "info:charge"})
+    result = client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), -1))
+    features = np.array(result["descriptors"])
+    assert features.shape == (15, 2)
+    np.testing.assert_array_equal(features[:, 1], -1)
+
+
+def test_an_unknown_kind_is_answered(start: Start, crystal: Atoms) -> None:
+    result = start().calculate(Calculation("magic", Structure.from_atoms(crystal), None))  # type: ignore[arg-type]
+    assert "knows no calculation 'magic'" in result["failure"]
+
+
+def test_own_weights_need_trust(start: Start, crystal: Atoms, tmp_path: Path) -> None:
+    weights = tmp_path / "own.txt"
+    weights.write_text("0.25")
+    with pytest.raises(ModelError, match=r"unknown SHA-256.*--trust-weights"):
+        start("fake_models:with_weights", weights=weights)
+    client = start("fake_models:with_weights", weights=weights, trust_weights=True, charge={"how": "info:charge"})
+    structure = Structure.from_atoms(crystal)
+    energies = [client.calculate(Calculation("single_point", structure, q))["energy"] for q in (0, 1)]
+    assert energies[1] - energies[0] == pytest.approx(0.25)
+    assert client.ready["weights"][0]["sha256"] == resolve_model(client.model.definition, weights=weights, trust_weights=True).weights_sha256["own.txt"]
+
+
+def test_weights_that_change_after_the_check_are_refused(write_model: Callable[..., Path], current: PythonEnvironment, tmp_path: Path) -> None:
+    weights = tmp_path / "own.txt"
+    weights.write_text("0.25")
+    path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}]})
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    weights.write_text("0.50")
+    with pytest.raises(ModelError, match="has SHA-256"):
+        WorkerClient(current, resolved).start()
+
+
+def test_a_wrong_parameter_count_is_refused(write_model: Callable[..., Path], current: PythonEnvironment, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("0.25")
+    path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}], "parameters": 4})
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    with pytest.raises(ModelError, match="has 3 parameters, its definition says 4"):
+        WorkerClient(current, resolved).start()
+
+
+def test_the_worker_code_lies_complete_in_the_cache() -> None:
+    folder = worker_folder()
+    assert (folder / "launch.py").is_file()
+    assert (folder / "adapters" / "mace.py").is_file()
+    assert folder == worker_folder()
+    assert not list(folder.parent.parent.glob(".*"))
+
+
+def test_the_worker_imports_nothing_but_ase_numpy_and_the_standard_library() -> None:
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1]);"
+        "import defectbench_worker.main, defectbench_worker.relaxation, defectbench_worker.certificate, defectbench_worker.adapters;"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(worker_folder().parent)], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert not loaded & {"defectbench", "pydantic", "yaml", "pooch", "torch", "rich", "typer"}
