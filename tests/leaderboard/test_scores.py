@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -191,3 +193,15 @@ def test_what_is_easy_for_a_cheat_weighs_nothing():
     for name in ("converged", "host_drift", "host_drift_rattled", "spurious_minima"):
         assert weights.metric("relax", name) == 0, "a model that does not move atoms gets this right"
     assert weights.task("cost") == 0, "a model that does not calculate is fast"
+
+
+def test_the_page_on_scores_gives_the_declared_weights():
+    page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
+    rows = {cells[1].strip(): cells for line in page.splitlines() if len(cells := line.split("|")) == 6}
+    for name, declared in load_weights().tasks.items():
+        _, _, weight, counted, _, _ = rows[name]
+        assert float(weight) == declared.weight, name
+        given = {}
+        for part in re.findall(r"((?:`\w+`(?:, )?)+) \((\d+)", counted):
+            given |= dict.fromkeys(re.findall(r"`(\w+)`", part[0]), float(part[1]))
+        assert given == {m: w for m, w in declared.metrics.items() if w > 0}, name
