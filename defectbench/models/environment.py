@@ -264,6 +264,8 @@ _OFFLINE = (
 def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     # uv's own variables (UV_INDEX_URL, UV_FIND_LINKS, UV_TORCH_BACKEND, …) go through; the caller's virtual environment must not.
     variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels that pip is told of serve uv, too
+        variables["UV_FIND_LINKS"] = ",".join(variables["PIP_FIND_LINKS"].split())
     try:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=variables, stdin=subprocess.DEVNULL
