@@ -44,7 +44,9 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "defectbench", *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False, env=os.environ | {"COLUMNS": "200"}, **options)
+        return subprocess.run(
+            line, capture_output=True, text=True, timeout=timeout, check=False, env=os.environ | {"COLUMNS": "200"}, **options
+        )
 
     return run
 
