@@ -419,7 +419,7 @@ def _provenance(
         "workers": workers,
         "threads_per_worker": int(ready.get("threads", 1)),
         "calculations": len(results),
-        "calculation_s": round(sum(float(r.get("wall_s") or 0.0) for r in results.values()), 1),
+        "calculation_s": round(sum(float((device == "cpu" and r.get("cpu_s")) or r.get("wall_s") or 0.0) for r in results.values()), 1),
     }
 
 

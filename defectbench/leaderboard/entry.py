@@ -138,7 +138,7 @@ class Provenance(_Closed):
     threads_per_worker: int
     calculations: int
     calculation_s: float
-    """Sum of the wall time of all calculations, over all workers and resumed runs."""
+    """Time of all calculations, over all workers and resumed runs: processor seconds on a CPU, wall-clock seconds on a GPU."""
 
 
 class Entry(_Closed):
