@@ -495,7 +495,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
         axes.set_ylabel("ground states found")
         states = len(result.rows)
         gained = values["saved_at_full_recall"] or 0.0
-        axes.set_title(f"{states} charge state{'s' if states > 1 else ''}; {100 * gained:.0f} % saved at full recall")
+        axes.set_title(f"{states} charge state{'s' if states > 1 else ''}; {100 * gained:.0f} % of the avoidable saved at full recall")
         made.legend(loc="outside lower center", ncols=2)
         return style.save(made, folder, "search")
 

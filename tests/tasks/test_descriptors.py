@@ -81,6 +81,7 @@ def test_silhouettes_are_those_of_scikit_learn(seed, kinds):
     assert silhouettes(points, list(labels)) == pytest.approx(metrics.silhouette_samples(points, labels), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(9)), st.floats(-5, 5), st.integers(0, 1000))
 def test_silhouettes_do_not_depend_on_order_or_origin(order, shift, seed):
     generator = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import oracle_landscape as landscape
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_landscape import (
     CONFIGURATIONS,
@@ -40,6 +40,7 @@ def values(result):
     return {m.name: m.value for m in result.metrics}
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 6), st.data())
 def test_random_choice_is_the_mean_over_all_orders(candidates, data):
     good = data.draw(st.integers(0, candidates))
