@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,33 +42,66 @@ def crystal() -> Atoms:
     return atoms
 
 
+def write_definition(folder: Path, factory: str = "fake_models:springs", **fields: Any) -> Path:
+    """Writes a model YAML beside a copy of ``fake_models.py``."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).parent / "fake_models.py", folder)
+    content: dict[str, Any] = {
+        "id": "fake",
+        "name": "fake",
+        "adapter": "ase_calculator",
+        "arguments": {"factory": factory, **fields.pop("arguments", {})},
+        "level_of_theory": "none",
+        **fields,
+    }
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 @pytest.fixture
 def write_model(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a model YAML beside a copy of ``fake_models.py``."""
-
     def write(factory: str = "fake_models:springs", **fields: Any) -> Path:
-        shutil.copy(Path(__file__).parent / "fake_models.py", tmp_path)
-        content: dict[str, Any] = {
-            "id": "fake",
-            "name": "fake",
-            "adapter": "ase_calculator",
-            "arguments": {"factory": factory, **fields.pop("arguments", {})},
-            "level_of_theory": "none",
-            **fields,
-        }
-        path = tmp_path / "model.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_definition(tmp_path, factory, **fields)
 
     return write
 
 
+@pytest.fixture(scope="session")
+def _pool() -> Iterator[dict[str, WorkerClient]]:
+    clients: dict[str, WorkerClient] = {}
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
 @pytest.fixture
-def start(write_model: Callable[..., Path], current: PythonEnvironment) -> Iterator[Callable[..., WorkerClient]]:
-    """Starts a worker with a fake model; all are closed at the end."""
+def start(
+    _pool: dict[str, WorkerClient], current: PythonEnvironment, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., WorkerClient]:
+    """A worker with a fake model. Starting one costs seconds of imports, so tests with the same model share it."""
+
+    def begin(factory: str = "fake_models:springs", **fields: Any) -> WorkerClient:
+        key = json.dumps([factory, fields], sort_keys=True)
+        if key not in _pool:
+            path = write_definition(tmp_path_factory.mktemp("model"), factory, **fields)
+            resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current)
+            client = WorkerClient(current, resolved)
+            client.start()
+            _pool[key] = client
+        return _pool[key]
+
+    return begin
+
+
+@pytest.fixture
+def start_own(write_model: Callable[..., Path], current: PythonEnvironment) -> Iterator[Callable[..., WorkerClient]]:
+    """A worker that no other test sees: to kill it, or with weights of its own."""
     clients = []
 
-    def begin(factory: str = "fake_models:springs", *, trust_weights: bool = False, weights: Path | None = None, **fields: Any) -> WorkerClient:
+    def begin(
+        factory: str = "fake_models:springs", *, trust_weights: bool = False, weights: Path | None = None, **fields: Any
+    ) -> WorkerClient:
         path = write_model(factory, **fields)
         resolved = resolve_model(
             load_model(path), folder=definition_folder(path), environment=current, trust_weights=trust_weights, weights=weights

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import pathlib
 import signal
 import sys
 import time
@@ -39,7 +41,7 @@ class Springs(Calculator):
     def evaluate(self, atoms, charge):
         k = SPRING * (1.0 + self.stiffening * charge)
         cell = atoms.cell.array
-        reach = [(i, j, l) for i in (-1, 0, 1) for j in (-1, 0, 1) for l in (-1, 0, 1)]
+        reach = list(itertools.product((-1, 0, 1), repeat=3))
         vectors = atoms.positions[None, :, :] - atoms.positions[:, None, :]
         energy, forces = 0.0, np.zeros((len(atoms), 3))
         for image in reach:
@@ -81,37 +83,42 @@ class Stale(Springs):
 
 
 class Misbehaving(Springs):
-    """Does as usual, then misbehaves at a call."""
+    """Does as usual twice a structure, then misbehaves in the way that the charge stands for (so that one worker serves all tests)."""
 
-    def __init__(self, how, at=3):
-        super().__init__()
-        self.how, self.at = how, at
+    WAYS = ("nan_energy", "nan_forces", "raise", "explode", "scatter", "collapse", "die", "exit", "hang")
+
+    def reset(self):
+        super().reset()
+        self.calls = 0
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        calls = self.calls
         super().calculate(atoms, properties, system_changes)
-        if self.calls < self.at:
+        self.calls = calls + 1
+        if self.calls < 3:
             return
-        if self.how == "nan_energy":
+        how = self.WAYS[atoms.info["charge"]]
+        if how == "nan_energy":
             self.results["energy"] = float("nan")
-        elif self.how == "nan_forces":
+        elif how == "nan_forces":
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
-        elif self.how == "raise":
+        elif how == "raise":
             raise RuntimeError("out of cheese\nredo from start")
-        elif self.how == "explode":
+        elif how == "explode":
             self.results["energy"] = 1e6
-        elif self.how == "scatter":
+        elif how == "scatter":
             self.results["forces"] = 1e3 * np.tile([1.0, 0.0, 0.0], (len(atoms), 1))
-        elif self.how == "collapse":
+        elif how == "collapse":
             toward = atoms.positions[1] - atoms.positions[0]
             forces = np.zeros((len(atoms), 3))
             forces[0], forces[1] = toward * 100, -toward * 100
             self.results["forces"] = forces
-        elif self.how == "die":
+        elif how == "die":
             print("last words before the crash", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
-        elif self.how == "exit":
+        elif how == "exit":
             os._exit(7)
-        elif self.how == "hang":
+        elif how == "hang":
             time.sleep(60)
 
 
@@ -140,8 +147,8 @@ def stale(**arguments):
     return Stale(**arguments)
 
 
-def misbehaving(**arguments):
-    return Misbehaving(**arguments)
+def misbehaving():
+    return Misbehaving()
 
 
 def wrong_forces():
@@ -154,8 +161,7 @@ def chatty():
 
 
 def with_weights(weights):
-    with open(weights) as handle:
-        return Springs(energy_per_charge=float(handle.read()))
+    return Springs(energy_per_charge=float(pathlib.Path(weights).read_text()))
 
 
 def broken():

@@ -1,0 +1,240 @@
+"""Real packages in their managed environments. DEFECTBENCH_TEST_ENVIRONMENTS=/folder with <name>/bin/python saves building them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+
+from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.calculations.client import WorkerClient, relaxation_from_result
+from defectbench.errors import ModelError
+from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
+from defectbench.models.environment import PythonEnvironment, ensure_environment
+from defectbench.models.registry import definition_folder, load_model, resolve_model
+
+pytestmark = pytest.mark.model
+HERE = Path(__file__).parent
+BEFORE_3 = json.loads((HERE / "matgl_before_3.json").read_text())
+
+
+@functools.cache
+def environment(name: str) -> PythonEnvironment:
+    given = os.environ.get("DEFECTBENCH_TEST_ENVIRONMENTS")
+    return ensure_environment(Path(given) / name) if given else ensure_environment(name)
+
+
+@pytest.fixture
+def crystal() -> Atoms:
+    """Rattled rock-salt SbSe with a vacancy, 15 atoms, in a slightly skewed cell."""
+    s = BEFORE_3["structure"]
+    return Atoms(s["symbols"], positions=s["positions"], cell=s["cell"], pbc=True)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., WorkerClient]]:
+    clients = []
+
+    def begin(model: str | Path, **options: Any) -> WorkerClient:
+        definition = load_model(model)
+        python = environment(definition.environment)
+        client = WorkerClient(python, resolve_model(definition, environment=python, folder=definition_folder(model), **options))
+        clients.append(client)
+        client.start()
+        return client
+
+    yield begin
+    for client in clients:
+        client.close()
+
+
+def single(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> tuple[float, np.ndarray]:
+    result = client.calculate(Calculation("single_point", Structure.from_atoms(atoms), charge))
+    assert result["status"] == "ok", result
+    return result["energy"], np.array(result["forces"])
+
+
+def certify(client: WorkerClient, atoms: Atoms, charges: tuple[int, ...] = (-1, 0, 1)) -> ChargeCertificate:
+    certificate = classify(client.calculate(certificate_calculation(client.model.definition, atoms, charges)))
+    check_claim(certificate, client.model.definition)
+    return certificate
+
+
+def assert_descriptors(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> np.ndarray:
+    result = client.calculate(Calculation("descriptors", Structure.from_atoms(atoms), charge))
+    assert result["status"] == "ok", result
+    features = np.array(result["descriptors"])
+    assert len(features) == len(atoms)
+    turned = atoms.copy()
+    turned.rotate(40, (1, 2, 3), rotate_cell=True)
+    other = client.calculate(Calculation("descriptors", Structure.from_atoms(turned), charge))
+    np.testing.assert_allclose(other["descriptors"], features, atol=2e-3 * np.abs(features).max())
+    return features
+
+
+@pytest.mark.parametrize("name", ["sevennet-0", "sevennet-mf-0", "chgnet-0.3.0"])
+def test_models_from_wheels(start: Callable[..., WorkerClient], crystal: Atoms, name: str) -> None:
+    client = start(name)
+    definition = client.model.definition
+    assert client.ready["parameters"] == definition.weights.parameters
+    assert [w["sha256"] for w in client.ready["weights"]] == [f.sha256 for f in definition.weights.files]
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    assert certificate.failed == ()
+    assert_descriptors(client, crystal)
+    relaxed = relaxation_from_result(client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), None)))
+    assert relaxed.status == "converged"
+    assert relaxed.energies[-1] < relaxed.energies[0] - 0.1
+
+
+def test_a_misspelt_modal_is_refused(start: Callable[..., WorkerClient], tmp_path: Path) -> None:
+    content = load_model("sevennet-mf-0").model_dump(mode="json")
+    content["arguments"]["modal"] = "PBEE"
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ModelError, match="PBEE"):
+        start(tmp_path / "m.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(BEFORE_3["results"]))
+def test_matgl_weights_give_what_their_own_release_gave(
+    start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    client = start(name)
+    hears = client.model.definition.charge.how != "none"
+    for charge, expected in BEFORE_3["results"][name].items():
+        energy, forces = single(client, crystal, int(charge) if hears else None)
+        assert energy == pytest.approx(expected["energy"], abs=2e-4)
+        np.testing.assert_allclose(forces, expected["forces"], atol=2e-4)
+    certificate = certify(client, crystal, (-2, -1, 0, 1))
+    assert certificate.charge_class == ("energy-only" if hears else "charge-blind")
+    assert certificate.failed == ()
+    assert_descriptors(client, crystal, 0 if hears else None)
+
+
+def test_matgl_weights_of_unknown_age_are_refused(
+    start: Callable[..., WorkerClient], shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    content = load_model("tensornet-matpes-pbe").model_dump(mode="json")
+    for arguments, words in (({}, "needs arguments"), ({"trained_before_matgl_3": False}, "before matgl 3.0")):
+        (tmp_path / "m.yaml").write_text(yaml.safe_dump({**content, "arguments": arguments}))
+        with pytest.raises(ModelError, match=words):
+            start(tmp_path / "m.yaml")
+
+
+@functools.cache
+def _make(kind: str, folder: Path) -> None:
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [str(environment(kind).python), str(HERE / f"make_{kind}.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture
+def tiny(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[..., Path]:
+    """Makes the package's tiny model once, and writes a definition that points at it."""
+    folder = tmp_path_factory.getbasetemp() / "tiny"
+    folder.mkdir(exist_ok=True)
+
+    def write(kind: str, file: str, **fields: Any) -> Path:
+        _make(kind, folder)
+        content = {
+            "id": "tiny",
+            "name": "tiny",
+            "environment": kind,
+            "adapter": kind,
+            "level_of_theory": "none",
+            "weights": {"source": "path", "files": [{"path": str(folder / file)}]},
+            **fields,
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "parameters", "descriptors"),
+    [("mace", "plain.model", 21360, True), ("grace", "grace", 152, False), ("mattersim", "mattersim.pth", 12212, True)],
+)
+def test_tiny_models_in_their_own_format(
+    start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms, kind: str, file: str, parameters: int, descriptors: bool
+) -> None:
+    path = tiny(kind, file)
+    with pytest.raises(ModelError, match="--trust-weights"):
+        start(path)
+    client = start(path, trust_weights=True)
+    assert client.ready["parameters"] == parameters
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    assert certificate.failed == ()
+    assert np.abs(single(client, crystal)[1]).max() > 1e-3  # a model that says something
+    if descriptors:
+        assert_descriptors(client, crystal)
+    else:
+        assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))["status"] == "unsupported"
+
+
+def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    hse = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
+    pbe = start(tiny("mace", "charged.model", arguments={"head": "PBE"}, charge={"how": "info:total_q"}), trust_weights=True)
+    assert hse.ready["details"]["head"] == "HSE06"
+    assert hse.ready["capabilities"]["charge_range"] == [-3, 1]
+    energies = {q: single(hse, crystal, q)[0] for q in (-3, 0, 1, 0)}
+    assert len({round(e, 6) for e in energies.values()}) == 3
+    assert single(pbe, crystal, -3)[0] != pytest.approx(energies[-3], abs=0.1)
+    certificate = certify(hse, crystal, (-3, -2, -1, 0, 1))
+    assert certificate.charge_class == "charge-aware"
+    assert {check.name for check in certificate.failed} == {"charge_response_size_consistent"}
+    assert certificate.size_ratio == pytest.approx(2.0)
+    assert certificate.descriptor_change is not None
+    assert certificate.descriptor_change > 0.01
+    np.testing.assert_raises(
+        AssertionError, np.testing.assert_allclose, assert_descriptors(hse, crystal, -3), assert_descriptors(hse, crystal, 1)
+    )
+    refused = hse.calculate(Calculation("single_point", Structure.from_atoms(crystal), 2))
+    assert "trained on charges -3 to +1, not +2" in refused["failure"]
+
+
+def test_mace_relaxations_at_two_charges_differ(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    client = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
+    first, second = (relaxation_from_result(client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), q))) for q in (-3, 1))
+    assert first.energies[0] == pytest.approx(single(client, crystal, -3)[0])
+    assert second.energies[0] == pytest.approx(single(client, crystal, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"arguments": {"head": "HSE6"}, "charge": {"how": "total_charge"}}, "no head 'HSE6'; it has: PBE, HSE06"),
+        ({"charge": {"how": "total_charge"}}, "several heads"),
+        ({"arguments": {"head": "PBE"}}, "has the charge embedding 'total_charge'"),
+        ({"arguments": {"head": "PBE", "charge_embedding": "q"}, "charge": {"how": "total_charge"}}, "no embedding 'q'"),
+        ({"arguments": {"head": "PBE", "dtype": "float16"}, "charge": {"how": "total_charge"}}, "float32 or float64"),
+        ({"arguments": {"headd": "PBE"}, "charge": {"how": "total_charge"}}, "no argument 'headd'"),
+    ],
+)
+def test_mace_refuses_what_would_be_ignored(
+    start: Callable[..., WorkerClient], tiny: Callable[..., Path], fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        start(tiny("mace", "charged.model", **fields), trust_weights=True)
+
+
+def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    double = start(tiny("mace", "plain.model"), trust_weights=True)
+    reference = single(double, crystal)
+    client = start(tiny("mace", "plain.model", arguments={"dtype": "float32"}), trust_weights=True)
+    assert client.ready["capabilities"]["precision"] == "float32"
+    assert single(client, crystal)[0] == pytest.approx(reference[0], abs=1e-3)

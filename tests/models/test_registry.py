@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from defectbench.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.models.environment import PythonEnvironment, list_environments
+from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
+from defectbench.models.schema import ModelDefinition
+
+REQUIRED = {
+    "sevennet-0",
+    "sevennet-l3i5",
+    "sevennet-mf-0",
+    "chgnet-0.3.0",
+    "tensornet-matpes-pbe",
+    "m3gnet-matpes-pbe",
+    "m3gnet-mp-2021",
+    "qet-matq",
+    "mace-mpa-0",
+    "mace-mh-1",
+    "mace-omat-0",
+    "grace-2l-omat",
+    "mattersim-v1-1m",
+    "mattersim-v1-5m",
+}
+ENVIRONMENT = PythonEnvironment(Path("python"), "some", {}, "0" * 64)
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def define(tmp_path: Path) -> Callable[..., Path]:
+    def write(**fields: Any) -> Path:
+        content = {"id": "mine", "name": "Mine", "adapter": "mace", "level_of_theory": "PBE", **fields}
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def test_every_required_model_is_registered() -> None:
+    assert {model.id for model in list_models()} >= REQUIRED
+
+
+@pytest.mark.parametrize("model", list_models(), ids=lambda m: m.id)
+def test_every_entry_is_complete(model: ModelDefinition) -> None:
+    assert load_model(model.id) == model
+    assert model.environment in {status.name for status in list_environments()}
+    assert model.citation is not None
+    assert model.citation.doi
+    assert model.training_data != "not stated"
+    assert model.licence != "not stated"
+    # What can be run is recorded: a known hash goes with a known number of parameters.
+    assert model.requires_trust == (model.weights.parameters is None)
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean sevennet-0"):
+        load_model("sevenet-0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"colour": "red"}, "field colour: Extra inputs"),
+        ({"level_of_theory": None}, "field level_of_theory"),
+        ({"adapter": "magic"}, "field adapter"),
+        ({"charge": {"how": "by mail"}}, "field charge: how is none"),
+        ({"charge": {"how": "none", "claim": "charge-aware"}}, "takes no charge cannot be charge-aware"),
+        ({"charge": {"how": "total_charge", "range": [2, -2]}}, "smallest, largest"),
+        ({"weights": {"source": "url", "files": [{"path": "a"}]}}, "a url belongs to source: url"),
+        ({"weights": {"source": "url", "files": [{"path": "a", "url": "http://x"}]}}, "https://"),
+        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "relative path"),
+        ({"weights": {"source": "path", "files": [{"path": "a", "sha256": "123"}]}}, "sha256"),
+        ({"weights": {"source": "package"}}, "files must be given"),
+        ({"adapter": "ase_calculator"}, "needs factory"),
+        ({"id": "Not An Id"}, "field id"),
+    ],
+)
+def test_a_bad_definition_names_file_and_field(define: Callable[..., Path], fields: dict[str, Any], words: str) -> None:
+    path = define(**fields)
+    with pytest.raises(ModelError, match=words) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_definitions_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        load_model(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,\nb: 2")
+    with pytest.raises(ModelError, match=r"bad.yaml, line \d: not a YAML file"):
+        load_model(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ModelError, match="is a mapping"):
+        load_model(tmp_path / "list.yaml")
+
+
+def test_own_weights_of_unknown_hash_need_trust(define: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / "own.model"
+    file.write_bytes(b"weights")
+    definition = load_model(define())
+    with pytest.raises(ModelError, match=f"{digest(b'weights')}.*--trust-weights"):
+        resolve_model(definition, weights=file, environment=ENVIRONMENT)
+    trusted = resolve_model(definition, weights=file, environment=ENVIRONMENT, trust_weights=True)
+    assert trusted.weights_sha256 == {"own.model": digest(b"weights")}
+    with pytest.raises(ModelError, match="no weights at"):
+        resolve_model(definition, weights=tmp_path / "gone", environment=ENVIRONMENT)
+
+
+def test_a_hash_in_the_definition_is_trust_enough(define: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "own.model").write_bytes(b"weights")
+    path = define(weights={"source": "path", "files": [{"path": "own.model", "sha256": digest(b"weights")}]})
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT)
+    assert resolved.weights_paths["own.model"] == tmp_path / "own.model"
+    (tmp_path / "copy.model").write_bytes(b"weights")
+    assert resolve_model(load_model(path), weights=tmp_path / "copy.model", environment=ENVIRONMENT)  # the same content elsewhere
+
+
+def test_a_path_without_a_hash_needs_trust(define: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "own.model").write_bytes(b"weights")
+    path = define(weights={"source": "path", "files": [{"path": "own.model"}]})
+    with pytest.raises(ModelError, match="--trust-weights"):
+        resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT)
+    assert resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True).weights_paths
+
+
+def test_wrong_content_is_refused(define: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "own.model").write_bytes(b"other")
+    path = define(weights={"source": "path", "files": [{"path": "own.model", "sha256": digest(b"weights")}]})
+    with pytest.raises(ModelError, match="it is not loaded"):
+        resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True)
+
+
+def test_a_folder_of_weights_is_hashed_whole(define: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"a")
+    (tmp_path / "saved" / "variables" / "variables.index").write_bytes(b"b")
+    path = define(weights={"source": "path", "files": [{"path": "saved"}]})
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True)
+    assert resolved.weights_sha256 == {"saved/saved_model.pb": digest(b"a"), "saved/variables/variables.index": digest(b"b")}
+
+
+def test_weights_come_from_the_mirror_by_hash(
+    define: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "mine").mkdir(parents=True)
+    (mirror / "mine" / "a.model").write_bytes(b"weights")
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror))
+    file = {"path": "mine/a.model", "url": "https://example.org/a.model", "sha256": digest(b"weights")}
+    resolved = resolve_model(load_model(define(weights={"source": "url", "files": [file]})), environment=ENVIRONMENT)
+    assert resolved.weights_paths["mine/a.model"] == cache / "weights" / "mine" / "a.model"
+    (mirror / "mine" / "a.model").write_bytes(b"tampered")
+    resolved.weights_paths["mine/a.model"].unlink()
+    with pytest.raises(DownloadError, match="SHA-256"):
+        resolve_model(load_model(define(weights={"source": "url", "files": [file]})), environment=ENVIRONMENT)
+
+
+def test_a_download_of_unknown_hash_needs_trust(
+    define: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "a.model").write_bytes(b"weights")
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror))
+    definition = load_model(define(weights={"source": "url", "files": [{"path": "a.model", "url": "https://example.org/a.model"}]}))
+    with pytest.raises(ModelError, match="--trust-weights"):
+        resolve_model(definition, environment=ENVIRONMENT)
+    assert not cache.exists()  # nothing was downloaded either
+    resolved = resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
+    assert resolved.weights_sha256 == {"a.model": digest(b"weights")}
+    (mirror / "a.model").unlink()
+    (cache / "weights" / "a.model").unlink()
+    with pytest.raises(DownloadError, match="has no file"):
+        resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
+
+
+def test_archives_are_unpacked_once_and_safely(
+    define: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def archive(name: str) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as content:
+            entry = tarfile.TarInfo(name)
+            entry.size = 2
+            content.addfile(entry, io.BytesIO(b"pb"))
+        return buffer.getvalue()
+
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror))
+
+    def definition(content: bytes) -> ModelDefinition:
+        (mirror / "m.tar.gz").write_bytes(content)
+        file = {"path": "m.tar.gz", "url": "https://example.org/m.tar.gz", "sha256": digest(content), "unpack": True}
+        return load_model(define(weights={"source": "url", "files": [file]}))
+
+    resolved = resolve_model(definition(archive("GRACE/saved_model.pb")), environment=ENVIRONMENT)
+    assert resolved.weights_sha256 == {"m.tar.gz!GRACE/saved_model.pb": digest(b"pb")}
+    again = resolve_model(definition(archive("GRACE/saved_model.pb")), environment=ENVIRONMENT)
+    assert again.weights_sha256.values() == resolved.weights_sha256.values() or again == resolved
+    with pytest.raises(ModelError, match="cannot unpack"):
+        resolve_model(definition(archive("../outside.pb")), environment=ENVIRONMENT)
+    assert not (cache / "weights" / "outside.pb").exists()
+
+
+def test_no_network_is_one_line(define: Callable[..., Path], cache: Path) -> None:
+    file = {"path": "a.model", "url": "https://127.0.0.1:9/a.model", "sha256": "0" * 64}
+    with pytest.raises(DownloadError, match=r"cannot download .* put the file at") as caught:
+        resolve_model(load_model(define(weights={"source": "url", "files": [file]})), environment=ENVIRONMENT)
+    assert "\n" not in str(caught.value)
+
+
+def identity(**fields: Any) -> str:
+    definition = ModelDefinition.model_validate({"id": "m", "name": "m", "adapter": "mace", "level_of_theory": "PBE", **fields})
+    return resolve_model(definition, environment=ENVIRONMENT).identity
+
+
+def test_the_identity_is_what_changes_results() -> None:
+    base = identity()
+    assert identity(name="another", licence="MIT", notes="x") == base
+    assert identity(arguments={"head": "PBE"}) != base
+    assert identity(adapter="mattersim") != base
+    assert identity(charge={"how": "total_charge"}) != base
+    definition = load_model("sevennet-0")
+    cpu, cuda = (resolve_model(definition, environment=ENVIRONMENT, device=device) for device in ("cpu", "cuda"))
+    assert cpu.identity == cuda.identity
+    other = PythonEnvironment(Path("python"), "some", {}, "1" * 64)
+    assert resolve_model(definition, environment=other).identity != cpu.identity
+
+
+def test_an_edited_module_is_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{id: m, name: m, adapter: ase_calculator, level_of_theory: none, arguments: {factory: 'my_module:make'}}")
+    identities = []
+    for content in ("a = 1", "a = 2"):
+        (tmp_path / "my_module.py").write_text(content)
+        identities.append(resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT).identity)
+    assert identities[0] != identities[1]
+
+
+def test_what_the_worker_loaded_is_compared() -> None:
+    resolved = resolve_model(load_model("sevennet-0"), environment=ENVIRONMENT)
+    name, sha256 = next(iter(resolved.weights_sha256.items()))
+    good = {"weights": [{"name": name, "path": "x", "sha256": sha256}], "parameters": resolved.definition.weights.parameters}
+    check_against_definition(resolved, good)
+    with pytest.raises(ModelError, match="expected"):
+        check_against_definition(resolved, {**good, "weights": [{"name": name, "path": "x", "sha256": "0" * 64}]})
+    with pytest.raises(ModelError, match="parameters"):
+        check_against_definition(resolved, {**good, "parameters": 1})
