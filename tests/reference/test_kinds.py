@@ -101,7 +101,15 @@ def test_path_structure_takes_the_short_way_and_no_rigid_shift() -> None:
 
 def test_host_energy_band_edges_and_elements_reach_the_metadata(tmp_path: Path, fake_cp2k: Path) -> None:
     solid = '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\nH 0 0 0\n'
-    element = {"kind": "element", "level": "PBE", "element": "H", "file": "solid.extxyz", "supercell": [2, 1, 1], "kpoints": [2, 2, 2]}
+    element = {
+        "kind": "element",
+        "level": "PBE",
+        "element": "H",
+        "file": "solid.extxyz",
+        "supercell": [2, 1, 1],
+        "kpoints": [2, 2, 2],
+        "relax": True,
+    }
     folder, lines = work_through(tmp_path, fake_cp2k, {"kind": "host", "level": "PBE"}, element, extra={"solid.extxyz": solid})
     level = load_dataset(folder).level_of_theory("PBE")
     host = results(folder, "host")[0]
@@ -112,6 +120,7 @@ def test_host_energy_band_edges_and_elements_reach_the_metadata(tmp_path: Path, 
     assert host["site_potentials"] == pytest.approx([0.1 * Hartree] * 3, abs=1e-5)
     solid_result = results(folder, "element")[0]
     assert solid_result["atoms"] == 2
+    assert solid_result["energy"] < -Hartree * 0.99999, "it is the relaxed one"
     assert solid_result["energy_per_atom"] == pytest.approx(solid_result["energy"] / 2)
     text = (tmp_path / "work" / "element" / "PBE" / "H" / "segment-00" / "input.inp").read_text()
     assert "MONKHORST-PACK 2 2 2" in text

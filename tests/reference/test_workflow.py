@@ -321,6 +321,13 @@ def test_status_shows_done_running_waiting_failed_with_estimates(tiny: Path, fak
         assert done.force is not None
         text = summary(found.values(), 2)
         assert text.startswith("1 done; 1 running; 1 waiting; 1 failed")
+        assert job.state.pid is not None
+        psutil.Process(job.state.pid).suspend()
+        deadline = time.time() + 10
+        while {row.status for row in rows(manager) if row.task.label.endswith("q+0_Unperturbed")} != {"paused"}:
+            assert time.time() < deadline
+            time.sleep(0.05)
+        psutil.Process(job.state.pid).resume()
     finally:
         job.stop()
     assert {row.status for row in rows(manager) if row.task.label.endswith("q+0_Unperturbed")} == {"stalled"}

@@ -183,6 +183,15 @@ class Job:
         """Whether its CP2K runs, even one that an earlier, killed run of this program started."""
         return self._process() is not None
 
+    @property
+    def paused(self) -> bool:
+        """Whether its CP2K has been stopped by somebody (SIGSTOP) and waits to be continued (SIGCONT)."""
+        process = self._process()
+        try:
+            return process is not None and process.status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
+
     def _process(self) -> psutil.Process | None:
         if self.state.pid is None:
             return None
@@ -404,8 +413,9 @@ class SegmentResult:
 
     @property
     def finished_single_point(self) -> bool:
-        """Whether energy and forces of the one geometry are there."""
-        return self.output.ended and bool(self.frames)
+        """Whether the program has ended with energy and forces; a relaxation within a stage must have converged."""
+        relaxation = any(frame.step > 0 for frame in self.frames)
+        return self.output.ended and bool(self.frames) and (self.output.completed or not relaxation)
 
 
 def read_state(folder: Path) -> State:

@@ -227,7 +227,7 @@ class ReferenceData:
         options = RunOptions("ENERGY_FORCE", band_edges=task.kind == "host", potential=task.kind in ("host", "potential"))
         if task.kind == "element":
             block = self._element(task)
-            return [Stage(task.level, method, RunOptions("ENERGY_FORCE", kpoints=block.kpoints))]
+            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY_FORCE", kpoints=block.kpoints))]
         if task.kind == "finite_difference":
             return self._displaced_stages(task, method)
         if task.kind == "check":

@@ -22,7 +22,8 @@ class Row:
 
     Attributes:
         task: what.
-        status: ``done``, ``running``, ``stalled`` (its CP2K died with the program that watched it), ``waiting``, ``blocked``, ``failed``.
+        status: ``done``, ``running``, ``paused`` (somebody has stopped its CP2K with SIGSTOP), ``stalled`` (its CP2K has died and no run
+            has looked since), ``waiting``, ``blocked`` (needs results that are not there yet) or ``failed``.
         steps: frames so far; None if it is no relaxation.
         energy: of the last frame, eV.
         force: largest force component of the last frame, eV/Å.
@@ -95,15 +96,18 @@ def _row(manager: Manager, task: Task, step_time: float | None, typical: float |
     if job is None:
         return Row(task, "blocked", note="its start is no longer in the dataset")
     status: str = job.state.status
-    if status == "running" and not job.alive:
-        status = "stalled"
+    if status == "running":
+        status = "running" if job.alive else "stalled"
+        if job.paused:
+            status = "paused"
     note = job.state.message or (job.state.history[-1] if job.state.history else "")
+    open_states = ("running", "paused", "stalled", "waiting")
     if not relaxation:
-        left = single if status in ("running", "waiting", "stalled") else None
+        left = single if status in open_states else None
         return Row(task, status, remaining=left, note=note)
     frames_now = job.frames()
     last = frames_now[-1] if frames_now else None
-    left = estimate(len(frames_now), step_time, typical) if status in ("running", "waiting", "stalled") else None
+    left = estimate(len(frames_now), step_time, typical) if status in open_states else None
     own = [frame.seconds for frame in frames_now if frame.seconds is not None and frame.step > 0]
     return Row(
         task,
@@ -160,7 +164,7 @@ def table(found: Iterable[Row], workers: int) -> Table:
     out.add_column("s/step", justify="right")
     out.add_column("left", justify="right")
     out.add_column("note")
-    colours = {"done": "green", "running": "cyan", "failed": "red", "stalled": "yellow", "blocked": "dim"}
+    colours = {"done": "green", "running": "cyan", "failed": "red", "stalled": "yellow", "paused": "yellow", "blocked": "dim"}
     for label, row in collapsed(items):
         colour = colours.get(row.status)
         out.add_row(
@@ -180,10 +184,11 @@ def table(found: Iterable[Row], workers: int) -> Table:
 def summary(items: Iterable[Row], workers: int) -> str:
     """One line: how many of each, and the core-hours left as far as they can be estimated."""
     listed = list(items)
-    counts = {name: sum(row.status == name for row in listed) for name in ("done", "running", "stalled", "waiting", "blocked", "failed")}
+    names = ("done", "running", "paused", "stalled", "waiting", "blocked", "failed")
+    counts = {name: sum(row.status == name for row in listed) for name in names}
     parts = [f"{number} {name}" for name, number in counts.items() if number]
     known = [row.remaining for row in listed if row.remaining is not None]
-    unknown = sum(row.remaining is None for row in listed if row.status in ("running", "stalled", "waiting", "blocked"))
+    unknown = sum(row.remaining is None for row in listed if row.status in ("running", "paused", "stalled", "waiting", "blocked"))
     if known:
         hours = sum(known) / 3600
         parts.append(f"about {hours:.1f} core-hours left, {hours / max(1, workers):.1f} h on {workers} core{'s' if workers > 1 else ''}")

@@ -126,6 +126,7 @@ class ElementBlock(_Block):
         file: structure file in the dataset folder.
         kpoints: Monkhorst–Pack mesh; None for Γ only.
         supercell: repetitions of the file's cell, for levels without k-points.
+        relax: relax the positions at fixed cell, as the host's were.
     """
 
     kind: Literal["element"]
@@ -133,6 +134,7 @@ class ElementBlock(_Block):
     file: str
     kpoints: tuple[int, int, int] | None = None
     supercell: tuple[int, int, int] = (1, 1, 1)
+    relax: bool = False
 
 
 class PathBlock(_Block):
