@@ -98,7 +98,7 @@ def fetch(remote: RemoteFile) -> Path:
         pooch.retrieve(url, known_hash=f"sha256:{remote.sha256}", fname=target.name, path=target.parent)
     except ValueError as error:
         target.unlink(missing_ok=True)
-        raise DownloadError(f"{url} does not have the SHA-256 {remote.sha256[:12]}… that is expected; it was not kept ({by_hand})") from error
+        raise DownloadError(f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})") from error
     except OSError as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DownloadError(f"cannot download {url} ({reason}); connect to the network, {by_hand}, or set {variable}") from error

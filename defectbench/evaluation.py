@@ -470,9 +470,7 @@ def _write(
         selection=records.Selection(
             suite=suite,
             tasks=[task.name for task in tasks],
-            states=[
-                records.SelectedState(defect=s.defect, charge=s.charge, configurations=list(s.configurations)) for s in plan.states
-            ],
+            states=[records.SelectedState(defect=s.defect, charge=s.charge, configurations=list(s.configurations)) for s in plan.states],
             skipped=[records.SkippedState(defect=d, charge=q, reason=r) for d, q, r in plan.skipped],
         ),
         certificate=certificate.to_json(),
@@ -522,9 +520,7 @@ def _task_record(result: TaskResult) -> TaskRecord:
     from defectbench.leaderboard.entry import MetricRecord, TaskRecord
 
     return TaskRecord(
-        metrics=[
-            MetricRecord(name=m.name, value=m.value, interval=m.interval, reason=m.reason, applies=m.applies) for m in result.metrics
-        ],
+        metrics=[MetricRecord(name=m.name, value=m.value, interval=m.interval, reason=m.reason, applies=m.applies) for m in result.metrics],
         tables={"states": [dict(row) for row in result.rows], **{name: [dict(r) for r in rows] for name, rows in result.tables.items()}},
         baselines={name: dict(values) for name, values in result.baselines.items()},
         notes=list(result.notes),

@@ -1,0 +1,1 @@
+"""What is calculated, where results are kept, and who calculates them."""

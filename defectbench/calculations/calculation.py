@@ -48,6 +48,7 @@ class Structure:
         return Atoms(list(self.symbols), positions=self.positions, cell=self.cell, pbc=True)
 
     def to_json(self) -> dict[str, Any]:
+        """Symbols, positions and cell as JSON values."""
         return {"symbols": list(self.symbols), "positions": self.positions, "cell": self.cell}
 
 
@@ -74,6 +75,7 @@ class Protocol:
     max_displacement: float = 6.0
 
     def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -110,6 +112,7 @@ class Calculation:
 
     @cached_property
     def content_hash(self) -> str:
+        """SHA-256 of the request alone, whoever calculates it."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def key(self, model_identity: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,10 +15,6 @@ from defectbench.calculations.client import Progress, WorkerDied
 
 class Client(Protocol):
     """What the executor needs of a worker: see :class:`defectbench.calculations.client.WorkerClient`."""
-
-    def __enter__(self) -> Client: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
     def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> dict[str, Any]:
         """One calculation, start to end."""
@@ -56,7 +53,7 @@ def died_result(calculation: Calculation, reason: str) -> dict[str, Any]:
 
 def run(
     calculations: Sequence[Calculation],
-    start_client: Callable[[int], Client],
+    start_client: Callable[[int], AbstractContextManager[Client]],
     workers: int,
     on_progress: Progress | None = None,
 ) -> Iterator[Finished]:

@@ -74,4 +74,4 @@ class ResultStore:
             if old is not None:
                 self._database.delete([old])
         except (sqlite3.Error, OSError) as error:
-            raise RunError(f"cannot write to {self.path}: {error}; free some space and run the same command: what is finished stays") from error
+            raise RunError(f"cannot write to {self.path}: {error}; free some space and run the same command, nothing is lost") from error

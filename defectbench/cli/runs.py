@@ -34,16 +34,20 @@ class DeviceName(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Option("--model", "-m", help="A registered model (see 'defectbench models list') or the path of a model YAML.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model's name (see 'defectbench models list') or the path of a model YAML.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset's name or folder.")] = "sb2se3-vacancies",
     defect: Annotated[list[str] | None, typer.Option("--defect", help="Only this defect, e.g. V_Sb1. Repeat for more.")] = None,
     charge: Annotated[list[int] | None, typer.Option("--charge", "-q", help="Only this charge, e.g. -3. Repeat for more.")] = None,
     configurations: Annotated[
-        list[str] | None, typer.Option("--configurations", "-c", help="Only these starts, comma-separated, e.g. Unperturbed,Dimer. Repeatable.")
+        list[str] | None, typer.Option("--configurations", "-c", help="Only these starts, e.g. Unperturbed,Dimer. Repeatable.")
     ] = None,
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task. Repeat for more.")] = None,
     suite: Annotated[SuiteName, typer.Option(help="'full' runs every start, 'quick' a few of each charge state.")] = SuiteName.full,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory. Default: defectbench-results/MODEL/DATASET.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run directory; by default defectbench-results/MODEL/DATASET.")
+    ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core, or one a GPU with cuda.")] = None,
     environment: Annotated[
@@ -260,11 +264,11 @@ class _LiveReport:
         self.started = time.monotonic()
         self.progress.update(self.bar, description="calculating", total=total, completed=stored)
 
-    def step(self, step: int, energy: float, fmax: float) -> None:
+    def step(self, step: int, _energy: float, fmax: float) -> None:
         """Shows the step and the largest force of a running relaxation."""
         self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
 
-    def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, _calculation: Calculation, result: Mapping[str, Any]) -> None:
         """Moves the bar and estimates what is left after the first few."""
         import time
 

@@ -22,6 +22,7 @@ NEGLIGIBLE = 0.01
 CHARGE_CLASSES = ("charge-blind", "energy-only", "charge-aware")
 """Worst first."""
 
+
 @dataclass(frozen=True)
 class Change:
     """One metric in two entries.

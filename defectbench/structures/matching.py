@@ -123,7 +123,6 @@ class Lattice:
         assert total is not None
         return total
 
-
     def squared_distance_bounds(self, first: Floats, second: Floats) -> Floats:
         """Lower bounds of :meth:`squared_distances`, exact up to the inradius: cheap in skewed cells, the same in orthogonal ones.
 

@@ -307,4 +307,3 @@ def mean_with_interval(values: Iterable[float]) -> tuple[float | None, tuple[flo
 def rounded(value: float | None, digits: int = 5) -> float | None:
     """A float for a table: rounded, None stays None."""
     return None if value is None else round(float(value), digits)
-
