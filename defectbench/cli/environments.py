@@ -17,11 +17,13 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="An environment's name
 @app.command("list")
 def list_command() -> None:
     """List the managed environments, and which of them are built."""
+    from rich import box
     from rich.table import Table
 
     from defectbench.models.environment import list_environments
 
-    table = Table("name", "built", "packages", "folder")
+    table = Table("name", "built", "packages", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("folder", overflow="fold")
     for status in list_environments():
         built = "[green]yes[/green]" if status.built else "no"
         folder = str(status.path) if status.built else "–"

@@ -83,9 +83,13 @@ class Stale(Springs):
 
 
 class Misbehaving(Springs):
-    """Does as usual twice a structure, then misbehaves in the way that the charge stands for (so that one worker serves all tests)."""
+    """Does as usual a few times a structure, then misbehaves in the way that the charge stands for (so that one worker serves all tests)."""
 
     WAYS = ("nan_energy", "nan_forces", "raise", "explode", "scatter", "collapse", "die", "exit", "hang")
+
+    def __init__(self, after=2):
+        super().__init__()
+        self.after = after
 
     def reset(self):
         super().reset()
@@ -95,7 +99,7 @@ class Misbehaving(Springs):
         calls = self.calls
         super().calculate(atoms, properties, system_changes)
         self.calls = calls + 1
-        if self.calls < 3:
+        if self.calls <= self.after:
             return
         how = self.WAYS[atoms.info["charge"]]
         if how == "nan_energy":
@@ -147,8 +151,8 @@ def stale(**arguments):
     return Stale(**arguments)
 
 
-def misbehaving():
-    return Misbehaving()
+def misbehaving(**arguments):
+    return Misbehaving(**arguments)
 
 
 def wrong_forces():
