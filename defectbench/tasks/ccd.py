@@ -58,6 +58,9 @@ FIT_POINTS = 4
 ANHARMONIC = 0.05
 """Of the span of the fitted energies: with a larger rms residual the table says that ħΩ is a mere summary."""
 
+FLAT = 1e-6
+"""eV: a curve that spans less has no minimum, only rounding."""
+
 ON_PATH = 0.02
 """Of ΔQ: a reference frame no farther than this from the line is a point of the path; harmonically its energy is off by 0.0004 ΔE_relax."""
 
@@ -210,11 +213,11 @@ def curve_properties(fractions: Sequence[float], energies: Sequence[float], own_
     else:
         fit = fit_parabola([f * delta_q for f, _ in near], [e for _, e in near])
         at = fit.q0 / delta_q
-        if fit.hbar_omega is None or not min(f for f, _ in near) - FIT_WINDOW <= at <= max(f for f, _ in near) + FIT_WINDOW:
+        span = float(np.ptp([e for _, e in near]))
+        if span < FLAT or fit.hbar_omega is None or not min(f for f, _ in near) - FIT_WINDOW <= at <= max(f for f, _ in near) + FIT_WINDOW:
             missing.append("no minimum near the own end")
         else:
             quantum = fit.hbar_omega
-            span = float(np.ptp([e for _, e in near]))
             if fit.rms > ANHARMONIC * span:
                 missing.append(f"strongly anharmonic: the parabola is off by {fit.rms / span:.0%} of the energies' span")
     factor: float | None = None
