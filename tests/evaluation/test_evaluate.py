@@ -161,7 +161,7 @@ def test_two_processes_on_one_run_directory_are_refused(toy, tmp_path, command):
     assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("nan", "not a number"), ("raise", "the toy is broken"), ("explode", "")])
+@pytest.mark.parametrize(("fault", "kind"), [("nan", "not numbers"), ("raise", "the toy is broken"), ("explode", "")])
 def test_a_model_that_only_fails_ends_with_one_line_and_exit_code_1(toy, tmp_path, command, fault, kind):
     ended = command("evaluate", "--model", toy(fault=fault), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run")
     assert ended.returncode == 1, ended.stderr
