@@ -146,53 +146,94 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name.")]) -> No
 def print_evaluation(console: Console, done: Evaluation) -> None:
     """The result tables and where the files are."""
     print_entry(console, done.entry)
-    console.print(f"\nWritten to [bold]{done.folder}[/]:", highlight=False)
-    for folder in sorted({f.parent for f in done.files}):
-        names = ", ".join(sorted(f.name for f in done.files if f.parent == folder))
-        console.print(f"  {folder.relative_to(done.folder)}/: {names}" if folder != done.folder else f"  {names}", highlight=False)
+    console.print(f"\nWritten to [bold]{done.folder}[/]: entry.json, structures.extxyz, figures/, tables/", highlight=False)
+    console.print(f"How the numbers make a score: defectbench score explain {done.folder}", highlight=False)
 
 
 def print_entry(console: Console, entry: Entry) -> None:
-    """What an entry says: certificate, host, then each task's states and metrics."""
+    """What an entry says on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
+    from rich import box
     from rich.table import Table
-
-    from defectbench.tasks import get_tasks
 
     console.rule(f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)")
     console.print(f"charge response: [bold]{entry.certificate['charge_class']}[/]", highlight=False)
-    for task in get_tasks(list(entry.tasks)):
-        record = entry.tasks[task.name]
-        rows = record.tables.get("states", [])
-        if rows:
-            shown = [c for c in task.columns if c in rows[0]] if task.columns else list(rows[0])
-            table = Table(*[_heading(c) for c in shown], title=task.title, title_justify="left")
-            for row in rows:
-                table.add_row(*[_cell(row[c]) for c in shown])
-            console.print(table)
-        metrics = Table("metric", "value", "95 % interval", *[f"baseline: {name}" for name in record.baselines], "unit")
-        definitions = {m.name: m for m in task.metrics}
-        for m in record.metrics:
-            d = definitions[m.name]
-            interval = f"{m.interval[0]:.3g} … {m.interval[1]:.3g}" if m.interval else ""
-            metrics.add_row(
-                d.label,
-                _number(m.value) if m.value is not None else f"– ({m.reason})",
-                interval,
-                *[_number(values.get(m.name)) for values in record.baselines.values()],
-                "" if d.unit == "1" else d.unit,
-            )
-        console.print(metrics)
-        for note in record.notes:
-            console.print(f"  note: {note}", highlight=False)
+    for check in entry.certificate["checks"]:
+        if not check["passed"]:
+            console.print(f"  [yellow]check failed[/]: {check['reason']}", highlight=False)
+    relax = entry.tasks.get("relax")
+    rows = relax.tables.get("states", []) if relax else []
+    if rows:
+        table = Table(
+            *GROUND_STATE_COLUMNS.values(), title="Ground states against DFT (RMSD in Å)", title_justify="left", box=box.SIMPLE_HEAD
+        )
+        for row in rows:
+            table.add_row(*[_cell(row[name]) for name in GROUND_STATE_COLUMNS])
+        console.print(table)
+    _print_metrics(console, entry)
     by_reason: dict[str, list[str]] = {}
-    for s in entry.selection.skipped:
-        by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
+    for state in entry.selection.skipped:
+        by_reason.setdefault(state.reason, []).append(f"{state.defect} {state.charge:+d}")
     for reason, states in by_reason.items():
         console.print(f"[yellow]skipped[/] ({reason}): {', '.join(states)}", highlight=False)
 
 
-def _heading(column: str) -> str:
-    return column.replace("_", " ")
+GROUND_STATE_COLUMNS = {
+    "defect": "defect",
+    "charge": "charge",
+    "rmsd": "RMSD",
+    "local_rmsd": "local",
+    "host_referenced_rmsd": "host-ref.",
+    "success": "≤ 0.1",
+    "verdict": "failure",
+    "unrelaxed_rmsd": "unrelaxed",
+    "other_charge_rmsd": "other charge",
+    "converged": "converged",
+    "configurations": "of",
+}
+"""Columns of the relax task's table that the terminal shows, with their headings."""
+
+
+def _print_metrics(console: Console, entry: Entry) -> None:
+    """The metrics that count, task by task, beside the best baseline; what does not apply, in one line a task; the overall score."""
+    from rich import box
+    from rich.table import Table
+
+    from defectbench.leaderboard.scores import best_baselines, score_results
+
+    score = score_results(entry.tasks)
+    per_task, together = best_baselines(entry.tasks)
+    table = Table(box=box.SIMPLE_HEAD, title="Metrics that count", title_justify="left")
+    for heading in ("task", "metric", "value", "95 % interval", "best baseline", ""):
+        table.add_column(heading, no_wrap=True)
+    silent, scores = [], []
+    for task in score.tasks:
+        counted = [m for m in task.metrics if m.weight > 0 and m.status in ("scored", "failed")]
+        if task.score is None or not counted:
+            silent.append((task.task, task.reason or "nothing of it counts"))
+            continue
+        baselines = entry.tasks[task.task].baselines
+        scores.append(f"{task.task} {task.score:.2f}" + (f" (baseline {per_task[task.task]:.2f})" if task.task in per_task else ""))
+        for number, m in enumerate(counted):
+            d = m.definition
+            known = [(value, name) for name, v in baselines.items() if (value := v.get(d.name)) is not None]
+            best = (min if d.direction == "lower" else max)(known, default=None)
+            better = best is not None and m.value is not None and (m.value < best[0] if d.direction == "lower" else m.value > best[0])
+            table.add_row(
+                "" if number else task.task,
+                d.label,
+                "failed" if m.value is None else f"{_number(m.value)}{'' if d.unit == '1' else ' ' + d.unit}",
+                f"{m.interval[0]:.3g} … {m.interval[1]:.3g}" if m.interval else "",
+                _number(best[0]) if best else "",
+                "[green]better[/]" if better else "",
+            )
+    console.print(table)
+    for name, reason in silent:
+        console.print(f"[dim]{name}: not scored, {reason}[/]", highlight=False)
+    if score.overall is not None:
+        without = f"; the best baselines, without any model: {together:.2f}" if together is not None else ""
+        console.print(
+            f"score [bold]{score.overall:.2f}[/] of 1{without} (in the table: task, its score, its best baseline's)", highlight=False
+        )
 
 
 def _number(value: float | None) -> str:

@@ -184,7 +184,6 @@ class Task:
         calculations: what it needs besides the relaxations of the selected starts and of the host, which always run.
         score: :class:`ScoringInput` → :class:`TaskResult`, pure.
         draw: (input, result, model's name, folder): writes figures as ``<stem>.png`` and ``<stem>.svg``, returns the paths.
-        columns: the columns of ``rows`` that a terminal shows; empty for all.
     """
 
     name: str
@@ -194,7 +193,6 @@ class Task:
     calculations: Callable[[PlanInput], Sequence[Calculation]]
     score: Callable[[ScoringInput], TaskResult]
     draw: Callable[[ScoringInput, TaskResult, str, Path], list[Path]]
-    columns: tuple[str, ...] = ()
 
 
 def rng(seed: int = 0) -> np.random.Generator:

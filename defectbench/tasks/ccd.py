@@ -530,16 +530,4 @@ TASK = Task(
     calculations=calculations,
     score=score,
     draw=draw,
-    columns=(
-        "defect",
-        "charge",
-        "upper",
-        "lower",
-        "delta_q_reference",
-        "delta_q_own",
-        "minimum_at",
-        "relaxation_energy_ev",
-        "hbar_omega_mev",
-        "huang_rhys",
-    ),
 )

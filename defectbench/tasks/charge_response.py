@@ -476,15 +476,4 @@ TASK = Task(
     calculations=calculations,
     score=score,
     draw=draw,
-    columns=(
-        "look",
-        "defect",
-        "charge",
-        "other_charge",
-        "dft_response",
-        "model_response",
-        "reproduced",
-        "correlation",
-        "projection",
-    ),
 )

@@ -347,17 +347,4 @@ TASK = Task(
     calculations=calculations,
     score=score,
     draw=draw,
-    columns=(
-        "defect",
-        "charge",
-        "configurations",
-        "converged",
-        "common",
-        "curve_error",
-        "rank_correlation",
-        "ground_state_fraction",
-        "dft_ground_state_fraction",
-        "same_minimum",
-        "reason",
-    ),
 )

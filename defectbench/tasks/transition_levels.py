@@ -712,13 +712,4 @@ TASK = Task(
     calculations=calculations,
     score=score,
     draw=draw,
-    columns=(
-        "defect",
-        "charge",
-        "formation_energy_reference_ev",
-        "formation_energy_own_ev",
-        "basin_energy_ev",
-        "stable_reference",
-        "stable_own",
-    ),
 )
