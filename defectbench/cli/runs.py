@@ -231,9 +231,7 @@ def _print_metrics(console: Console, entry: Entry) -> None:
         console.print(f"[dim]{name}: not scored, {reason}[/]", highlight=False)
     if score.overall is not None:
         without = f"; the best baselines, without any model: {together:.2f}" if together is not None else ""
-        console.print(
-            f"score [bold]{score.overall:.2f}[/] of 1{without} (in the table: task, its score, its best baseline's)", highlight=False
-        )
+        console.print(f"score [bold]{score.overall:.2f}[/] of 1{without}; {', '.join(scores)}", highlight=False)
 
 
 def _number(value: float | None) -> str:
