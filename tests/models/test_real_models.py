@@ -115,10 +115,13 @@ def test_matgl_weights_give_what_their_own_release_gave(
         energy, forces = single(client, crystal, int(charge) if hears else None)
         assert energy == pytest.approx(expected["energy"], abs=2e-4)
         np.testing.assert_allclose(forces, expected["forces"], atol=2e-4)
-    certificate = certify(client, crystal, (-2, -1, 0, 1))
+    certificate = certify(client, crystal.repeat((1, 2, 2)), (-2, -1, 0, 1))
     assert certificate.charge_class == ("energy-only" if hears else "charge-blind")
     assert certificate.failed == ()
     assert_descriptors(client, crystal, 0 if hears else None)
+    if hears:  # QET spreads a charge over the whole cell: its force response falls as one over the number of atoms
+        small = certify(client, crystal, (-2, -1, 0, 1))
+        assert small.force_change == pytest.approx(4 * certificate.force_change, rel=0.3)
 
 
 def test_matgl_weights_of_unknown_age_are_refused(
