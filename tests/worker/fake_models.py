@@ -83,7 +83,7 @@ class Stale(Springs):
 
 
 class Misbehaving(Springs):
-    """Does as usual a few times a structure, then misbehaves in the way that the charge stands for (so that one worker serves all tests)."""
+    """Does as usual a few times a structure, then misbehaves in the way that the charge stands for: one worker serves all tests."""
 
     WAYS = ("nan_energy", "nan_forces", "raise", "explode", "scatter", "collapse", "die", "exit", "hang")
 

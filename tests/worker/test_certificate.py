@@ -101,7 +101,7 @@ def test_forces_that_are_no_gradient_are_found(start: Start, crystal: Atoms) -> 
 
 def test_a_model_that_fails_gets_no_certificate(start: Start, crystal: Atoms) -> None:
     client = start("fake_models:misbehaving", charge=HEARS, arguments={"after": 0})
-    with pytest.raises(ModelError, match="failed in its charge-response certificate: .* that are not numbers"):
+    with pytest.raises(ModelError, match=r"failed in its charge-response certificate: .* that are not numbers"):
         certify(client, crystal, (2, 3))
 
 

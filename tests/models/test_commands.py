@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from defectbench.cli import app
+from defectbench.errors import ModelError, UnknownNameError
+
+FAKES = Path(__file__).resolve().parents[1] / "worker" / "fake_models.py"
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_models_list(cache: Path) -> None:
+    output = run("models", "list")
+    assert "sevennet-0" in output
+    assert "291,796" in output
+
+
+def test_models_show(cache: Path) -> None:
+    output = run("models", "show", "qet-matq")
+    assert "total_charge" in output
+    assert "d53162dc7d3a7038d9b7f2dc39d67869a9a1925561a10c4b9ca65a641f9213a9" in output
+    assert "needs --trust-weights" in run("models", "show", "mace-mpa-0")
+    with pytest.raises(UnknownNameError):
+        run("models", "show", "qet")
+
+
+def test_environments(cache: Path) -> None:
+    assert "mattersim" in run("environments", "list")
+    assert "nothing to remove" in run("environments", "remove", "mace")
+    with pytest.raises(UnknownNameError):
+        run("environments", "create", "current")
+
+
+def write(folder: Path, arguments: str, how: str) -> str:
+    shutil.copy(FAKES, folder)
+    path = folder / "mine.yaml"
+    path.write_text(
+        f"{{id: mine, name: mine, adapter: ase_calculator, level_of_theory: none, charge: {{how: {how}}}, "
+        f"arguments: {{factory: 'fake_models:springs', {arguments}}}}}"
+    )
+    return str(path)
+
+
+def test_models_check(cache: Path, tmp_path: Path) -> None:
+    output = run("models", "check", write(tmp_path, "energy_per_charge: 0.5", "'info:charge'"), "--environment", "current")
+    assert "mine is energy-only" in output
+    assert output.count("passed") == 9
+    assert "-3: -1.5000" in output
+
+
+def test_models_check_refuses_a_lost_charge(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the charge gets lost"):
+        run("models", "check", write(tmp_path, "key: charge", "'info:another'"), "--environment", "current")
