@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import functools
 import resource
 import signal
 import subprocess
@@ -303,7 +303,9 @@ def test_help_and_import_are_quick_and_light():
 def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path):
     model = toy(sleep=0.05)
     line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    # a shell's background jobs ignore Ctrl-C, and their children inherit that
+    default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=default)
     database = tmp_path / "run" / "calculations.db"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (database.exists() and database.stat().st_size and len(ResultStore(database)) >= 3):

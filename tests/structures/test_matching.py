@@ -66,8 +66,9 @@ def test_operations_contain_the_pure_translations():
 
 
 def test_operations_are_cached_by_content():
-    assert host_operations(HOST.copy()) is OPERATIONS
-    assert host_operations(HOST.copy(), symprec=0.01) is not OPERATIONS
+    operations = host_operations(HOST)
+    assert host_operations(HOST.copy()) is operations
+    assert host_operations(HOST.copy(), symprec=0.01) is not operations
 
 
 def test_every_operation_maps_the_host_onto_itself():
