@@ -24,7 +24,7 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.fixture
 def fake_cp2k(tmp_path: Path) -> Path:
     """A program that reads ``input.inp`` and writes what CP2K would, for two atoms on a spring; see ``fake_cp2k.py``."""
-    path = tmp_path / "bin" / "cp2k.psmp"
+    path = tmp_path / "bin" / "stand-in"
     path.parent.mkdir()
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "fake_cp2k.py"}" "$@"\n', encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

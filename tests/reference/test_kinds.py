@@ -27,7 +27,7 @@ def work_through(tmp_path: Path, fake: Path, *blocks: dict[str, Any], extra: dic
     for name, text in (extra or {}).items():
         (folder / name).write_text(text)
     lines: list[str] = []
-    Manager(ReferenceData(folder), tmp_path / "work").run([str(fake)], 2, poll=0.02, report=lines.append)
+    Manager(ReferenceData(folder), tmp_path / "work").run([str(fake)], 2, poll=0.02, report=lines.append, niceness=0)
     return folder, lines
 
 
