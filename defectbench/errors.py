@@ -54,3 +54,9 @@ class RunError(DefectbenchError):
     """A run that could not go on (locked directory, full disk, model that cannot start)."""
 
     exit_code = 1
+
+
+class Interrupted(DefectbenchError):  # noqa: N818 - a thing that happened, not a mistake
+    """The user stopped a run; the message says how to go on."""
+
+    exit_code = 130

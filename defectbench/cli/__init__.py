@@ -52,9 +52,6 @@ def main() -> None:
     except DefectbenchError as error:
         print(f"defectbench: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\ndefectbench: interrupted; what is finished is stored, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

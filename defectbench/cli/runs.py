@@ -63,27 +63,31 @@ def evaluate(
     from rich.console import Console
 
     import defectbench
+    from defectbench.errors import Interrupted
 
     console = Console()
     names = [part.strip() for item in configurations or [] for part in item.split(",") if part.strip()]
-    with _LiveReport(console) as reporter:
-        done = defectbench.evaluate(
-            model,
-            dataset,
-            defects=defect,
-            charges=charge,
-            configurations=names or None,
-            tasks=task,
-            suite=suite.value,
-            output=output,
-            device=device.value,
-            workers=workers,
-            environment=environment,
-            model_weights=model_weights,
-            trust_weights=trust_weights,
-            retry_failed=retry_failed,
-            reporter=reporter,
-        )
+    try:
+        with _LiveReport(console) as reporter:
+            done = defectbench.evaluate(
+                model,
+                dataset,
+                defects=defect,
+                charges=charge,
+                configurations=names or None,
+                tasks=task,
+                suite=suite.value,
+                output=output,
+                device=device.value,
+                workers=workers,
+                environment=environment,
+                model_weights=model_weights,
+                trust_weights=trust_weights,
+                retry_failed=retry_failed,
+                reporter=reporter,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; what is finished is stored, the same command goes on from there") from None
     print_evaluation(console, done)
 
 
