@@ -50,7 +50,7 @@ def starts():
 
 @pytest.fixture(scope="module")
 def python(request):
-    if request.config.getoption("benchmark_disable"):
+    if not request.config.getoption("benchmark_enable"):
         pytest.skip("measures time: run with --benchmark-enable")
     from defectbench.models.environment import ensure_environment
 
