@@ -23,11 +23,12 @@ def toy(tmp_path) -> Callable[..., Path]:
 
     def write(name: str = "toy", charge: str = "none", **arguments: object) -> Path:
         shutil.copy(Path(__file__).with_name("toys.py"), tmp_path / "toys.py")
+        shutil.copy(host, tmp_path / "host.extxyz")
         definition = {
             "id": name,
             "name": f"Toy {name}",
             "adapter": "ase_calculator",
-            "arguments": {"factory": "toys:einstein", "host": str(host), **arguments},
+            "arguments": {"factory": "toys:einstein", "host": str(tmp_path / "host.extxyz"), **arguments},
             "level_of_theory": "PBE",
             "charge": {"how": charge},
         }
