@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
-from known_landscape import DEFECT, dataset, geometry, score
+from known_landscape import DEFECT, Energy, dataset, geometry, score
 
+from defectbench.leaderboard.scores import score_metric
 from defectbench.structures.configuration_coordinate import configuration_path, hbar_omega, mass_weighted_displacements, path_structures
 from defectbench.structures.matching import host_operations
-from defectbench.tasks.base import TaskResult
-from defectbench.tasks.ccd import FRACTIONS, METRICS, TASK, curve_properties, diagrams
+from defectbench.tasks.base import TaskResult, bootstrap_interval
+from defectbench.tasks.ccd import FRACTIONS, METRICS, TASK, curve_properties, diagrams, reference_points
+
+DFT_FRACTIONS = (-0.15, 0.0, 0.25, 0.5, 0.75, 1.0, 1.15)
+"""Where the reference calculations of the project's own dataset are: fewer points than models are asked for."""
+
+COMPARED = ("curve_mae", "relaxation_energy_mae", "frequency_error", "huang_rhys_error")
 
 ENERGIES = {1: -100.6, 0: -100.0, -1: -99.2}
 QUANTA = {1: 0.020, 0: 0.025, -1: 0.032}
@@ -38,19 +43,41 @@ def relax(_defect: str, charge: int, _configuration: str, _start: Atoms) -> tupl
     return geometry(charge), ENERGIES[charge]
 
 
-def path_frames(fractions: tuple[float, ...] = FRACTIONS) -> dict[tuple[int, str], list[tuple[Atoms, float]]]:
-    """Reference energies on every path, as a dataset would store them: single points as an unconverged configuration."""
+def anharmonic(atoms: Atoms, charge: int | None) -> float:
+    """The harmonic surface, softer towards more positive charges' geometries and steeper the other way, along the line they lie on."""
+    if len(atoms) != len(geometry(0)) or charge is None:
+        return 0.0
+    line = mass_weighted_displacements(geometry(1), geometry(0))
+    moved = mass_weighted_displacements(atoms, geometry(charge))
+    masses = atoms.get_masses()[:, None]
+    along = float(np.sum(masses * moved * line) / np.sum(masses * line**2))
+    return harmonic(atoms, charge, geometry(charge)) * float(np.exp(-0.5 * along))
+
+
+def path_frames(fractions: tuple[float, ...] = FRACTIONS, energy: Energy = truth) -> dict[tuple[int, str], list[tuple[Atoms, float]]]:
+    """Reference energies on every path, as a dataset stores them: single points of both charges as an unconverged configuration.
+
+    A charge's own end point is its ground state and not stored again.
+    """
     data = dataset(ENERGIES)
     out: dict[tuple[int, str], list[tuple[Atoms, float]]] = {}
     for diagram in diagrams(data, data.states):
-        for atoms in path_structures(diagram.path, fractions):
-            for charge, other in ((diagram.upper, diagram.lower), (diagram.lower, diagram.upper)):
-                out.setdefault((charge, f"Path_to_q{other:+d}"), []).append((atoms, truth(atoms, charge)))
+        for fraction, atoms in zip(fractions, path_structures(diagram.path, fractions), strict=True):
+            for charge in (diagram.upper, diagram.lower):
+                if fraction != diagram.own_end(charge):
+                    frames = out.setdefault((charge, f"Path_q{diagram.upper:+d}_q{diagram.lower:+d}"), [])
+                    frames.append((atoms, energy(atoms, charge)))
     return out
 
 
-def scored(energy: Callable[[Atoms, int | None], float] = truth, charge_class: str = "charge-aware", with_path: bool = True) -> TaskResult:
-    data = dataset(ENERGIES, path_frames=path_frames() if with_path else None)
+def scored(
+    energy: Energy = truth,
+    charge_class: str = "charge-aware",
+    with_path: bool = True,
+    reference: Energy = truth,
+    fractions: tuple[float, ...] = FRACTIONS,
+) -> TaskResult:
+    data = dataset(ENERGIES, path_frames=path_frames(fractions, reference) if with_path else None)
     return TASK.score(score(TASK, data, relax, energy, charge_class))
 
 
@@ -73,7 +100,7 @@ def test_the_reference_itself_is_perfect_and_its_numbers_are_the_known_ones() ->
         assert row["huang_rhys_reference"] == pytest.approx(row["huang_rhys"], rel=1e-3)
         assert row["minimum_at"] == pytest.approx(row["minimum_reference"], abs=1e-4)
         assert row["delta_q_own"] == pytest.approx(delta_q, rel=1e-4)
-        assert row["reference_points"] >= len(FRACTIONS), "the paths lie on one line here, so points of the other one serve too"
+        assert row["points"] == row["reference_points"] == len(FRACTIONS)
     json.dumps([result.rows, result.tables, result.baselines, result.notes])
 
 
@@ -141,6 +168,124 @@ def test_failures_count_as_misses() -> None:
     first = result.rows[0]
     assert "single point failed" in first["reason"]
     assert "it fell apart" in first["reason"]
+
+
+def test_an_oracle_of_an_anharmonic_curve_is_perfect_though_the_reference_has_fewer_points() -> None:
+    """Parabolas of model and reference go through the same points; over all its own the model's would be another one."""
+    result = scored(anharmonic, reference=anharmonic, fractions=DFT_FRACTIONS)
+    for name in COMPARED:
+        assert value(result, name) == pytest.approx(0.0, abs=1e-6), name
+    for metric in METRICS:
+        if metric.direction != "none":
+            assert score_metric(metric, result.metric(metric.name)).score == pytest.approx(1.0), metric.name
+    for row in result.rows:
+        assert row["reference_points"] == len(DFT_FRACTIONS)
+        assert row["points"] == len(FRACTIONS)
+        assert row["hbar_omega_mev"] == row["hbar_omega_reference_mev"]
+        assert row["huang_rhys"] == row["huang_rhys_reference"]
+    elsewhere = scored(anharmonic, with_path=False)
+    difference = [abs(a["hbar_omega_mev"] / b["hbar_omega_mev"] - 1) for a, b in zip(elsewhere.rows, result.rows, strict=True)]
+    assert max(difference) > 0.02, "else the curve is too harmonic to show the difference"
+
+
+def test_a_reference_with_too_few_points_has_no_frequency_to_compare() -> None:
+    result = scored(fractions=(0.0, 0.5, 1.0))
+    assert value(result, "curve_mae") == pytest.approx(0.0, abs=1e-6)
+    assert value(result, "relaxation_energy_mae") == pytest.approx(0.0, abs=1e-6)
+    for name in ("frequency_error", "huang_rhys_error"):
+        assert value(result, name) is None
+        assert not result.metric(name).applies
+    assert all(row["hbar_omega_mev"] is not None for row in result.rows), "the model's own is shown"
+
+
+def test_frames_that_are_nearly_on_the_path_but_at_another_fraction_are_no_points_of_it() -> None:
+    data = dataset(ENERGIES)
+    diagram = diagrams(data, data.states)[0]
+    off = [(diagram.path.structure(f), -50.0) for f in (0.26, 0.51)]
+    aside = diagram.path.structure(0.75)
+    aside.positions += 0.1 * np.random.default_rng(3).normal(size=aside.positions.shape)
+    data = dataset(ENERGIES, path_frames={(1, "Rattled"): [*off, (aside, -50.0), (diagram.path.structure(0.25), -60.0)]})
+    assert reference_points(data, diagram, 1) == {0.0: ENERGIES[1], 0.25: -60.0}
+
+
+def _failing_at(lost: float, charge: int = 1) -> Energy:
+    """The truth, but for one point of the path between +1 and 0."""
+    data = dataset(ENERGIES)
+    gone = diagrams(data, data.states)[0].path.structure(lost).positions
+
+    def energy(atoms: Atoms, q: int | None) -> float:
+        return float("nan") if q == charge and np.allclose(atoms.positions, gone, atol=1e-9) else truth(atoms, q)
+
+    return energy
+
+
+@pytest.mark.parametrize("lost", [f for f in FRACTIONS if f not in (0.0, 1.0)])
+def test_a_curve_with_one_missing_point_is_a_miss(lost: float) -> None:
+    """The lowest of the remaining points need not be the minimum, nor is the curve's error known."""
+    result = scored(_failing_at(lost))
+    for name in ("minimum_offset", "curve_mae", "frequency_error", "huang_rhys_error"):
+        assert value(result, name) == pytest.approx(0.25, abs=1e-3), name
+    assert value(result, "curves_bound") == 0.75
+    assert value(result, "relaxation_energy_mae") == pytest.approx(0.0, abs=1e-6), "both ends are there"
+    row = next(row for row in result.rows if row["upper"] == 1 and row["charge"] == 1)
+    assert row["minimum_at"] is row["hbar_omega_mev"] is row["curve_error_ev"] is None
+    assert row["points"] == len(FRACTIONS) - 1
+    assert "single point failed" in row["reason"]
+    assert "the energy at one point of the path is missing: the curve is a miss" in row["reason"]
+
+
+def test_a_missing_own_end_is_a_miss_and_not_the_next_lowest_point() -> None:
+    result = scored(_failing_at(0.0))
+    assert value(result, "minimum_offset") == pytest.approx(0.25, abs=1e-3)
+    assert value(result, "relaxation_energy_mae") == pytest.approx(0.25, abs=1e-3)
+
+
+def test_the_baseline_is_the_references_curve_of_one_charge_for_both() -> None:
+    """By hand: perfect for the charge whose curve it is; for the other charge no bound curve, and the error of the relaxation energy."""
+    result = scored(fractions=DFT_FRACTIONS)
+    base = result.baselines["one curve for both charges"]
+    assert set(base) == {"delta_q_error", "minimum_offset", "curves_bound", *COMPARED}
+    assert base["frequency_error"] < 0.5 + 1e-9
+    assert base["huang_rhys_error"] == pytest.approx(0.5)
+    data = dataset(ENERGIES)
+    curve, relaxation = [], []
+    for diagram in diagrams(data, data.states):
+        at = {q: {f: truth(diagram.path.structure(f), q) for f in DFT_FRACTIONS} for q in (diagram.upper, diagram.lower)}
+        options = []
+        for mine, other in ((diagram.upper, diagram.lower), (diagram.lower, diagram.upper)):
+            own, far = diagram.own_end(other), 1.0 - diagram.own_end(other)
+            wrong = [abs(at[mine][f] - at[mine][own] - at[other][f] + at[other][own]) for f in DFT_FRACTIONS if f != own]
+            options.append((np.mean(wrong), abs(at[mine][far] - at[mine][own] - at[other][far] + at[other][own])))
+        best = min(options)
+        curve.append(min(best[0], 1.0) / 2)
+        relaxation.append(min(best[1], 1.0) / 2)
+    assert base["curve_mae"] == pytest.approx(np.mean(curve))
+    assert base["relaxation_energy_mae"] == pytest.approx(np.mean(relaxation))
+
+
+def test_no_charge_blind_model_made_of_the_references_curves_is_better_than_the_baseline() -> None:
+    base = scored(fractions=DFT_FRACTIONS).baselines["one curve for both charges"]
+    for charge in ENERGIES:
+        blind = scored(lambda atoms, _, q=charge: truth(atoms, q), "charge-blind", fractions=DFT_FRACTIONS)
+        assert value(blind, "curve_mae") >= base["curve_mae"] - 1e-9
+        assert blind.baselines["one curve for both charges"] == base, "it comes from the dataset alone"
+
+
+def test_without_energies_on_the_path_the_baseline_has_none_of_the_compared_metrics() -> None:
+    base = scored(with_path=False).baselines["one curve for both charges"]
+    assert set(base) == {"delta_q_error", "minimum_offset", "curves_bound"}
+
+
+def test_intervals_are_drawn_over_paths_not_over_single_curves() -> None:
+    """Two paths: a resample has both curves of a path or neither."""
+    result = scored(_failing_at(0.5))
+    by_path = np.array([[1.0, 2.0], [0.0, 2.0]])
+    expected = bootstrap_interval(by_path, lambda t: float(t.sum(axis=0)[0] / t.sum(axis=0)[1]))
+    assert result.metric("minimum_offset").interval == pytest.approx(expected, abs=1e-3)
+    one = dataset({1: ENERGIES[1], 0: ENERGIES[0]})
+    alone = TASK.score(score(TASK, one, relax, truth))
+    assert len(alone.rows) == 2
+    assert all(metric.interval is None for metric in alone.metrics), "one path says nothing of how paths differ"
 
 
 def test_equal_ground_states_have_no_diagram() -> None:
