@@ -51,7 +51,7 @@ def anharmonic(atoms: Atoms, charge: int | None) -> float:
     moved = mass_weighted_displacements(atoms, geometry(charge))
     masses = atoms.get_masses()[:, None]
     along = float(np.sum(masses * moved * line) / np.sum(masses * line**2))
-    return harmonic(atoms, charge, geometry(charge)) * float(np.exp(-0.5 * along))
+    return ENERGIES[charge] + (harmonic(atoms, charge, geometry(charge)) - ENERGIES[charge]) * float(np.exp(-0.5 * along))
 
 
 def path_frames(fractions: tuple[float, ...] = FRACTIONS, energy: Energy = truth) -> dict[tuple[int, str], list[tuple[Atoms, float]]]:
