@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _CONFIGURATION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%(?:_from_([+-]?\d+))?$")
+_SINGLE_POINTS = ("Path_", "Start_")
 
 
 def charge_label(charge: int) -> str:
@@ -24,6 +25,15 @@ def bond_distortion(configuration: str) -> float | None:
     """
     found = _CONFIGURATION.match(configuration)
     return float(found.group(1)) / 100.0 if found else None
+
+
+def is_relaxation(configuration: str) -> bool:
+    """Whether a configuration name is that of a relaxation: ``Path_…`` and ``Start_…`` are not.
+
+    ``Path_…`` are points of a configuration-coordinate path and ``Start_…`` unrelaxed starts: single points with energy and forces, stored
+    in a dataset as unconverged frames. They are DFT data like any other at a given geometry, but no step of a relaxation.
+    """
+    return not configuration.startswith(_SINGLE_POINTS)
 
 
 def sort_key(configuration: str) -> tuple[int, float, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from defectbench.calculations.calculation import Calculation, Structure
-from defectbench.labels import sort_key
+from defectbench.labels import is_relaxation, sort_key
+from defectbench.structures.matching import Lattice
 from defectbench.tasks.base import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ OTHER_FRAMES = 12
 DESCRIPTOR_OPTIONS: Mapping[str, Any] = {"average": True}
 """Descriptors are averaged over the atoms in the worker: what is stored is (1, D) a frame, not (N, D)."""
 
-_SAME_GEOMETRY_DIGITS = 3
+SAME_GEOMETRY = 0.001
+"""Å: two frames are one geometry if no atom is farther off than this (minimum image)."""
 
 Kind = Literal["single_point", "descriptors"]
 
@@ -103,8 +105,11 @@ def spread(lengths: Sequence[int], cap: int) -> list[list[int]]:
 
 
 def state_frames(dataset: Dataset, defect: str, charge: int, level: str, cap: int) -> list[ReferenceFrame]:
-    """The frames of one charge state at one level that are put to the model: the same for every model and every selection of starts."""
-    names = sorted(dataset.configurations(defect, charge, level), key=sort_key)
+    """The frames of one charge state at one level that are put to the model: the same for every model and every selection of starts.
+
+    Frames of relaxations only (:func:`~defectbench.labels.is_relaxation`): points of paths and unrelaxed starts would change the mix.
+    """
+    names = sorted(filter(is_relaxation, dataset.configurations(defect, charge, level)), key=sort_key)
     relaxations = [(name, frames) for name in names if (frames := dataset.frames(defect, charge, name, level))]
     taken = spread([len(frames) for _, frames in relaxations], cap)
     return [
@@ -146,22 +151,57 @@ class SharedGeometry:
 def shared_geometries(dataset: Dataset, states: Iterable[StateSelection]) -> list[SharedGeometry]:
     """All geometries that DFT has at two or more of the selected charges of a defect, at the dataset's own level.
 
-    The ideal start ``Unperturbed`` is one structure for all charges; where its relaxations keep their first frame, it is such a geometry.
-    Positions are compared to 0.001 Å.
+    The ideal start ``Unperturbed`` is one structure for all charges; where its relaxations keep their first frame, or DFT has single
+    points of it, it is such a geometry. A frame belongs to the nearest geometry that has each atom within :data:`SAME_GEOMETRY`; of each
+    charge the nearest frame counts.
     """
-    found: dict[tuple[str, tuple[int, ...], bytes], dict[int, ReferenceFrame]] = {}
+    lattice = Lattice.of(dataset.host.cell.array)
+    found: dict[tuple[str, tuple[int, ...]], _Geometries] = {}
     for state in sorted(states, key=lambda s: (s.defect, s.charge)):
         for name in sorted(dataset.configurations(state.defect, state.charge), key=sort_key):
             for i, atoms in enumerate(dataset.frames(state.defect, state.charge, name)):
-                place = np.round(atoms.positions, _SAME_GEOMETRY_DIGITS) + 0.0
-                key = (state.defect, tuple(int(z) for z in atoms.numbers), place.tobytes())
                 frame = ReferenceFrame(dataset.level, state.defect, state.charge, name, i, atoms)
-                found.setdefault(key, {}).setdefault(state.charge, frame)
+                known = found.setdefault((state.defect, tuple(int(z) for z in atoms.numbers)), _Geometries(lattice))
+                known.add(frame)
     return [
-        SharedGeometry(key[0], frames[min(frames)].configuration, frames[min(frames)].atoms, dict(sorted(frames.items())))
-        for key, frames in found.items()
+        SharedGeometry(defect, frames[min(frames)].configuration, frames[min(frames)].atoms, dict(sorted(frames.items())))
+        for (defect, _), known in found.items()
+        for frames in known.frames()
         if len(frames) > 1
     ]
+
+
+class _Geometries:
+    """Distinct geometries of equal composition and order, each with the nearest frame of each charge."""
+
+    def __init__(self, lattice: Lattice) -> None:
+        self._lattice = lattice
+        self._places: list[Floats] = []
+        self._frames: list[dict[int, tuple[float, ReferenceFrame]]] = []
+
+    def add(self, frame: ReferenceFrame) -> None:
+        """Puts a frame to the nearest geometry within the tolerance, or opens a new one."""
+        here = np.asarray(frame.atoms.positions, dtype=float)
+        near = np.arange(len(self._places))
+        for part in (slice(0, 1), slice(None)):  # one atom tells most of them apart
+            if not len(near):
+                break
+            apart = np.array([self._places[k][part] for k in near]) - here[part]
+            vectors = self._lattice.minimum_image(apart.reshape(-1, 3)).reshape(apart.shape)
+            farthest = np.sqrt((vectors**2).sum(axis=2)).max(axis=1)
+            near, farthest = near[farthest <= SAME_GEOMETRY], farthest[farthest <= SAME_GEOMETRY]
+        if not len(near):
+            self._places.append(here)
+            self._frames.append({frame.charge: (0.0, frame)})
+            return
+        k = int(farthest.argmin())
+        known = self._frames[int(near[k])]
+        if frame.charge not in known or farthest[k] < known[frame.charge][0]:
+            known[frame.charge] = (float(farthest[k]), frame)
+
+    def frames(self) -> list[dict[int, ReferenceFrame]]:
+        """Charge → frame, of each geometry in the order found."""
+        return [{charge: frame for charge, (_, frame) in known.items()} for known in self._frames]
 
 
 def planned(plan: PlanInput, kind: Kind, atoms: Atoms, charge: int) -> Calculation:
