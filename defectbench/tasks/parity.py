@@ -170,7 +170,11 @@ def _mae(table: Floats) -> float:
     return float(total[1] / total[-1])
 
 
-def _slope(table: Floats) -> float:
+def slope(table: Floats) -> float:
+    """Least-squares slope through the origin, Σ model·DFT / Σ DFT², of (m, 5) sums as :func:`force_sums` and :func:`slope_row` give them.
+
+    Below 1 the model's surface is too soft (Deng et al. 2025, doi:10.1038/s41524-024-01500-6). 0 if DFT's values are all zero.
+    """
     total = table.sum(axis=0)
     return float(total[2] / total[3]) if total[3] > 0 else 0.0
 
@@ -201,6 +205,19 @@ def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float]:
     return [float(x) for x in out]
 
 
+def slope_row(model: Sequence[float], reference: Sequence[float]) -> Floats | None:
+    """(0, 0, Σ model·DFT, Σ DFT², number) of energies (eV) less their mean, for :func:`slope`.
+
+    Returns:
+        None for fewer than two energies, or if DFT's differ by less than 10 meV.
+    """
+    x, y = np.asarray(reference, dtype=float), np.asarray(model, dtype=float)
+    if len(x) < 2 or np.ptp(x) < RESOLVED_ENERGY:
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    return np.array([0.0, 0.0, float(y @ x), float(x @ x), len(x)])
+
+
 def slope_sums(chosen: Sequence[Pair]) -> tuple[Floats, list[object]]:
     """For each charge state (0, 0, Σ model·DFT, Σ DFT², number) of energies less their mean, eV², and its label.
 
@@ -213,13 +230,10 @@ def slope_sums(chosen: Sequence[Pair]) -> tuple[Floats, list[object]]:
         if pair.energy is not None:
             states.setdefault((pair.frame.defect, pair.frame.charge), []).append(pair)
     for state, items in states.items():
-        reference = np.array([p.frame.energy for p in items])
-        model = np.array([p.energy for p in items], dtype=float)
-        if len(items) < 2 or np.ptp(reference) < RESOLVED_ENERGY:
-            continue
-        reference, model = reference - reference.mean(), model - model.mean()
-        rows.append(np.array([0.0, 0.0, float(model @ reference), float(reference @ reference), len(items)]))
-        labels.append(state)
+        row = slope_row([p.energy for p in items if p.energy is not None], [p.frame.energy for p in items])
+        if row is not None:
+            rows.append(row)
+            labels.append(state)
     return np.array(rows).reshape(-1, 5), labels
 
 
@@ -278,12 +292,12 @@ def _state_row(
         "force_rmse_near": rounded(_rmse(near), 6) if near[:, -1].sum() else None,
         "force_rmse_far": rounded(_rmse(far), 6) if far[:, -1].sum() else None,
         "dft_force_rms": rounded(float(np.sqrt(sums[:, 3].sum() / sums[:, -1].sum())), 6),
-        "force_slope": rounded(_slope(sums)),
+        "force_slope": rounded(slope(sums)),
         "energy_rmse": rounded(_root_mean_square(np.array(per_charge)), 7),
         "energy_rmse_all_charges": rounded(_root_mean_square(np.array(all_charges)), 7),
         "energy_mae": rounded(float(np.mean(np.abs(per_charge))), 7),
         "energy_offset": rounded(float(np.mean([p.energy_per_atom for p in known])), 6) if known else None,
-        "energy_slope": rounded(_slope(energies)) if len(energies) else None,
+        "energy_slope": rounded(slope(energies)) if len(energies) else None,
         "relative_energy_mae": rounded(float(np.mean(relative)), 6) if len(relative) else None,
         "reason": next((p.reason for p in chosen if p.reason), None),
     }
@@ -310,14 +324,34 @@ def score(scoring: ScoringInput) -> TaskResult:
             rows.append(_state_row([chosen[i] for i in here], [per_charge[i] for i in here], [all_charges[i] for i in here], errors))
         frames += [_frame_row(p, a, b) for p, a, b in zip(chosen, per_charge, all_charges, strict=True)]
     reference = [p for p in everything if p.frame.level == scoring.dataset.level]
+    metrics = _metrics(scoring, reference, relative)
+    levels = [_level_row(scoring.dataset.level, reference, metrics)] if reference else []
+    for level in scoring.dataset.levels[1:]:
+        chosen = [p for p in everything if p.frame.level == level]
+        if chosen:
+            levels.append(_level_row(level, chosen, _metrics(scoring, chosen, ())))
     return TaskResult(
         task="parity",
-        metrics=_metrics(scoring, reference, relative),
+        metrics=metrics,
         rows=tuple(rows),
         baselines=_baselines(reference, relative),
         notes=tuple(_notes(scoring, everything)),
-        tables={"frames": tuple(frames), "relative_energies": relative},
+        tables={"levels": tuple(levels), "frames": tuple(frames), "relative_energies": relative},
     )
+
+
+def _level_row(level: str, chosen: Sequence[Pair], metrics: Sequence[MetricValue]) -> dict[str, Any]:
+    """The aggregates over all charge states at one level of theory, with their intervals; relative energies at the reference level only."""
+    row: dict[str, Any] = {
+        "level": level,
+        "charge_states": len({(p.frame.defect, p.frame.charge) for p in chosen}),
+        "relaxations": len({p.frame.relaxation for p in chosen}),
+        "frames": len(chosen),
+    }
+    for metric in metrics:
+        low, high = metric.interval or (None, None)
+        row |= {metric.name: rounded(metric.value, 7), f"{metric.name}_low": rounded(low, 7), f"{metric.name}_high": rounded(high, 7)}
+    return row
 
 
 def _frame_row(pair: Pair, per_charge: float, all_charges: float) -> dict[str, Any]:
@@ -366,7 +400,7 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
             _rmse,
             none if not chosen else "no atoms at that distance",
         )
-    add("force_slope", sums, groups, _slope, none)
+    add("force_slope", sums, groups, slope, none)
     add("force_softening", sums, [(p.frame.defect, p.frame.charge) for p in chosen], _softening, none)
     for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
         errors = np.array(energy_errors(chosen, by_charge))
@@ -377,7 +411,7 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
     energies, labels = slope_sums(chosen)
     answered = any(p.energy is not None for p in chosen)
     why = none if not chosen else "the frames of no charge state differ in energy" if answered else "the model failed on all frames"
-    add("energy_slope", energies, labels, _slope, why)
+    add("energy_slope", energies, labels, slope, why)
     add("energy_softening", energies, labels, _softening, why, applies=bool(chosen) and not answered)
     errors = np.array(_relative_errors(relative))
     if len(errors):
@@ -428,7 +462,7 @@ def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
     if others:
         notes.append(f"No frames at {', '.join(others)}.")
     if len({p.frame.level for p in everything}) > 1:
-        notes.append(f"Metrics are those of {scoring.dataset.level}; the other levels stand in the table, from the same model energies.")
+        notes.append(f"Metrics are those of {scoring.dataset.level}; the other levels stand in the tables, from the same model energies.")
     failed = sum(p.energy is None for p in everything)
     if failed:
         notes.append(
