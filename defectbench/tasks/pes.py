@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from defectbench.calculations.calculation import Calculation
 from defectbench.labels import sort_key
 from defectbench.structures.matching import Operations, match, match_within
 from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult
+from defectbench.tasks.frames import grouped_interval
 from defectbench.tasks.landscape import (
     SUCCESS_RMSD,
     Placed,
-    PlacedState,
     ReferenceState,
     capped,
     distortion_of,
@@ -23,18 +24,32 @@ from defectbench.tasks.landscape import (
     place_all,
     rounded,
 )
+from defectbench.tasks.parity import slope, slope_row
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.datasets.dataset import Dataset, ReferenceMinimum
+
+    Floats = NDArray[np.float64]
 
 ENERGY_CAP = 1.0
 """eV: an energy error counts up to this in averages, and a miss counts as this."""
 
 ENERGY_RESOLUTION = 0.01
-"""eV: energies are rounded to this before they are ranked, so that convergence noise is a tie and not an order."""
+"""eV: energies closer than this are ties when they are ranked, so that convergence noise is no order."""
 
 MINIMUM_CONFIGURATIONS = 3
-"""A curve needs at least this many configurations with DFT."""
+"""A curve needs at least this many of the selected configurations with DFT; a slope as many that converged with the model too."""
+
+MINIMUM_RANKED = 5
+"""A rank correlation needs at least this many: the order of three is right once in six by chance."""
+
+MINIMUM_RANKED_CONVERGED = 3
+"""Where DFT has enough for a rank, a model with fewer converged ones among them missed it."""
 
 METRICS = (
     MetricDefinition(
@@ -43,7 +58,7 @@ METRICS = (
     ),
     MetricDefinition(
         "rank_correlation", "rank correlation", "1", "higher", 1.0, 0.0,
-        "Spearman correlation of the model's and DFT's energies over the configurations, mean over charge states; a miss counts as -1.",
+        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss counts as -1.",
     ),
     MetricDefinition(
         "ground_state_fraction", "reach the ground state", "1", "higher", 1.0, 0.0,
@@ -53,12 +68,16 @@ METRICS = (
         "same_minimum", "same minimum as DFT", "1", "higher", 1.0, 0.0,
         "Fraction of the configurations with DFT that the model relaxes into the minimum that DFT reaches from the same start.",
     ),
+    MetricDefinition(
+        "energy_slope", "energy slope", "1", "none", None, None,
+        "Slope of model against DFT energies of relaxed configurations: below 1 it is too soft. Of forces: 'force slope' of parity.",
+    ),
 )  # fmt: skip
 
 DESCRIPTION = (
     "Energy of the relaxed configurations against the bond distortion they started from, model and DFT, each relative to its own minimum; "
     "every configuration marked by its RMSD to the DFT ground state. Scored by the error of the curve, the rank correlation, and where "
-    "configurations end."
+    "configurations end; beside them the slope of the model's energies against DFT's (softening; that of forces is in parity)."
 )
 
 
@@ -67,21 +86,93 @@ def calculations(_plan: PlanInput) -> Sequence[Calculation]:
     return ()
 
 
+def _ties(energies: Sequence[float]) -> NDArray[np.int64]:
+    """The number of each energy's tie, by ascending energy: all within 10 meV of the lowest of a tie belong to it."""
+    values = np.asarray(energies, dtype=float)
+    out = np.zeros(len(values), dtype=np.int64)
+    lowest, number = -np.inf, -1
+    for i in np.argsort(values, kind="stable"):
+        if values[i] - lowest > ENERGY_RESOLUTION - 1e-6:
+            lowest, number = values[i], number + 1
+        out[i] = number
+    return out
+
+
 def rank_correlation(model: Sequence[float], reference: Sequence[float]) -> float | None:
-    """Spearman's rank correlation of energies (eV) rounded to 10 meV, ties by average rank (Spearman 1904, doi:10.2307/1412159).
+    """Spearman's rank correlation of energies (eV), those within 10 meV tied, ties by average rank (Spearman 1904, doi:10.2307/1412159).
 
     Returns:
-        None if the reference does not vary; 0 if only the model does not.
+        None if the reference's energies agree within 10 meV; 0 if only the model's do.
     """
     from scipy.stats import rankdata
 
-    first, second = (np.round(np.asarray(values, dtype=float) / ENERGY_RESOLUTION) for values in (model, reference))
-    a, b = rankdata(first), rankdata(second)
+    a, b = rankdata(_ties(model)), rankdata(_ties(reference))
     if np.ptp(b) == 0:
         return None
     if np.ptp(a) == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How energies predicted for the configurations of one charge state compare with DFT's.
+
+    Attributes:
+        common: number of the selected configurations that DFT has.
+        predicted: number of these that have a prediction.
+        errors: configuration → error of its energy, eV, each curve relative to its own lowest; None for a miss.
+        rank: rank correlation, misses as −1; None if there is nothing to correlate.
+        slope: of predicted against DFT energies; None if there is none.
+        sums: what :func:`defectbench.tasks.parity.slope` needs.
+        reason: why there is no curve error or no rank, or why the rank is a miss.
+    """
+
+    common: int
+    predicted: int
+    errors: Mapping[str, float | None]
+    rank: float | None
+    slope: float | None
+    sums: Floats | None
+    reason: str | None
+
+    @property
+    def error(self) -> float | None:
+        """Mean error, eV, a miss counted as 1 eV; None for fewer than three configurations with DFT."""
+        if self.common < MINIMUM_CONFIGURATIONS:
+            return None
+        return float(np.mean([capped(e, ENERGY_CAP) for e in self.errors.values()]))
+
+
+def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float]) -> Curve:
+    """Compares predicted energies with DFT's.
+
+    Args:
+        predicted: configuration → energy, eV; a configuration of the reference that is missing is a miss, one too many is ignored.
+        reference: configuration → DFT energy, eV, of the selected configurations that DFT has relaxed.
+    """
+    done = [name for name in reference if name in predicted]
+    zero = min((predicted[name] for name in done), default=0.0)
+    dft_zero = min(reference.values(), default=0.0)
+    errors = {name: abs((predicted[name] - zero) - (e - dft_zero)) if name in predicted else None for name, e in reference.items()}
+    model, dft = [predicted[name] for name in done], [reference[name] for name in done]
+    sums = slope_row(model, dft) if len(done) >= MINIMUM_CONFIGURATIONS else None
+    rank, reason = _rank(model, dft, reference)
+    return Curve(len(reference), len(done), errors, rank, None if sums is None else slope(sums[None]), sums, reason)
+
+
+def _rank(model: Sequence[float], dft: Sequence[float], reference: Mapping[str, float]) -> tuple[float | None, str | None]:
+    """Rank correlation with misses, and why there is none or why it is a miss."""
+    n = len(reference)
+    if n < MINIMUM_RANKED:
+        needs = f"a rank needs {MINIMUM_RANKED}" if n >= MINIMUM_CONFIGURATIONS else f"a curve needs {MINIMUM_CONFIGURATIONS}"
+        return None, f"DFT has relaxed {n} of the selected configurations; {needs}"
+    if np.ptp(list(reference.values())) < ENERGY_RESOLUTION:
+        return None, "DFT's energies agree within 10 meV, so they have no order to correlate with"
+    if len(model) < MINIMUM_RANKED_CONVERGED:
+        return -1.0, f"only {len(model)} of the {n} configurations with DFT converged, so the rank is a miss (-1)"
+    fraction = len(model) / n
+    return fraction * (rank_correlation(model, dft) or 0.0) - (1.0 - fraction), None
 
 
 def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operations: Operations) -> bool | None:
@@ -94,68 +185,108 @@ def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operati
     return match_within(placed.atoms, minimum.atoms, operations, SUCCESS_RMSD) is not None
 
 
-def _state_row(state: PlacedState, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The scores of one charge state from its configurations' rows."""
-    reference = state.reference
-    common = [r for r in rows if r["dft_energy"] is not None and r["status"] != "not selected"]
-    done = [r for r in common if r["status"] == "converged"]
-    row: dict[str, Any] = {
-        "defect": reference.defect,
-        "charge": reference.charge,
-        "configurations": len(state.placed),
-        "converged": len(state.converged),
-        "dft_configurations": len(reference.minima),
-        "common": len(common),
-        "common_converged": len(done),
-        "curve_error": None,
-        "rank_correlation": None,
-        "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in rows) / len(state.placed)),
-        "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
-        "same_minimum": rounded(sum(bool(r["same_minimum_as_dft"]) for r in common) / len(common)) if common else None,
-        "flat_curve_error": None,
-        "reason": None,
+@dataclass(frozen=True)
+class Guess:
+    """What one predicts for a charge state without a model.
+
+    Attributes:
+        curve: its energies against DFT's.
+        in_ground_state: for each selected configuration whether its structure is the DFT ground state.
+        same_minimum: for each selected configuration with DFT whether its structure is the minimum that DFT reaches from it.
+        charge: the charge state that it was taken from; None if from none.
+    """
+
+    curve: Curve
+    in_ground_state: tuple[bool, ...]
+    same_minimum: tuple[bool, ...]
+    charge: int | None = None
+
+
+def _guess(
+    reference: ReferenceState,
+    names: Sequence[str],
+    energies: Mapping[str, float],
+    structures: Mapping[str, Atoms],
+    operations: Operations,
+    charge: int | None = None,
+) -> Guess:
+    """Energies (eV) and structures by configuration as a prediction for a charge state; a name that is missing is a miss."""
+
+    def is_one(name: str, minimum: ReferenceMinimum) -> bool:
+        return name in structures and match_within(structures[name], minimum.atoms, operations, SUCCESS_RMSD) is not None
+
+    common = {name: reference.minima[name].energy for name in names if name in reference.minima}
+    return Guess(
+        curve=compare_curves(energies, common),
+        in_ground_state=tuple(is_one(name, reference.ground) for name in names),
+        same_minimum=tuple(is_one(name, reference.minima[name]) for name in common),
+        charge=charge,
+    )
+
+
+def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess:
+    """No atom moves from its start, and all energies are equal."""
+    starts = dataset.starts(reference.defect, reference.charge)
+    return _guess(reference, names, dict.fromkeys(names, 0.0), starts, operations)
+
+
+def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess | None:
+    """The DFT minima of another charge of the same defect, name by name; None if no other charge has any.
+
+    Of all other charges that one is taken whose guess is best: by the sum of the scores of curve error, rank correlation and same minimum.
+    A configuration that DFT has not relaxed at that charge is a miss.
+    """
+    found = []
+    for charge in dataset.charges(reference.defect):
+        minima = {} if charge == reference.charge else dataset.minima(reference.defect, charge)
+        if minima:
+            energies = {name: m.energy for name, m in minima.items()}
+            found.append(_guess(reference, names, energies, {name: m.atoms for name, m in minima.items()}, operations, charge))
+    return max(found, key=lambda g: (_worth(g), -abs((g.charge or 0) - reference.charge)), default=None)
+
+
+def _worth(guess: Guess) -> float:
+    bad = next(m.bad for m in METRICS if m.name == "curve_error") or 1.0
+    errors = [capped(e, ENERGY_CAP) for e in guess.curve.errors.values()]
+    out = max(0.0, 1.0 - float(np.mean(errors)) / bad) + float(np.mean(guess.same_minimum)) if errors else 0.0
+    return out + max(0.0, guess.curve.rank or 0.0)
+
+
+def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
+    if guess is None:
+        return {f"{prefix}{name}": None for name in ("curve_error", "rank_correlation", "ground_state_fraction", "same_minimum")}
+    return {
+        f"{prefix}curve_error": rounded(guess.curve.error),
+        f"{prefix}rank_correlation": rounded(guess.curve.rank),
+        f"{prefix}ground_state_fraction": rounded(float(np.mean(guess.in_ground_state))) if guess.in_ground_state else None,
+        f"{prefix}same_minimum": rounded(float(np.mean(guess.same_minimum))) if guess.same_minimum else None,
     }
-    if len(common) < MINIMUM_CONFIGURATIONS:
-        row["reason"] = f"DFT has relaxed {len(common)} of the selected configurations; a curve needs {MINIMUM_CONFIGURATIONS}"
-        return row
-    errors = [r["energy_error"] for r in common]
-    row["curve_error"] = rounded(float(np.mean([capped(e, ENERGY_CAP) for e in errors])))
-    lowest = min(r["dft_energy"] for r in common)
-    row["flat_curve_error"] = rounded(float(np.mean([min(r["dft_energy"] - lowest, ENERGY_CAP) for r in common])))
-    fraction = len(done) / len(common)
-    everything = rank_correlation([r["dft_energy"] for r in common], [r["dft_energy"] for r in common])
-    if everything is None:
-        row["reason"] = "DFT's energies agree within 10 meV, so they have no order to correlate with"
-        return row
-    found = rank_correlation([r["energy"] for r in done], [r["dft_energy"] for r in done]) if len(done) >= 2 else -1.0
-    row["rank_correlation"] = rounded(fraction * (0.0 if found is None else found) - (1.0 - fraction))
-    return row
 
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Scores the curves; see ``docs/metrics.md`` for every definition."""
-    operations = operations_of(scoring.dataset)
+    dataset = scoring.dataset
+    operations = operations_of(dataset)
     table: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    starts_in_ground: list[float] = []
+    curves: list[Curve] = []
+    flat: list[Guess] = []
+    others: list[Guess] = []
     for state in place_all(scoring):
         reference = state.reference
-        starts = scoring.dataset.starts(reference.defect, reference.charge)
         placed = {p.configuration: p for p in state.placed}
-        common = [p for p in state.converged if p.configuration in reference.minima]
-        # the zero of each curve: over everything for the picture, over what both have for the error
-        model_zero = min((p.energy for p in state.converged if p.energy is not None), default=None)
-        common_zero = min((p.energy for p in common if p.energy is not None), default=None)
-        selected = [name for name in reference.minima if name in placed]
-        dft_common_zero = min((reference.minima[name].energy for name in selected), default=None)
+        energies = {p.configuration: p.energy for p in state.converged if p.energy is not None}
+        common = {name: m.energy for name, m in reference.minima.items() if name in placed}
+        curve = compare_curves(energies, common)
+        unmoved = unrelaxed_guess(dataset, reference, list(placed), operations)
+        other = other_charge_guess(dataset, reference, list(placed), operations)
+        # the zero of the picture's curve: over everything
+        model_zero = min(energies.values(), default=None)
         mine: list[dict[str, Any]] = []
         for name in sorted({*placed, *reference.minima}, key=sort_key):
             p, minimum = placed.get(name), reference.minima.get(name)
             dft_fit = match(minimum.atoms, reference.ground.atoms, operations, reference.centre) if minimum else None
-            energy = p.energy if p is not None and p.converged else None
-            error: float | None = None
-            if energy is not None and minimum is not None and common_zero is not None and dft_common_zero is not None:
-                error = abs((energy - common_zero) - (minimum.energy - dft_common_zero))
+            energy = energies.get(name)
             mine.append(
                 {
                     "defect": reference.defect,
@@ -167,7 +298,7 @@ def score(scoring: ScoringInput) -> TaskResult:
                     "relative_energy": None if energy is None or model_zero is None else rounded(energy - model_zero),
                     "dft_energy": rounded(minimum.energy, 6) if minimum else None,
                     "dft_relative_energy": rounded(minimum.energy - reference.ground.energy) if minimum else None,
-                    "energy_error": rounded(error),
+                    "energy_error": rounded(curve.errors.get(name)),
                     "rmsd": rounded(p.fit.rmsd) if p is not None and p.converged and p.fit is not None else None,
                     "dft_rmsd": rounded(dft_fit.rmsd) if dft_fit else None,
                     "in_ground_state": None if p is None else p.converged and p.fit is not None and p.fit.rmsd <= SUCCESS_RMSD,
@@ -175,20 +306,45 @@ def score(scoring: ScoringInput) -> TaskResult:
                     "reason": p.reason if p is not None else None,
                 }
             )
+        same = [bool(r["same_minimum_as_dft"]) for r in mine if r["same_minimum_as_dft"] is not None]
+        rows.append(
+            {
+                "defect": reference.defect,
+                "charge": reference.charge,
+                "configurations": len(state.placed),
+                "converged": len(state.converged),
+                "dft_configurations": len(reference.minima),
+                "common": curve.common,
+                "common_converged": curve.predicted,
+                "curve_error": rounded(curve.error),
+                "rank_correlation": rounded(curve.rank),
+                "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in mine) / len(state.placed)),
+                "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
+                "same_minimum": rounded(sum(same) / len(same)) if same else None,
+                "energy_slope": rounded(curve.slope),
+                **_guess_columns("unrelaxed_", unmoved),
+                "other_charge": other.charge if other else None,
+                **_guess_columns("other_charge_", other),
+                "reason": curve.reason,
+            }
+        )
         table += mine
-        rows.append(_state_row(state, mine))
-        for name in placed:
-            if name in starts:
-                near = match_within(starts[name], reference.ground.atoms, operations, SUCCESS_RMSD)
-                starts_in_ground.append(float(near is not None))
+        curves.append(curve)
+        flat.append(unmoved)
+        others += [other] if other else []
     return TaskResult(
         task="pes",
-        metrics=_metrics(rows, table),
+        metrics=_metrics(rows, table, curves),
         rows=tuple(rows),
-        baselines=_baselines(rows, starts_in_ground),
+        baselines=_baselines(rows, flat, others),
         notes=tuple(_notes(rows)),
         tables={"configurations": tuple(table)},
     )
+
+
+def _curve_errors(curves: Iterable[Curve]) -> list[float]:
+    """Errors (eV) of all configurations of the states that have a curve, misses as 1 eV."""
+    return [capped(e, ENERGY_CAP) for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
 
 
 def _aggregate(name: str, values: Sequence[float], reason: str) -> MetricValue:
@@ -197,31 +353,48 @@ def _aggregate(name: str, values: Sequence[float], reason: str) -> MetricValue:
     return MetricValue(name, value, interval, reason if value is None else None, applies=value is not None)
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]]) -> tuple[MetricValue, ...]:
-    scored = {(r["defect"], r["charge"]) for r in rows if r["curve_error"] is not None}
-    common = [r for r in table if r["dft_energy"] is not None and r["status"] != "not selected"]
-    curve = [capped(r["energy_error"], ENERGY_CAP) for r in common if (r["defect"], r["charge"]) in scored]
+def _metrics(rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> tuple[MetricValue, ...]:
     nothing = "no charge state with a reference was selected"
-    few = f"no charge state has DFT for {MINIMUM_CONFIGURATIONS} of the selected configurations" if rows else nothing
+    few = "no charge state has DFT for {} of the selected configurations" if rows else nothing
+    some = few.format(MINIMUM_CONFIGURATIONS)
+    same = [float(r["same_minimum_as_dft"]) for r in table if r["same_minimum_as_dft"] is not None]
+    enough = any(c.common >= MINIMUM_RANKED for c in curves)
+    order = f"DFT's energies agree within 10 meV wherever it has {MINIMUM_RANKED} of the selected configurations, so they have no order"
+    sums = [(c.sums, (r["defect"], r["charge"])) for c, r in zip(curves, rows, strict=True) if c.sums is not None]
+    steep, interval = grouped_interval(np.array([s for s, _ in sums]), [label for _, label in sums], slope)
+    have = any(c.common >= MINIMUM_CONFIGURATIONS for c in curves)
+    flat = f"no charge state has {MINIMUM_CONFIGURATIONS} configurations that DFT and the model both relaxed, 10 meV apart"
     return (
-        _aggregate("curve_error", curve, few),
-        _aggregate("rank_correlation", [r["rank_correlation"] for r in rows if r["rank_correlation"] is not None], few),
+        _aggregate("curve_error", _curve_errors(curves), some),
+        _aggregate("rank_correlation", [c.rank for c in curves if c.rank is not None], order if enough else few.format(MINIMUM_RANKED)),
         _aggregate("ground_state_fraction", [float(r["in_ground_state"]) for r in table if r["in_ground_state"] is not None], nothing),
-        _aggregate("same_minimum", [float(r["same_minimum_as_dft"]) for r in common], few if not rows else "DFT has none of the starts"),
+        _aggregate("same_minimum", same, "DFT has none of the starts" if rows else nothing),
+        MetricValue("energy_slope", steep, interval, None if steep is not None else flat if have else some, applies=steep is not None),
     )
 
 
-def _baselines(rows: Sequence[Mapping[str, Any]], starts_in_ground: Sequence[float]) -> dict[str, dict[str, float | None]]:
-    flat = [(r["flat_curve_error"], r["common"]) for r in rows if r["flat_curve_error"] is not None]
-    weight = sum(n for _, n in flat)
+def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
+    """A baseline's values of the metrics, over the states for which it exists."""
+
+    def mean(values: Iterable[float]) -> float | None:
+        return mean_with_interval(values)[0]
+
+    sums = [g.curve.sums for g in guesses if g.curve.sums is not None]
+    return {
+        "curve_error": mean(_curve_errors(g.curve for g in guesses)),
+        "rank_correlation": mean(g.curve.rank for g in guesses if g.curve.rank is not None),
+        "ground_state_fraction": mean(float(x) for g in guesses for x in g.in_ground_state),
+        "same_minimum": mean(float(x) for g in guesses for x in g.same_minimum),
+        "energy_slope": slope(np.array(sums)) if sums else None,
+    }
+
+
+def _baselines(rows: Sequence[Mapping[str, Any]], flat: Sequence[Guess], others: Sequence[Guess]) -> dict[str, dict[str, float | None]]:
     total = sum(r["dft_configurations"] for r in rows)
     reached = sum(round(r["dft_ground_state_fraction"] * r["dft_configurations"]) for r in rows)
     return {
-        "flat or unrelaxed": {
-            "curve_error": sum(e * n for e, n in flat) / weight if weight else None,
-            "rank_correlation": 0.0 if flat else None,
-            "ground_state_fraction": float(np.mean(starts_in_ground)) if starts_in_ground else None,
-        },
+        "flat or unrelaxed": _guessed(flat),
+        "other_charge": _guessed(others),
         "DFT": {"ground_state_fraction": reached / total if total else None},
     }
 
@@ -235,6 +408,11 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     missed = sum(r["common"] - r["common_converged"] for r in rows)
     if missed:
         notes.append(f"{missed} configurations that DFT has did not converge with the model and count as misses ({ENERGY_CAP:g} eV).")
+    alone = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["other_charge"] is None]
+    if alone:
+        notes.append(f"no other charge state has a DFT minimum, so that baseline is missing: {', '.join(alone)}.")
+    if rows:
+        notes.append("the slope of forces on DFT frames (softening) is 'force slope' of the task parity.")
     return notes
 
 

@@ -45,6 +45,15 @@ if TYPE_CHECKING:
 HOST_START = "Unperturbed"
 """The host relaxation whose drift is taken off in host-referenced metrics."""
 
+HOST_DRIFTS = (("host_drift", "Unperturbed"), ("host_drift_rattled", "Rattled"))
+"""Metric and host start whose drift it is."""
+
+BASELINE_METRICS = (
+    "rmsd", "local_rmsd", "max_displacement", "success", "strict_success", "relative_rmsd",
+    "host_referenced_rmsd", "host_referenced_local_rmsd", "host_referenced_success",
+)  # fmt: skip
+"""What a baseline has: the other metrics are about relaxations, and a baseline relaxes nothing."""
+
 METRICS = (
     MetricDefinition(
         "rmsd", "RMSD", "Å", "lower", 0.0, 0.2,
@@ -302,7 +311,7 @@ def score(scoring: ScoringInput) -> TaskResult:
         metrics=_metrics(rows, configurations, hosts, no_host),
         rows=tuple(rows),
         baselines={label: _baseline(rows, label) for label in ("unrelaxed", "other_charge")},
-        notes=tuple(_notes(scoring, rows, configurations, no_host)),
+        notes=tuple(_notes(scoring, rows, configurations, hosts, no_host)),
         tables={"configurations": tuple(configurations), "host": hosts},
     )
 
@@ -336,14 +345,7 @@ def _metrics(
         _aggregate("spurious_minima", [float(r["spurious_minima"]) for r in rows]),
         _aggregate("converged", [float(c["status"] == "converged") for c in configurations]),
     ]
-    for name, start in (("host_drift", "Unperturbed"), ("host_drift_rattled", "Rattled")):
-        row = next((h for h in hosts if h["start"] == start), None)
-        if row is None:
-            out.append(MetricValue(name, None, None, f"the host was not relaxed from its {start} start", applies=False))
-        elif row["status"] != "converged":
-            out.append(MetricValue(name, None, None, f"the host did not relax from its {start} start: {row['reason']}"))
-        else:
-            out.append(MetricValue(name, row["drift"]))
+    out += [_host_drift(name, start, hosts) for name, start in HOST_DRIFTS]
     steps = [float(c["steps"]) for c in configurations if c["status"] == "converged" and c["steps"] is not None]
     seconds = [float(c["wall_s"]) for c in configurations if c["wall_s"] is not None]
     for name, values, why in (("steps", steps, "no relaxation converged"), ("wall_s", seconds, "nothing was relaxed")):
@@ -353,6 +355,17 @@ def _metrics(
         else:
             out.append(MetricValue(name, None, None, why, applies=False))
     return tuple(out)
+
+
+def _host_drift(name: str, start: str, hosts: Sequence[Mapping[str, Any]]) -> MetricValue:
+    """Mean drift over the runs from one start; one run has no interval, since it gives the same drift whenever it is repeated."""
+    runs = [h for h in hosts if h["start"] == start]
+    if not runs:
+        return MetricValue(name, None, None, f"the host was not relaxed from its {start} start", applies=False)
+    for row in runs:
+        if row["status"] != "converged":
+            return MetricValue(name, None, None, f"the host did not relax from its {start} start: {row['reason']}")
+    return MetricValue(name, *mean_with_interval(row["drift"] for row in runs))
 
 
 def _local(row: Mapping[str, Any], prefix: str) -> float | None:
@@ -382,20 +395,31 @@ def _baseline(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, float 
     """A baseline's values of the metrics that it has, over the states for which it exists."""
     have = [r for r in rows if r[f"{label}_rmsd"] is not None]
     if not have:
-        return dict.fromkeys(("rmsd", "local_rmsd", "max_displacement", "success", "strict_success"))
-    pairs = np.array([(r[f"{label}_rmsd"], r["unrelaxed_rmsd"]) for r in have if r["unrelaxed_rmsd"]], dtype=float)
+        return dict.fromkeys(BASELINE_METRICS)
+    pairs = np.array([(capped(r[f"{label}_rmsd"], RMSD_CAP), r["unrelaxed_rmsd"]) for r in have if r["unrelaxed_rmsd"]], dtype=float)
+    rmsd = float(np.mean([capped(r[f"{label}_rmsd"], RMSD_CAP) for r in have]))
+    local = float(np.mean([capped(_local(r, f"{label}_"), RMSD_CAP) for r in have]))
+    success = float(np.mean([r[f"{label}_success"] for r in have]))
     return {
-        "rmsd": float(np.mean([capped(r[f"{label}_rmsd"], RMSD_CAP) for r in have])),
-        "local_rmsd": float(np.mean([capped(_local(r, f"{label}_"), RMSD_CAP) for r in have])),
+        "rmsd": rmsd,
+        "local_rmsd": local,
         "max_displacement": float(np.mean([capped(r[f"{label}_max_displacement"], DISPLACEMENT_CAP) for r in have])),
-        "success": float(np.mean([r[f"{label}_success"] for r in have])),
+        "success": success,
         "strict_success": float(np.mean([r[f"{label}_strict_success"] for r in have])),
         "relative_rmsd": _ratio(pairs) if len(pairs) else None,
+        # its host is DFT's: there is no error of a host to take off
+        "host_referenced_rmsd": rmsd,
+        "host_referenced_local_rmsd": local,
+        "host_referenced_success": success,
     }
 
 
 def _notes(
-    scoring: ScoringInput, rows: Sequence[Mapping[str, Any]], configurations: Sequence[Mapping[str, Any]], no_host: str | None
+    scoring: ScoringInput,
+    rows: Sequence[Mapping[str, Any]],
+    configurations: Sequence[Mapping[str, Any]],
+    hosts: Sequence[Mapping[str, Any]],
+    no_host: str | None,
 ) -> list[str]:
     notes = []
     if 0 < len(rows) < 10:
@@ -419,6 +443,9 @@ def _notes(
         notes.append(f"no other charge state has a DFT ground state, so that baseline is missing: {', '.join(alone)}.")
     if no_host:
         notes.append(f"no host-referenced values: {no_host}.")
+    once = [name for name, start in HOST_DRIFTS if sum(h["start"] == start for h in hosts) == 1]
+    if once:
+        notes.append(f"no interval for {' and '.join(once)}: one relaxation from a fixed start each, so there is nothing to resample.")
     failures = [r["verdict"] for r in rows]
     if failures:
         counted = {name: failures.count(name) for name in ("none", "host", "defect", "host and defect", "cancelling", "no ground state")}

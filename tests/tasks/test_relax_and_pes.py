@@ -80,7 +80,21 @@ def test_who_gives_another_charge_scores_that_baseline():
     got = values(result)
     for name, value in result.baselines["other_charge"].items():
         assert got[name] == pytest.approx(value, abs=1e-9), name
+    for prefix in ("", "local_"):
+        assert result.baselines["other_charge"][f"host_referenced_{prefix}rmsd"] == result.baselines["other_charge"][f"{prefix}rmsd"]
     assert result.rows[4]["other_charge"] == 0
+
+
+def test_a_wild_start_counts_in_the_baseline_as_in_the_model():
+    dataset = OracleDataset()
+    for state in STATES:
+        start = dataset._starts[state]["Unperturbed"]
+        start.positions += np.random.default_rng(1).normal(size=start.positions.shape) * 1.5
+    result = relax.score(scoring_input(lambda d, q, c: relaxation(dataset.starts(d, q)[c].positions, -1.0), dataset=dataset))
+    assert all(row["unrelaxed_rmsd"] > RMSD_CAP for row in result.rows)
+    ratio = len(STATES) * RMSD_CAP / sum(row["unrelaxed_rmsd"] for row in result.rows)
+    assert result.baselines["unrelaxed"]["relative_rmsd"] == pytest.approx(ratio)
+    assert set(result.baselines["unrelaxed"]) == set(relax.BASELINE_METRICS)
 
 
 @pytest.mark.parametrize("parity", [0, 1])
@@ -119,8 +133,12 @@ def test_everything_failing_is_the_worst_and_not_a_gap():
     assert got["success"] == got["converged"] == got["reference_minimum_found"] == 0
     assert got["host_drift"] is None
     assert got["host_referenced_rmsd"] is None
-    curves = values(pes.score(scoring_input(model)))
+    result = pes.score(scoring_input(model))
+    curves = values(result)
+    assert curves.pop("energy_slope") is None
     assert curves == {"curve_error": 1.0, "rank_correlation": -1.0, "ground_state_fraction": 0.0, "same_minimum": 0.0}
+    assert all("only 0 of the 7" in row["reason"] for row in result.rows)
+    assert "the model both relaxed" in result.metric("energy_slope").reason
 
 
 def test_a_failed_host_is_held_against_the_model():
@@ -227,6 +245,22 @@ def test_a_drifting_host_is_told_from_a_wrong_defect():
     assert {row["verdict"] for row in cancelling.rows} == {"cancelling"}
 
 
+def test_one_run_of_the_host_has_no_interval_and_more_have_one():
+    scoring = scoring_input(oracle, drifted(0.3)[1])
+    result = relax.score(scoring)
+    assert result.metric("host_drift").interval is None
+    assert any("no interval for host_drift and host_drift_rattled" in note for note in result.notes)
+    again = replace(scoring.host[1], relaxation=relaxation(drifted(0.1)[1], -200.0))
+    more = relax.score(replace(scoring, host=(*scoring.host, again)))
+    drift = more.metric("host_drift_rattled")
+    low, high = drift.interval
+    assert low < drift.value < high
+    assert drift.value == pytest.approx(np.mean([r["drift"] for r in more.tables["host"] if r["start"] == "Rattled"]))
+    broken = replace(again, relaxation=relaxation(DATASET.host.positions, None, "failed", "atoms fly away"))
+    missed = relax.score(replace(scoring, host=(*scoring.host, broken))).metric("host_drift_rattled")
+    assert (missed.value, missed.applies) == (None, True)
+
+
 # Invariance
 
 
@@ -307,6 +341,10 @@ def test_rank_correlation():
     assert pes.rank_correlation([0.2, 0.1, 0.0], [1.0, 1.5, 9.0]) == pytest.approx(-1)
     assert pes.rank_correlation([0.2, 0.1, 0.0], [1.0, 1.001, 1.002]) is None
     assert pes.rank_correlation([0.2, 0.2, 0.2], [1.0, 2.0, 3.0]) == 0
+    # what is a tie does not depend on the zero of energy
+    for zero in (0.0, 0.0049, 0.005, 0.0051):
+        assert pes.rank_correlation([0.0, 0.1, 0.2], [zero, zero + 0.004, zero + 0.3]) == pytest.approx(np.sqrt(0.75))
+        assert pes.rank_correlation([0.0, 0.1, 0.2], [zero, zero + 0.002, zero + 0.004]) is None
     scipy_stats = pytest.importorskip("scipy.stats")
     a, b = np.random.default_rng(0).normal(size=(2, 12)).round(2)
     assert pes.rank_correlation(a, b) == pytest.approx(scipy_stats.spearmanr(a, b).statistic)
@@ -317,11 +355,142 @@ def test_a_curve_with_little_dft_says_so():
     for state in STATES:
         dataset._minima[state] = {n: m for n, m in dataset._minima[state].items() if n in ("Dimer", "Unperturbed")}
     result = pes.score(scoring_input(oracle, dataset=dataset))
-    metric = result.metric("curve_error")
-    assert metric.value is None
-    assert not metric.applies
-    assert "3" in result.rows[0]["reason"]
+    for name in ("curve_error", "rank_correlation", "energy_slope"):
+        metric = result.metric(name)
+        assert metric.value is None
+        assert not metric.applies
+    assert result.metric("curve_error").reason == "no charge state has DFT for 3 of the selected configurations"
+    assert result.metric("rank_correlation").reason == "no charge state has DFT for 5 of the selected configurations"
+    assert result.rows[0]["reason"] == "DFT has relaxed 2 of the selected configurations; a curve needs 3"
     assert result.metric("same_minimum").value == 1
+
+
+def with_minima(chosen, energy=lambda _defect, _charge, _name, minimum: minimum.energy) -> OracleDataset:
+    """The dataset with some of its minima, their energies changed."""
+    dataset = OracleDataset()
+    for (defect, charge), minima in dataset._minima.items():
+        dataset._minima[defect, charge] = {
+            n: replace(m, energy=energy(defect, charge, n, m)) for n, m in minima.items() if chosen(defect, charge, n)
+        }
+    return dataset
+
+
+def test_three_configurations_make_a_curve_and_no_rank():
+    for number, ranked in ((3, False), (4, False), (5, True)):
+        dataset = with_minima(lambda _d, _q, name, number=number: name in CONFIGURATIONS[:number])
+        result = pes.score(scoring_input(oracle, dataset=dataset))
+        assert result.metric("curve_error").value == pytest.approx(0, abs=1e-9)
+        assert result.metric("energy_slope").value == pytest.approx(1)
+        rank = result.metric("rank_correlation")
+        if ranked:
+            assert rank.value == pytest.approx(1)
+            assert result.rows[0]["reason"] is None
+        else:
+            assert rank.value is None
+            assert not rank.applies
+            assert result.rows[0]["reason"] == f"DFT has relaxed {number} of the selected configurations; a rank needs 5"
+
+
+def test_energies_that_agree_are_no_order_and_the_reason_says_so():
+    dataset = with_minima(lambda *_: True, lambda _d, _q, name, _m: -100.0 + 0.0014 * CONFIGURATIONS.index(name))
+    result = pes.score(scoring_input(oracle, dataset=dataset))
+    rank = result.metric("rank_correlation")
+    assert rank.value is None
+    assert not rank.applies
+    assert "agree within 10 meV" in rank.reason
+    assert "agree within 10 meV" in result.rows[0]["reason"]
+    assert result.metric("energy_slope").value is None
+    assert "10 meV apart" in result.metric("energy_slope").reason
+
+
+@pytest.mark.parametrize(("failed", "rank"), [(4, 3 / 7 - 4 / 7), (5, -1.0), (7, -1.0)])
+def test_failures_are_held_against_the_rank_and_too_many_are_a_miss(failed: int, rank: float):
+    """DFT has seven. The first ones fail; those left are ordered as DFT orders them."""
+    dataset = with_minima(lambda *_: True, lambda _d, _q, name, _m: -0.1 * CONFIGURATIONS.index(name))
+
+    def model(defect, charge, configuration):
+        return relaxation(oracle(defect, charge, configuration).positions, -0.1 * CONFIGURATIONS.index(configuration))
+
+    result = pes.score(scoring_input(failing(model, lambda k: k < failed), dataset=dataset))
+    assert result.metric("rank_correlation").value == pytest.approx(rank)
+    assert all(row["rank_correlation"] == pytest.approx(rank, abs=1e-5) for row in result.rows)
+    if rank == -1:
+        assert f"only {7 - failed} of the 7 configurations with DFT converged" in result.rows[0]["reason"]
+
+
+def test_a_soft_surface_has_the_slope_that_it_has():
+    def soft(defect, charge, configuration):
+        found = oracle(defect, charge, configuration)
+        return replace(found, energy=7.0 + 0.4 * found.energy)
+
+    result = pes.score(scoring_input(soft))
+    assert result.metric("energy_slope").value == pytest.approx(0.4)
+    assert all(row["energy_slope"] == pytest.approx(0.4) for row in result.rows)
+    low, high = result.metric("energy_slope").interval
+    assert low == pytest.approx(high)
+    definition = next(d for d in pes.METRICS if d.name == "energy_slope")
+    assert definition.direction == "none"
+    assert any("parity" in note for note in result.notes)
+
+
+# Baselines of pes
+
+
+def test_who_gives_another_charge_s_minima_scores_that_baseline():
+    """Charge 0 looks like charge -1, energies and structures; what DFT lacks at the other charge is a miss."""
+    dataset = OracleDataset()
+    lacking = "Bond_Distortion_20.0%"
+    for charge, number in ((-1, 0), (0, 1)):
+        dataset._minima["V_Ge1", charge] = {
+            n: replace(m, charge=charge, energy=m.energy + 17.0 * number)
+            for n, m in dataset._minima["V_Ge1", -2].items()
+            if charge == 0 or n != lacking
+        }
+
+    def neighbour(defect, charge, configuration):
+        other = {("V_Ge1", 0): -1}.get((defect, charge))
+        minimum = dataset.minima(defect, charge if other is None else other).get(configuration)
+        if minimum is None:
+            return relaxation(dataset.starts(defect, charge)[configuration].positions, None, "failed", "DFT has none")
+        return relaxation(minimum.atoms.positions, minimum.energy)
+
+    scoring = scoring_input(neighbour, dataset=dataset)
+    only = replace(scoring, states=tuple(s for s in scoring.states if (s.defect, s.charge) == ("V_Ge1", 0)))
+    # charge -2 has all of them and is as good a guess otherwise
+    result = pes.score(only)
+    assert result.rows[0]["other_charge"] == -2
+    assert result.baselines["other_charge"]["curve_error"] == pytest.approx(0, abs=1e-9)
+    assert result.baselines["other_charge"]["same_minimum"] == 1
+    dataset._minima["V_Ge1", -2] = {}
+    result = pes.score(only)
+    got, baseline = values(result), result.baselines["other_charge"]
+    assert result.rows[0]["other_charge"] == -1
+    assert baseline["curve_error"] == pytest.approx(1 / 7)
+    assert baseline["same_minimum"] == pytest.approx(6 / 7)
+    assert baseline["rank_correlation"] == pytest.approx(6 / 7 - 1 / 7)
+    for name, value in baseline.items():
+        assert got[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_unrelaxed_starts_are_matched_with_the_minimum_of_the_same_configuration():
+    dataset = OracleDataset()
+    for state in STATES:
+        # two starts lie in their own second minimum, one of the others in the ground state that it does not lead to
+        dataset._starts[state]["Unperturbed"] = dataset._minima[state]["Unperturbed"].atoms.copy()
+        dataset._starts[state]["Bond_Distortion_40.0%"] = dataset._minima[state]["Bond_Distortion_40.0%"].atoms.copy()
+        dataset._starts[state]["Bond_Distortion_20.0%"] = dataset._minima[state]["Dimer"].atoms.copy()
+    baseline = pes.score(scoring_input(oracle, dataset=dataset)).baselines["flat or unrelaxed"]
+    assert baseline["same_minimum"] == pytest.approx(2 / 7)
+    assert baseline["ground_state_fraction"] == pytest.approx(1 / 7)
+
+
+def test_a_defect_with_one_charge_has_no_other_charge_s_curve():
+    dataset = with_minima(lambda d, q, _n: d == "V_S1" or q == 0)
+    result = pes.score(scoring_input(oracle, dataset=dataset))
+    row = next(r for r in result.rows if r["defect"] == "V_Ge1")
+    assert row["other_charge"] is None
+    assert row["other_charge_curve_error"] is None
+    assert any("baseline is missing: V_Ge1 +0" in note for note in result.notes)
 
 
 def test_a_lone_charge_state_has_no_other_charge_baseline():
