@@ -529,9 +529,6 @@ def _task_record(result: TaskResult) -> TaskRecord:
 
 def write_tables(folder: Path, entry: Entry) -> list[Path]:
     """Writes each task's tables as ``tables/<task>_<table>.csv`` and all that it found as ``tables/<task>.json``."""
-    import csv
-    import io
-
     from defectbench.leaderboard.entry import write_text
 
     files: list[Path] = []
@@ -542,14 +539,27 @@ def write_tables(folder: Path, entry: Entry) -> list[Path]:
         for name, rows in record.tables.items():
             if not rows:
                 continue
-            text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            path = folder / "tables" / f"{task}_{name}.csv"
-            write_text(path, text.getvalue())
-            files.append(path)
+            files.append(write_csv(folder / "tables" / f"{task}_{name}.csv", rows))
     return files
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Writes flat rows that share their columns as CSV; returns the path.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    import csv
+    import io
+
+    from defectbench.leaderboard.entry import write_text
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+    return path
 
 
 def write_structures(folder: Path, scored: ScoringInput, plan: Plan) -> Path:
@@ -617,6 +627,20 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
     Raises:
         DefectbenchError: the entry cannot be read, or the dataset has another content than the one it was made on.
     """
+    entry, scored, tasks = stored_scoring(folder, dataset)
+    return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
+
+
+def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
+    """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
+
+    Args:
+        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``.
+        dataset: the dataset it was made on, if it is not found by its name.
+
+    Raises:
+        DefectbenchError: the entry cannot be read, or the dataset has another content than the one it was made on.
+    """
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
     from defectbench.leaderboard.entry import read_calculations, read_entry
@@ -644,7 +668,7 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         certificate=entry.certificate,
         provenance=entry.provenance.model_dump(mode="json"),
     )
-    return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
+    return entry, scored, tasks
 
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:

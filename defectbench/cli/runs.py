@@ -95,25 +95,61 @@ def rescore(
     entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote.")],
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The dataset, if it is not found by its name.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
+    soap: Annotated[
+        bool, typer.Option("--soap", help="Also replay the search with minima told apart by SOAP (needs dscribe); no metric changes.")
+    ] = False,
 ) -> None:
     """Score a finished entry again, without running the model."""
     from rich.console import Console
 
     from defectbench.errors import RunError
     from defectbench.evaluation import rescore as rescore_entry
-    from defectbench.evaluation import same_metrics, write_tables
+    from defectbench.evaluation import same_metrics, write_csv, write_tables
     from defectbench.leaderboard.entry import write_text
 
+    by_soap = _search_by_soap(entry, dataset) if soap else []
     old, new = rescore_entry(entry, dataset)
     if check:
         differences = same_metrics(old, new)
         if differences:
             raise RunError(f"{entry}: {len(differences)} metrics differ from those stored, first {differences[0]}")
         typer.echo(f"{entry}: every metric is reproduced")
+        if soap:
+            _print_search_by_soap(Console(), by_soap)
         return
     write_text(entry / "entry.json", new.model_dump_json(indent=1) + "\n")
     write_tables(entry, new)
     print_entry(Console(), new)
+    if soap:
+        _print_search_by_soap(Console(), by_soap)
+        if by_soap:
+            typer.echo(f"written to {write_csv(entry / 'tables' / 'search_soap.csv', by_soap)}")
+
+
+def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, Any]]:
+    from defectbench.evaluation import stored_scoring
+    from defectbench.tasks.search import soap_table
+
+    return soap_table(stored_scoring(entry, dataset)[1])
+
+
+def _print_search_by_soap(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The search with minima told apart by SOAP beside that by the matching, one row a charge state."""
+    from rich import box
+    from rich.table import Table
+
+    if not rows:
+        console.print("search by SOAP: no charge state has enough DFT relaxations among the selected starts", highlight=False)
+        return
+    headings = ("defect", "charge", "starts", "minima", "by SOAP", "ground state found", "by SOAP", "minima needed", "by SOAP")
+    table = Table(*headings, title="Search by SOAP, beside the matching", title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*[_cell(value) for value in row.values()])
+    console.print(table)
+    for how, column, kept in (("matching", "found_by_unique", "unique_minima"), ("SOAP", "found_by_soap", "soap_minima")):
+        found, passed = sum(bool(r[column]) for r in rows), sum(int(r[kept]) for r in rows)
+        starts = sum(int(r["candidates"]) for r in rows)
+        console.print(f"{how}: {found} of {len(rows)} ground states found with {passed} of {starts} DFT relaxations", highlight=False)
 
 
 @tasks_app.command("list")

@@ -322,9 +322,12 @@ def score(scoring: ScoringInput) -> TaskResult:
 
 
 def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
-    """The search with minima told apart by SOAP, beside the matching's: one row a charge state.
+    """The search with minima told apart by SOAP, beside the matching's: one row a charge state (``defectbench rescore ENTRY --soap``).
 
     Not part of :func:`score`, whose result must be the same with and without the optional package.
+
+    Args:
+        scoring: of a finished run, e.g. from :func:`defectbench.evaluation.stored_scoring`.
 
     Raises:
         DefectbenchError: the package dscribe is not installed.
@@ -333,6 +336,7 @@ def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
         {
             "defect": one.defect,
             "charge": one.charge,
+            "candidates": len(one.candidates),
             "unique_minima": len(one.minima),
             "soap_minima": len(other.minima),
             "found_by_unique": one.first is not None,
@@ -453,6 +457,9 @@ def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
             notes.append(
                 f"The {number} lowest minima of each charge state find every ground state: {used} DFT relaxations instead of {total}."
             )
+        notes.append(
+            "Minima told apart by SOAP instead of the matching: 'defectbench rescore ENTRY --soap' (needs dscribe); it is never scored."
+        )
         notes.append("Candidates are the starts that DFT has relaxed so far; a ground state that only other starts reach is not asked for.")
     return notes
 
