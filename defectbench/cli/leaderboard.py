@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from defectbench.leaderboard.scores import Interval, Score, TaskScore
 
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
-app = typer.Typer(help="Leaderboard tables.", no_args_is_help=True)
+app = typer.Typer(help="Leaderboard tables and figures.", no_args_is_help=True)
 
 
 @score_app.callback()
@@ -137,18 +137,47 @@ def _print_overall(console: Console, score: Score, not_run: list[str]) -> None:
 @app.command("table")
 def table(
     folder: Annotated[Path, typer.Argument(help="A folder with entries, at any depth.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the Markdown there, with links. Default: print it.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the Markdown there, with links, and its figures beside it. Default: print it."),
+    ] = None,
 ) -> None:
-    """Write a Markdown leaderboard of all entries below a folder; baselines are rows, datasets and suites are never mixed."""
+    """Write a Markdown leaderboard of all entries below a folder, with figures; baselines are rows, datasets and suites are never mixed."""
+    from defectbench.errors import DefectbenchError
     from defectbench.leaderboard.entry import write_text
-    from defectbench.leaderboard.tables import leaderboard
+    from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard
 
-    text = leaderboard(folder, None if output is None else output.parent)
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(leaderboard(folder), nl=False)
         return
+    if output.is_dir():
+        raise DefectbenchError(f"{output} is a folder; give the page's file, e.g. {output / 'README.md'}")
+    from defectbench.leaderboard.figures import FIGURE_FOLDER, draw_leaderboard
+
+    figures = output.parent / FIGURE_FOLDER
+    text = leaderboard(folder, output.parent, figures)
+    drawn = draw_leaderboard(group_entries(find_entries(folder)), figures)
     write_text(output, text)
-    typer.echo(f"written to {output}")
+    typer.echo(f"written to {output}" + (f", with {len(drawn)} files in {figures}" if drawn else ""))
+
+
+@app.command("figure")
+def figure(
+    folder: Annotated[Path, typer.Argument(help="A folder with entries, at any depth.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to draw into.")],
+) -> None:
+    """Draw accuracy against speed, with the Pareto front, for each group of entries that compare; as PNG and SVG."""
+    from defectbench.errors import DefectbenchError
+    from defectbench.leaderboard.figures import draw_leaderboard
+    from defectbench.leaderboard.tables import find_entries, group_entries
+
+    if output.exists() and not output.is_dir():
+        raise DefectbenchError(f"{output} is a file; give a folder to draw into")
+    groups = group_entries(find_entries(folder))
+    drawn = draw_leaderboard(groups, output)
+    if not drawn:
+        raise DefectbenchError(f"nothing to draw in {folder}: no entry has an overall score and a time; evaluate with the task 'cost'")
+    typer.echo(f"written to {output}: {', '.join(path.name for path in drawn)}")
 
 
 def compare(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from defectbench.errors import DefectbenchError
 from defectbench.leaderboard.entry import Entry, read_entry
+from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
     Interval,
     MetricScore,
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from defectbench.tasks.base import MetricDefinition, Task
 
 NONE = "–"
-"""What stands where a number cannot be had."""
+"""What stands where nothing is asked: a baseline has no such value."""
+
+NOT_APPLICABLE = "n/a"
+"""What stands where a model has no value because the question cannot be put; why is said below the table."""
 
 GroupKey = tuple[str, str, str, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
 
@@ -125,9 +129,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}"
 
 
-def _scored(score: float | None, bounds: Interval | None) -> str:
+def _scored(score: float | None, bounds: Interval | None, absent: str = NONE) -> str:
     if score is None:
-        return NONE
+        return absent
     if bounds is None or bounds == (score, score):
         return f"{score:.2f}"
     return f"{score:.2f} ({bounds[0]:.2f}–{bounds[1]:.2f})"
@@ -136,19 +140,19 @@ def _scored(score: float | None, bounds: Interval | None) -> str:
 def measured(metric: MetricScore) -> str:
     """A metric's value with its interval; ``failed`` or ``n/a`` without one."""
     if metric.value is None:
-        return "failed" if metric.status == "failed" else "n/a"
+        return "failed" if metric.status == "failed" else NOT_APPLICABLE
     if metric.interval is None:
         return number(metric.value)
     return f"{number(metric.value)} ({number(metric.interval[0])} to {number(metric.interval[1])})"
 
 
-def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, all others are numbers."""
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table; the first ``texts`` columns are text, all others are numbers."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
 
-    return "\n".join([line(heading), "|---|" + "---:|" * (len(heading) - 1), *(line(row) for row in rows)])
+    return "\n".join([line(heading), "|" + "---|" * texts + "---:|" * (len(heading) - texts), *(line(row) for row in rows)])
 
 
 def _tasks(group: Group) -> list[Task]:
@@ -202,12 +206,12 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
             [
                 _name(one, link),
                 str(entry.certificate["charge_class"]),
-                f"**{_scored(score.overall, score.bounds)}**",
-                NONE if gain is None else f"{gain:+.2f}",
-                *[_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks],
+                f"**{_scored(score.overall, score.bounds, NOT_APPLICABLE)}**",
+                NOT_APPLICABLE if gain is None else f"{gain:+.2f}",
+                *[_scored(s.score, s.bounds, NOT_APPLICABLE) if (s := score.task(t.name)) else NOT_APPLICABLE for t in tasks],
                 f"{score.coverage:.0%}",
                 f"{bad} of {len(entry.configurations)}",
-                NONE if seconds is None else number(seconds, 2),
+                NOT_APPLICABLE if seconds is None else number(seconds, 2),
                 number(hours, 2) if entry.provenance.device == "cpu" else f"{number(hours, 2)} ({entry.provenance.device})",
             ]
         )
@@ -220,51 +224,131 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
         per_task = [_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks]
         if any(cell != NONE for cell in per_task):
             rows.append([f"*baseline: {_words(label)}*", NONE, NONE, NONE, *per_task, *[NONE] * 4])
-    return markdown_table(heading, rows)
+    return markdown_table(heading, rows, texts=2)
 
 
 def _words(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _shown(group: Group, task: Task) -> list[MetricDefinition]:
-    """The metrics that count in a task; all of a task where none does; without columns that no entry fills."""
+def _chosen(task: Task) -> list[MetricDefinition]:
+    """The metrics that count in a task; all of a task where none does."""
     weights = load_weights()
-    chosen = [m for m in task.metrics if weights.metric(task.name, m.name) > 0] or list(task.metrics)
+    return [m for m in task.metrics if weights.metric(task.name, m.name) > 0] or list(task.metrics)
+
+
+def _baselines(group: Group, task: Task) -> dict[str, dict[str, float]]:
+    """Label → metric → value of a task's baselines; all entries of a group have the same data, so the first that has a value gives it."""
+    found: dict[str, dict[str, float]] = {}
+    for one in group.entries:
+        for label, values in one.entry.tasks[task.name].baselines.items():
+            for name, value in values.items():
+                if value is not None:
+                    found.setdefault(label, {}).setdefault(name, value)
+    return found
+
+
+def _shown(group: Group, task: Task) -> list[MetricDefinition]:
+    """The columns of a task's table: of what counts all that an entry fills or fails, and of the rest what a baseline has that would
+    else have no row. What no entry fills is listed by :func:`absences`."""
+    chosen = _chosen(task)
     filled = {m.name for one in group.entries for m in one.entry.tasks[task.name].metrics if m.value is not None or m.applies}
-    return [m for m in chosen if m.name in filled]
+    shown = {m.name for m in chosen} & filled
+    for values in _baselines(group, task).values():
+        if not shown & values.keys():
+            shown |= values.keys() & filled
+    return [m for m in task.metrics if m.name in shown]
+
+
+def _heading(task: Task, definition: MetricDefinition) -> str:
+    return _unit(definition) + ("" if definition in _chosen(task) else " (not counted)")
 
 
 def metric_table(group: Group, task: Task) -> str:
-    """Measured values of one task's metrics, baselines below; empty if no entry has any."""
+    """Measured values of one task's metrics, baselines below; empty if no entry has any. Times stand beside the hardware they are of."""
     shown = _shown(group, task)
     if not shown:
         return ""
+    cost = task.name == "cost"
     rows = []
     for one in group.entries:
         scored = one.score.task(task.name)
-        rows.append([one.entry.model.name, *([measured(scored.metric(m.name)) for m in shown] if scored else [NONE] * len(shown))])
-    for label, values in group.first.tasks[task.name].baselines.items():
-        if any(values.get(m.name) is not None for m in shown):
-            rows.append([f"*baseline: {_words(label)}*", *[number(values.get(m.name)) for m in shown]])
-    return markdown_table(["model", *[_unit(m) for m in shown]], rows)
+        values = [measured(scored.metric(m.name)) for m in shown] if scored else [NOT_APPLICABLE] * len(shown)
+        found = hardware_of(one.entry)
+        rows.append([one.entry.model.name, *([found.device, found.name, found.load, found.clock] if cost else []), *values])
+    for label, known in _baselines(group, task).items():
+        cells = [number(known.get(m.name)) for m in shown]
+        if any(m.name in known for m in shown):
+            rows.append([f"*baseline: {_words(label)}*", *([NONE] * 4 if cost else []), *cells])
+    about = ["device", "processor or GPU", "shared by", "clock"] if cost else []
+    return markdown_table(["model", *about, *[_heading(task, m) for m in shown]], rows, texts=1 + len(about))
 
 
 def absences(group: Group, task: Task) -> list[str]:
-    """Why values are missing in a task's table, one line a reason."""
-    shown = {m.name: m for m in _shown(group, task)}
+    """Why values are missing in a task's table, or the whole table; one line a reason, models with the same gaps together."""
+    names = {m.name for m in (*_chosen(task), *_shown(group, task))}
     by_reason: dict[tuple[str, str], dict[str, list[str]]] = {}
     for one in group.entries:
         scored = one.score.task(task.name)
         for metric in scored.metrics if scored else ():
-            if metric.definition.name in shown and metric.value is None:
+            if metric.definition.name in names and metric.value is None:
                 key = ("failed, scores 0" if metric.status == "failed" else "n/a, left out", metric.reason or "no reason given")
                 by_reason.setdefault(key, {}).setdefault(one.entry.model.name, []).append(metric.definition.label)
     lines = []
     for (kind, reason), models in by_reason.items():
-        who = "; ".join(f"{model} ({', '.join(labels)})" for model, labels in models.items())
-        lines.append(f"{kind}: {reason}: {who}")
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for model, labels in models.items():
+            alike.setdefault(tuple(labels), []).append(model)
+        who = []
+        for what, those in alike.items():
+            everyone = len(those) == len(group.entries) > 1
+            who.append(f"{'all models' if everyone else ', '.join(those)} ({'; '.join(what)})")
+        lines.append(f"{kind}: {reason}: {'; '.join(who)}")
     return lines
+
+
+def no_baseline(group: Group, task: Task) -> str | None:
+    """Why a task's table has no row of a baseline; None if it has one, or if there is no table."""
+    shown = {m.name for m in _shown(group, task)}
+    if not shown or any(shown & values.keys() for values in _baselines(group, task).values()):
+        return None
+    if task.name == "cost":
+        from defectbench.tasks.cost import NO_BASELINE
+
+        return NO_BASELINE
+    return "No baseline: these data hold nothing to make one of."
+
+
+def not_run(group: Group) -> list[str]:
+    """Tasks that weigh something and did not run."""
+    return [name for name, declared in load_weights().tasks.items() if declared.weight > 0 and name not in group.first.tasks]
+
+
+def shipped_content(dataset: str) -> str | None:
+    """SHA-256 of the content of a dataset that comes with this version (see :func:`defectbench.datasets.dataset.content_hash`); None if
+    none of that name does. Downloads nothing.
+
+    Raises:
+        DatasetError: its ``dataset.yaml`` is wrong.
+    """
+    from defectbench.datasets.catalogue import embedded_folder, embedded_names
+    from defectbench.datasets.dataset import content_hash
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    return content_hash(parse_metadata(embedded_folder() / dataset / METADATA_FILE)) if dataset in embedded_names() else None
+
+
+def content_note(entry: Entry) -> str:
+    """Which content of its dataset an entry rests on, and whether that is what ships now."""
+    used = f"Dataset content `{entry.dataset.sha256[:16]}`"
+    now = shipped_content(entry.dataset.id) if entry.dataset.embedded else None
+    if now == entry.dataset.sha256:
+        return f"{used}, which is what ships now."
+    if now is not None:
+        return f"{used}, **an earlier one than ships now** (`{now[:16]}`): new entries will not stand in this table; evaluate again."
+    if entry.dataset.embedded:
+        return f"{used}; no dataset of that name ships any more."
+    return f"{used}, of a dataset that does not come with defectbench."
 
 
 LEGEND = """\
@@ -272,9 +356,10 @@ LEGEND = """\
 or better); in brackets the same with all metrics at the worse, and all at the better end of their bootstrap 95 % intervals.
 **above baseline**: how much a model scores above the best baseline, both on the metrics that the baseline has; at or below 0 it tells you
 nothing that no model at all would not. *best baselines*: the best one of each task, and what they would score together.
-**counted**: the share of the weights that could be scored; scores of very different shares do not compare. **not converged**:
-relaxations that failed or did not converge, each a miss. **s per relaxation**: median processor time; **core-h**: all calculations of the
-entry, on the hardware that it names. `defectbench score explain FOLDER` shows how a score came about."""
+**counted**: the share of the weights that could be scored; scores of very different shares do not compare. *n/a*: the question cannot be
+put to the model or the data; why is said below the task's table. A baseline's *–*: it has no such value. **not converged**:
+relaxations that failed or did not converge, each a miss. **s per relaxation**: median processor time (wall clock on a GPU); **core-h**: all
+calculations of the entry; the table of costs names the hardware. `defectbench score explain FOLDER` shows how a score came about."""
 
 
 def _selection(entry: Entry) -> str:
@@ -293,12 +378,30 @@ def _skipped(entry: Entry) -> str:
     return " ".join(f"Skipped ({reason}): {', '.join(states)}." for reason, states in by_reason.items())
 
 
-def leaderboard(folder: Path, link_from: Path | None = None) -> str:
+def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: Callable[[Path], str]) -> list[str]:
+    """The section on accuracy against speed: figure if there is a folder for it, and the front in words."""
+    lines = in_words(group, best_baselines(group.first.tasks)[1])
+    parts = ["### Accuracy against speed"]
+    paths = figure_paths(figures, group, groups) if figures is not None else None
+    if paths is not None:
+        png, svg = (link(path) for path in paths)
+        entry = group.first
+        about = (
+            f"overall score over seconds a force call, {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite"
+        )
+        parts.append(f"[![{about}]({png})]({svg})")
+    parts.append("\n".join(f"- {line}" for line in lines))
+    return parts
+
+
+def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | None = None) -> str:
     """The leaderboard of all entries at or below a folder, as Markdown.
 
     Args:
         folder: where the entries lie.
         link_from: the folder of the file that the text goes to; entries are linked relative to it. None for no links.
+        figures: the folder of the figures that :func:`~defectbench.leaderboard.figures.draw_leaderboard` draws of the same entries; they
+            are linked relative to ``link_from``. None for none.
 
     Raises:
         DefectbenchError: no entries, or one that cannot be read.
@@ -306,8 +409,7 @@ def leaderboard(folder: Path, link_from: Path | None = None) -> str:
     import os
 
     def link(path: Path) -> str:
-        assert link_from is not None
-        return Path(os.path.relpath(path, link_from)).as_posix() + "/"
+        return Path(os.path.relpath(path, link_from or Path())).as_posix()
 
     groups = group_entries(find_entries(folder))
     parts = [
@@ -320,13 +422,22 @@ def leaderboard(folder: Path, link_from: Path | None = None) -> str:
         entry = group.first
         parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}")
         name = entry.provenance.protocol.get("name")
-        about = f"{entry.dataset.title}. {_selection(entry)}. Dataset `{entry.dataset.sha256[:12]}`, protocol {name}."
-        parts.append(" ".join(filter(None, [about, _skipped(entry)])))
-        parts.append(score_table(group, link if link_from is not None else None))
+        about = f"{entry.dataset.title}. {_selection(entry)}. Protocol {name}."
+        parts.append(" ".join(filter(None, [about, content_note(entry), _skipped(entry)])))
+        parts.append(score_table(group, (lambda path: link(path) + "/") if link_from is not None else None))
+        notes = []
+        if left := not_run(group):
+            notes.append(f"Not run for these entries, and so missing from *counted*: {', '.join(left)}.")
+        if len(hardware := hardware_in(group)) > 1:
+            measured_on = "; ".join(h.text for h in hardware)
+            notes.append(f"Measured on different hardware, so times compare only within one of: {measured_on}.")
+        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+        parts += _pareto(group, groups, figures, link)
         for task in _tasks(group):
             table = metric_table(group, task)
             lines = absences(group, task)
             if table or lines:
                 parts.append(f"### {task.title} ({task.name})")
-            parts += [text for text in (table, "\n".join(f"- {line}" for line in lines)) if text]
+            reasons = [line for line in (*lines, no_baseline(group, task)) if line]
+            parts += [text for text in (table, "\n".join(f"- {line}" for line in reasons)) if text]
     return "\n\n".join(parts) + "\n"

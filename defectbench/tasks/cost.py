@@ -52,6 +52,9 @@ DESCRIPTION = (
     "information: nothing here is scored, because another machine gives other numbers."
 )
 
+NO_BASELINE = "No baseline: without a model there is no force call to time; all baselines cost nothing."
+"""Why no table of costs has a row for one."""
+
 
 def calculations(_plan: PlanInput) -> Sequence[Calculation]:
     """Nothing besides the relaxations, which are timed as they run."""
@@ -158,7 +161,7 @@ def _metrics(table: Sequence[dict[str, Any]]) -> tuple[MetricValue, ...]:
 
 
 def machine(scoring: ScoringInput) -> dict[str, Any]:
-    """One row that says what the numbers were measured on; None where it is not known."""
+    """One row that says what the numbers were measured on, and by which clock; None where it is not known."""
     hardware = scoring.provenance.get("hardware") or {}
     return {
         "device": scoring.provenance.get("device"),
@@ -168,13 +171,20 @@ def machine(scoring: ScoringInput) -> dict[str, Any]:
         "gpus": ", ".join(hardware.get("gpus") or ()) or None,
         "workers": scoring.provenance.get("workers"),
         "threads_per_worker": scoring.provenance.get("threads_per_worker"),
+        "clock": clock(scoring),
         "certificate_seconds_per_call": rounded(scoring.certificate.get("seconds_per_call"), 6),
     }
 
 
+def clock(scoring: ScoringInput) -> str:
+    """``processor`` or ``wall-clock``: what :func:`seconds` counts in this run."""
+    timed_by_processor = scoring.provenance.get("device", "cpu") != "cuda" and any(c.relaxation.cpu_s > 0 for c in scoring.configurations)
+    return "processor" if timed_by_processor else "wall-clock"
+
+
 def _notes(scoring: ScoringInput, device: str, table: Sequence[dict[str, Any]]) -> list[str]:
     found = machine(scoring)
-    kind = "wall-clock seconds" if device == "cuda" or not any(c.relaxation.cpu_s for c in scoring.configurations) else "processor seconds"
+    kind = f"{clock(scoring)} seconds"
     where = found["gpus"] if device == "cuda" else found["processor"]
     threads = found["threads_per_worker"]
     notes = [f"Times are {kind}" + (f" on {where}" if where else "") + (f", {threads} thread(s) a worker" if threads else "") + "."]
@@ -182,6 +192,7 @@ def _notes(scoring: ScoringInput, device: str, table: Sequence[dict[str, Any]]) 
         notes.append(
             f"{len(scoring.configurations)} configurations took {len(table)} relaxations: equal starts of different charges run once."
         )
+    notes.append(NO_BASELINE)
     return notes
 
 

@@ -30,7 +30,7 @@ RELAX = _task(
     MetricDefinition("strict_success", "strict success", "1", "higher", 1.0, 0.0, "how many found"),
     MetricDefinition("steps", "steps", "1", "none", None, None, "how long"),
 )
-COST = _task("cost", MetricDefinition("seconds", "time", "s", "none", None, None, "a call", "none"))
+COST = _task("cost", MetricDefinition("seconds_per_call", "time", "s", "none", None, None, "a call", "none"))
 
 
 @pytest.fixture
@@ -61,8 +61,16 @@ def make_entry():
         protocol="v1",
         version="0.1.0",
         baseline=0.12,
+        device="cpu",
+        gpus=(),
+        workers=1,
+        extra=(),
+        baselines=None,
+        cost=True,
+        embedded=False,
     ) -> Entry:
-        metrics = [metric("rmsd", *rmsd), metric("strict_success", *success), metric("steps", 12.0)]
+        metrics = [metric("rmsd", *rmsd), metric("strict_success", *success), metric("steps", 12.0), *extra]
+        timed = TaskRecord(metrics=[metric("seconds_per_call", seconds)], tables={"states": [{"atoms": 59}]}, baselines={}, notes=[])
         return Entry(
             model=ModelRecord(
                 id=model,
@@ -77,7 +85,7 @@ def make_entry():
                 weights_sha256={},
                 embedded=False,
             ),
-            dataset=DatasetRecord(id=dataset, title="Data", sha256=sha256, level_of_theory="PBE", embedded=False),
+            dataset=DatasetRecord(id=dataset, title="Data", sha256=sha256, level_of_theory="PBE", embedded=embedded),
             selection=Selection(
                 suite=suite,
                 tasks=["relax", "cost"],
@@ -103,9 +111,12 @@ def make_entry():
             ],
             tasks={
                 "relax": TaskRecord(
-                    metrics=metrics, tables={}, baselines={"unrelaxed": {"rmsd": baseline, "strict_success": 0.0}}, notes=[]
+                    metrics=metrics,
+                    tables={},
+                    baselines={"unrelaxed": {"rmsd": baseline, "strict_success": 0.0}} if baselines is None else baselines,
+                    notes=[],
                 ),
-                "cost": TaskRecord(metrics=[metric("seconds", seconds)], tables={}, baselines={}, notes=[]),
+                **({"cost": timed} if cost else {}),
             },
             provenance=Provenance(
                 defectbench=version,
@@ -114,9 +125,9 @@ def make_entry():
                 environment="current",
                 environment_pins_sha256=None,
                 protocol={"name": protocol},
-                device="cpu",
-                hardware={"processor": processor},
-                workers=1,
+                device=device,
+                hardware={"processor": processor, "gpus": list(gpus)},
+                workers=workers,
                 threads_per_worker=1,
                 calculations=4,
                 calculation_s=3600.0,

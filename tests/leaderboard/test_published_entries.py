@@ -10,6 +10,9 @@ import pytest
 import defectbench
 from defectbench.evaluation import rescore, same_metrics
 from defectbench.leaderboard.entry import read_entry
+from defectbench.leaderboard.figures import FIGURE_FOLDER
+from defectbench.leaderboard.pareto import figure_paths
+from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard
 
 FOLDER = Path(__file__).parents[2] / "leaderboards"
 ENTRIES = sorted(path.parent for path in FOLDER.glob("*/*/entry.json"))
@@ -36,3 +39,26 @@ def test_every_metric_is_reproduced(folder, request, monkeypatch, tmp_path):
 def test_no_path_of_a_machine_is_in_an_entry(folder):
     for path in [folder / "entry.json", *folder.glob("tables/*")]:
         assert not re.search(r"/(home|root|tmp|work|Users)/", path.read_text(encoding="utf-8")), path.name
+
+
+def test_the_page_is_what_the_entries_give():
+    """Also fails when a dataset's content has changed since, because the page says which content ships."""
+    page = FOLDER / "README.md"
+    text = leaderboard(FOLDER, FOLDER, FOLDER / FIGURE_FOLDER)
+    same = page.read_text(encoding="utf-8") == text
+    assert same, "run 'defectbench leaderboard table leaderboards -o leaderboards/README.md' and read what has changed"
+
+
+def test_the_figures_are_there_and_no_others():
+    groups = group_entries(find_entries(FOLDER))
+    expected = {path.name for group in groups for path in figure_paths(FOLDER / FIGURE_FOLDER, group, groups) or ()}
+    assert expected
+    assert {path.name for path in (FOLDER / FIGURE_FOLDER).glob("*")} == expected
+
+
+def test_entries_of_one_dataset_rest_on_one_content_of_it():
+    contents: dict[str, dict[str, list[str]]] = {}
+    for folder in ENTRIES:
+        entry = read_entry(folder)
+        contents.setdefault(entry.dataset.id, {}).setdefault(entry.dataset.sha256[:16], []).append(entry.model.id)
+    assert {dataset: found for dataset, found in contents.items() if len(found) > 1} == {}, "evaluate those of the older content again"

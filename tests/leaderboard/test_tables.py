@@ -55,6 +55,78 @@ def test_why_a_value_is_missing_is_said(write_entry, tmp_path):
     assert "| failed |" in text
 
 
+def test_every_counted_metric_that_is_absent_has_its_reason_and_equal_gaps_stand_together(write_entry, tmp_path):
+    gone = (None, None, "DFT has no such data", False)
+    write_entry("a", model="a", success=gone)
+    write_entry("b", model="b", success=gone, rmsd=(None, None, "it exploded"))
+    text = leaderboard(tmp_path)
+    assert "n/a, left out: DFT has no such data: all models (strict success)" in text
+    assert "failed, scores 0: it exploded: B (RMSD)" in text
+    assert "strict success |" not in text, "a column that nobody fills"
+    nothing = leaderboard(write_entry("other/c", model="c", success=gone, rmsd=gone))
+    assert "### The relax task (relax)" in nothing, "a task without any value still says why"
+    assert "n/a, left out: DFT has no such data: C (RMSD; strict success)" in nothing
+    row = next(line for line in nothing.splitlines() if line.startswith("| C |"))
+    assert "– " not in row
+    assert row.count("n/a") == 3, "overall, above baseline and relax"
+
+
+def test_a_metric_that_an_older_entry_lacks_is_no_blank(write_entry, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from defectbench.tasks import get_tasks
+    from defectbench.tasks.base import MetricDefinition
+
+    relax, cost = get_tasks()
+    new = MetricDefinition("local_rmsd", "local RMSD", "Å", "lower", 0.0, 0.2, "")
+    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (replace(relax, metrics=(*relax.metrics, new)), cost))
+    write_entry("a")
+    assert "n/a, left out: not in this entry: score it again with 'defectbench rescore': Toy (local RMSD)" in leaderboard(tmp_path)
+
+
+def test_a_baseline_of_what_does_not_count_has_its_row(write_entry, tmp_path):
+    write_entry("a", baselines={"unrelaxed": {"rmsd": 0.1}, "DFT": {"steps": 7.0, "strict_success": None}})
+    text = leaderboard(tmp_path)
+    assert "steps (not counted)" in text
+    assert "| *baseline: DFT* | – | – | 7 |" in text
+    assert "| *baseline: unrelaxed* | 0.1 | – | – |" in text
+
+
+def test_the_baselines_of_all_entries_are_shown_not_only_of_the_first(write_entry, tmp_path):
+    write_entry("a", model="a", rmsd=(0.01, None), baselines={})
+    write_entry("b", model="b", baselines={"unrelaxed": {"rmsd": 0.123}})
+    assert "| *baseline: unrelaxed* | 0.123 | – |" in leaderboard(tmp_path)
+
+
+def test_a_table_without_baselines_says_why(write_entry, tmp_path):
+    write_entry("a", baselines={})
+    text = leaderboard(tmp_path)
+    assert "No baseline: without a model there is no force call to time" in text
+    assert "No baseline: these data hold nothing to make one of." in text
+
+
+def test_tasks_that_did_not_run_are_named(write_entry, tmp_path):
+    write_entry("a")
+    assert "Not run for these entries, and so missing from *counted*: pes, transition_levels" in leaderboard(tmp_path)
+
+
+def test_the_content_of_the_dataset_is_named_and_compared_with_what_ships(write_entry, make_entry, tmp_path):
+    from defectbench.datasets.catalogue import embedded_names
+    from defectbench.leaderboard.tables import content_note, shipped_content
+
+    name = embedded_names()[0]
+    now = shipped_content(name)
+    assert len(now) == 64
+    assert content_note(make_entry(dataset=name, sha256=now, embedded=True)) == f"Dataset content `{now[:16]}`, which is what ships now."
+    old = content_note(make_entry(dataset=name, sha256="a" * 64, embedded=True))
+    assert f"`{'a' * 16}`, **an earlier one than ships now** (`{now[:16]}`)" in old
+    assert "does not come with defectbench" in content_note(make_entry(dataset=name, sha256="a" * 64))
+    assert "no dataset of that name ships any more" in content_note(make_entry(dataset="gone", embedded=True))
+    assert shipped_content("gone") is None
+    write_entry("a")
+    assert f"Dataset content `{'a' * 16}`" in leaderboard(tmp_path)
+
+
 def test_the_same_model_twice_in_one_table_is_refused(write_entry, tmp_path):
     write_entry("a")
     write_entry("b")
