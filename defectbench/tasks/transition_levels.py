@@ -16,6 +16,7 @@ themselves: a model's zero must be the same function of charge for all structure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,7 @@ import numpy as np
 
 from defectbench.errors import DatasetError
 from defectbench.labels import charge_label
-from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
 from defectbench.tasks.landscape import PlacedState, mean_with_interval, nearest_minimum, operations_of, place_all, rounded
 from defectbench.tasks.single_points import stored_energy
 from defectbench.thermodynamics import (
@@ -40,17 +41,30 @@ from defectbench.thermodynamics import (
     level_diagram,
     pairwise_level,
     reservoir,
+    stability_depths,
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from defectbench.calculations.calculation import Calculation
     from defectbench.datasets.dataset import Dataset
+
+    Floats = NDArray[np.float64]
 
 LEVEL_CAP = 1.0
 """eV: an error of a level counts up to this in averages, and a level that the model lacks counts as this."""
 
 LEVEL_TOLERANCE = 0.1
 """eV: a level this near to the reference counts as right."""
+
+DECISION_MARGIN = 0.01
+"""eV: what decides stability and the sign of U must exceed this.
+
+Relaxations that stop at 0.03 eV/Å leave a few meV. A model whose energies are linear in the charge has all levels in one place, no
+charge below the line through the others and U = 0; without a margin such noise would decide, and be right by chance. Where the
+reference itself is undecided by this margin, nothing is asked.
+"""
 
 _OWN = "from the model's own energies"
 _BASIN = "from the reference energies of the basins that the model's ground states fall into"
@@ -79,11 +93,15 @@ METRICS = (
     ),
     MetricDefinition(
         "sequence_right", "Stable charges right", "1", "higher", 1.0, 0.0,
-        f"Fraction of defects whose stable charges along the Fermi level are exactly the reference's, {_OWN}.",
+        f"Fraction of defects whose stable charges along the Fermi level are the reference's, by at least 10 meV, {_OWN}.",
     ),
     MetricDefinition(
         "negative_u_right", "Negative U right", "1", "higher", 1.0, 0.5,
-        f"Fraction of charges with both neighbours whose effective U has the right sign, {_OWN}; a missing one is wrong.",
+        f"Fraction of charges with both neighbours whose effective U has the right sign by 10 meV or more, {_OWN}; a missing one is wrong.",
+    ),
+    MetricDefinition(
+        "gap_sequence_right", "Stable charges in the gap right", "1", "none", None, None,
+        f"The same as the stable charges, for Fermi levels in the band gap, {_OWN} as they are: with the model's zero of the potential.",
     ),
     MetricDefinition(
         "energy_part_mae", "Energy part", "eV", "none", None, None,
@@ -111,7 +129,11 @@ METRICS = (
     ),
     MetricDefinition(
         "basin_sequence_right", "Basin stable charges right", "1", "none", None, None,
-        f"Fraction of defects with exactly the reference's stable charges {_BASIN}.",
+        f"Fraction of defects with the reference's stable charges, by at least 10 meV, {_BASIN}.",
+    ),
+    MetricDefinition(
+        "basin_gap_sequence_right", "Basin stable charges in the gap right", "1", "none", None, None,
+        f"The same for Fermi levels in the band gap, {_BASIN}.",
     ),
     MetricDefinition(
         "basins_found", "Basins found", "1", "none", None, None,
@@ -175,13 +197,15 @@ class Comparison:
 
     Attributes:
         errors: (upper, lower) → predicted minus reference level, eV, for successive charges; None where one energy is missing.
-        sequence_right: whether the stable charges are exactly the reference's.
-        negative_u_right: one truth value per charge with both neighbours.
+        sequence_right: whether the stable charges along the whole Fermi level axis are the reference's (:func:`sequence_right`).
+        gap_sequence_right: the same in the band gap; None without one.
+        negative_u_right: one truth value per charge with both neighbours (:func:`negative_u_right`).
         diagram: the predicted levels of the charges that have an energy; None if none has.
     """
 
     errors: Mapping[tuple[int, int], float | None]
-    sequence_right: bool
+    sequence_right: bool | None
+    gap_sequence_right: bool | None
     negative_u_right: tuple[bool, ...]
     diagram: LevelDiagram | None
 
@@ -196,12 +220,55 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     return out
 
 
-def compare(reference: Mapping[int, float], predicted: Mapping[int, float | None]) -> Comparison:
+def sequence_right(
+    reference: Mapping[int, float], predicted: Mapping[int, float], low: float = -math.inf, high: float = math.inf
+) -> bool | None:
+    """Whether the charges that are stable over a range of Fermi levels are the reference's, by :data:`DECISION_MARGIN`.
+
+    Every charge that is stable in the reference must be so by at least the margin in the prediction, every one that is not must miss it
+    by at least the margin (:func:`~defectbench.thermodynamics.stability_depths`). Charges whose stability the reference itself leaves
+    undecided by the margin are not asked for; nor, over the whole axis, the two extreme ones, which are stable whatever their energies.
+
+    Args:
+        reference: charge → energy at E_F = 0, eV.
+        predicted: the same for the prediction, of the charges that it has.
+        low: lower end of the range, eV.
+        high: upper end of the range, eV.
+
+    Returns:
+        False too if a charge has no predicted energy; None if the reference decides nothing.
+    """
+    depths = stability_depths(reference, low, high)
+    decided = {charge: depth > 0.0 for charge, depth in depths.items() if DECISION_MARGIN <= abs(depth) < math.inf}
+    if not decided:
+        return None
+    if set(reference) - set(predicted):
+        return False
+    found = stability_depths({charge: predicted[charge] for charge in reference}, low, high)
+    return all(found[q] >= DECISION_MARGIN if stable else found[q] <= -DECISION_MARGIN for q, stable in decided.items())
+
+
+def negative_u_right(reference: float, predicted: float | None) -> bool:
+    """Whether an effective U has the reference's sign, by :data:`DECISION_MARGIN`; either is right where the reference is undecided by it.
+
+    Args:
+        reference: U_eff, eV.
+        predicted: the same of the prediction; None if it has none, which is wrong.
+    """
+    if predicted is None:
+        return False
+    if abs(reference) < DECISION_MARGIN:
+        return True
+    return abs(predicted) >= DECISION_MARGIN and (predicted < 0.0) == (reference < 0.0)
+
+
+def compare(reference: Mapping[int, float], predicted: Mapping[int, float | None], gap: float | None = None) -> Comparison:
     """Levels between successive charges, stable charges and signs of U of a prediction against the reference's.
 
     Args:
         reference: charge → energy at E_F = 0, eV.
         predicted: the same for the prediction; None where it has no energy.
+        gap: band gap above E_F = 0, eV; None if E_F = 0 is not the valence band maximum or the conduction band minimum is unknown.
     """
     charges = sorted(reference, reverse=True)
     have = {charge: energy for charge in charges if (energy := predicted.get(charge)) is not None}
@@ -211,15 +278,13 @@ def compare(reference: Mapping[int, float], predicted: Mapping[int, float | None
         errors[upper, lower] = (
             pairwise_level(upper, lower, have).fermi_level - pairwise_level(upper, lower, reference).fermi_level if complete else None
         )
-    diagram = level_diagram(have) if have else None
-    wanted = level_diagram(reference)
-    negative, found = {item.charge for item in wanted.negative_u}, {item.charge for item in diagram.negative_u} if diagram else set()
-    decided = effective_u(have) if have else {}
+    found = effective_u(have) if have else {}
     return Comparison(
         errors=errors,
-        sequence_right=diagram is not None and len(have) == len(charges) and diagram.stable == wanted.stable,
-        negative_u_right=tuple(q in decided and (q in found) == (q in negative) for q in effective_u(reference)),
-        diagram=diagram,
+        sequence_right=sequence_right(reference, have),
+        gap_sequence_right=None if gap is None else sequence_right(reference, have, 0.0, gap),
+        negative_u_right=tuple(negative_u_right(u, found.get(charge)) for charge, u in effective_u(reference).items()),
+        diagram=level_diagram(have) if have else None,
     )
 
 
@@ -362,16 +427,17 @@ def score(scoring: ScoringInput) -> TaskResult:
             f"Formation energies at the valence band maximum, {found.reservoir.conditions[0].name}; the model's with its own host energy. "
             "They compare only if the model shares the dataset's level of theory and elemental references."
         )
-    own = {d.defect: compare(_reference(d), d.energies("own")) for d in found.defects}
-    basin = {d.defect: compare(_reference(d), d.energies("basin")) for d in found.defects}
+    gap = found.reservoir.gap
+    own = {d.defect: compare(_reference(d), d.energies("own"), gap) for d in found.defects}
+    basin = {d.defect: compare(_reference(d), d.energies("basin"), gap) for d in found.defects}
     fixed = {d.defect: compare(_reference(d), d.energies("at_reference")) for d in found.defects}
     shift = _shift(own.values())
     why = None if found.defects else _Lack("no defect has two charge states with a reference", False)
     deaf = _Lack("charge-blind: the model's energy does not depend on the charge, so it has no levels of its own", True) if blind else None
     none_found = _Lack("the model has none of the levels", True)
     values = [
-        *_level_metrics("", own.values(), why or deaf, shift),
-        *_level_metrics("basin_", basin.values(), why, None),
+        *_level_metrics("", own.values(), why or deaf, gap),
+        *_level_metrics("basin_", basin.values(), why, gap),
         _aggregate("energy_part_mae", _found(_errors(fixed.values())), why or deaf, none_found),
         _aggregate("geometry_part_mae", _found(_errors(basin.values())), why, none_found),
         _formation_metric(found, why or deaf),
@@ -381,7 +447,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     return TaskResult(
         task="transition_levels",
         metrics=tuple(by_name[m.name] for m in METRICS),
-        rows=tuple(row for d in found.defects for row in _state_rows(d, own[d.defect], basin[d.defect])),
+        rows=tuple(row for d in found.defects for row in _state_rows(d, own[d.defect], basin[d.defect], gap)),
         baselines=baselines(scoring, found),
         notes=tuple(notes),
         tables={
@@ -429,7 +495,10 @@ def _aggregate(name: str, values: Iterable[float], lack: _Lack | None, empty: _L
 _NO_LEVELS = _Lack("there are no levels", False)
 
 
-def _level_metrics(prefix: str, comparisons: Iterable[Comparison], lack: _Lack | None, shift: float | None) -> list[MetricValue]:
+_UNDECIDED = _Lack("no charge whose stability the reference decides by 10 meV (the two extreme charges are always stable)", False)
+
+
+def _level_metrics(prefix: str, comparisons: Iterable[Comparison], lack: _Lack | None, gap: float | None) -> list[MetricValue]:
     """The metrics that own and basin levels have in common, and for own levels (no prefix) those that only they have."""
     comparisons = list(comparisons)
     errors = _errors(comparisons)
@@ -438,22 +507,42 @@ def _level_metrics(prefix: str, comparisons: Iterable[Comparison], lack: _Lack |
         largest = _none(f"{prefix}level_max_error", lack or _NO_LEVELS)
     else:
         largest = MetricValue(f"{prefix}level_max_error", max([*have, LEVEL_CAP] if len(have) < len(errors) else have))
+    sequences = [float(c.sequence_right) for c in comparisons if c.sequence_right is not None]
+    in_gap = [float(c.gap_sequence_right) for c in comparisons if c.gap_sequence_right is not None]
+    no_gap = _Lack("the dataset has no band gap (valence band maximum and conduction band minimum)", False) if gap is None else None
     out = [
         _aggregate(f"{prefix}level_mae", (_capped(e) for e in errors), lack, _NO_LEVELS),
         largest,
         _aggregate(f"{prefix}levels_right", (float(e is not None and abs(e) <= LEVEL_TOLERANCE) for e in errors), lack, _NO_LEVELS),
-        _aggregate(f"{prefix}sequence_right", (float(c.sequence_right) for c in comparisons), lack, _NO_LEVELS),
+        _aggregate(f"{prefix}sequence_right", sequences, lack, _UNDECIDED),
+        _aggregate(f"{prefix}gap_sequence_right", in_gap, lack or no_gap, _UNDECIDED),
     ]
     if prefix:
         return out
+    found = np.array([math.nan if e is None else e for e in errors])
     alone = lack
-    if lack is None and shift is None:
+    if lack is None and len(have) < 2:
         alone = _Lack("fewer than two levels: alignment would leave nothing", applies=len(errors) > 1)
-    out.append(_aggregate("level_aligned_mae", (_capped(_minus(e, shift)) for e in errors), alone, _NO_LEVELS))
-    out.append(_none("level_shift", alone) if alone is not None else MetricValue("level_shift", shift))
+    if alone is not None:
+        out += [_none("level_aligned_mae", alone), _none("level_shift", alone)]
+    else:
+        out.append(MetricValue("level_aligned_mae", _aligned_mae(found), bootstrap_interval(found, _aligned_mae)))
+        there = found[~np.isnan(found)]
+        out.append(MetricValue("level_shift", _median(there), bootstrap_interval(there, _median)))
     decided = [float(hit) for c in comparisons for hit in c.negative_u_right]
     out.append(_aggregate("negative_u_right", decided, lack, _Lack("no charge state has both neighbours", False)))
     return out
+
+
+def _aligned_mae(errors: Floats) -> float:
+    """Mean absolute error after the constant that suits these errors best is taken off them; a missing one (NaN) counts as the cap."""
+    there = errors[~np.isnan(errors)]
+    rest = np.minimum(np.abs(there - (_median(there) if len(there) else 0.0)), LEVEL_CAP)
+    return float((rest.sum() + LEVEL_CAP * (len(errors) - len(there))) / len(errors))
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values))
 
 
 def _capped(error: float | None) -> float:
@@ -497,11 +586,11 @@ def baselines(scoring: ScoringInput, found: Collected | None = None) -> dict[str
     }
     out: dict[str, dict[str, float | None]] = {}
     for label, (prefix, guess) in guesses.items():
-        comparisons = [compare(references[d.defect], guess(d)) for d in found.defects]
-        shift = _shift(comparisons) if not prefix else None
-        values = _level_metrics(prefix, comparisons, None, shift)
-        skip = {"sequence_right", "negative_u_right", "level_shift"} if label == "every level at their mean" else set()
-        out[label] = {value.name: value.value for value in values if value.name not in skip}
+        comparisons = [compare(references[d.defect], guess(d), found.reservoir.gap) for d in found.defects]
+        values = _level_metrics(prefix, comparisons, None, found.reservoir.gap)
+        out[label] = {
+            value.name: value.value for value in values if value.name != "level_shift" and (value.value is not None or value.applies)
+        }
     return out
 
 
@@ -529,8 +618,10 @@ def _minus(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
-def _state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison) -> Iterable[dict[str, Any]]:
+def _state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison, gap: float | None) -> Iterable[dict[str, Any]]:
     reference = defect.reference
+    depths = [_depths(defect.energies(which)) for which in ("reference", "own", "basin")]
+    in_gap = None if gap is None else reference.stable_within(0.0, gap)
     u_reference = effective_u(_reference(defect))
     u_own = _u_of(defect.energies("own"))
     u_basin = _u_of(defect.energies("basin"))
@@ -548,6 +639,10 @@ def _state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison
             "stable_reference": charge in reference.stable,
             "stable_own": charge in own.diagram.stable if own.diagram and curve.own is not None else None,
             "stable_basin": charge in basin.diagram.stable if basin.diagram and curve.basin is not None else None,
+            "stable_in_gap_reference": None if in_gap is None else charge in in_gap,
+            "stability_reference_ev": rounded(depths[0].get(charge)),
+            "stability_own_ev": rounded(depths[1].get(charge)),
+            "stability_basin_ev": rounded(depths[2].get(charge)),
             "u_reference_ev": rounded(u_reference.get(charge)),
             "u_own_ev": rounded(u_own.get(charge)),
             "u_basin_ev": rounded(u_basin.get(charge)),
@@ -559,6 +654,14 @@ def _state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison
 def _u_of(energies: Mapping[int, float | None]) -> dict[int, float]:
     have = {charge: energy for charge, energy in energies.items() if energy is not None}
     return effective_u(have) if have else {}
+
+
+def _depths(energies: Mapping[int, float | None]) -> dict[int, float]:
+    """By how much each charge is stable, eV, for those that some Fermi level could unseat: not the extreme ones."""
+    have = {charge: energy for charge, energy in energies.items() if energy is not None}
+    if len(have) < len(energies):
+        return {}
+    return {charge: depth for charge, depth in stability_depths(have).items() if math.isfinite(depth)}
 
 
 def _level_rows(

@@ -26,6 +26,7 @@ from defectbench.thermodynamics.levels import (
     level_diagram,
     pairwise_level,
     signed,
+    stability_depths,
     stable_charges,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "pairwise_level",
     "reservoir",
     "signed",
+    "stability_depths",
     "stable_charges",
 ]

@@ -60,9 +60,11 @@ def find_corrections(level: LevelOfTheory, defect: str, charges: Sequence[int]) 
         return DefectCorrections("uncorrected", {}, None)
     missing = [charge_label(charge) for charge in charges if charge not in stored]
     if missing:
+        there = ", ".join(charge_label(charge) for charge in wanted)
         raise DatasetError(
-            f"{defect} at {level.name} has finite-size corrections of some charge states but not of {', '.join(missing)}; "
-            "store a correction of each (zero, if it is zero) or of none"
+            f"the dataset has finite-size corrections of {defect} at {level.name} for {there}, but none for {', '.join(missing)}, "
+            "and a level between a corrected and an uncorrected charge would be wrong; "
+            "leave the uncorrected charges out of the selection, or store a correction of each (zero, if it is zero)"
         )
     return DefectCorrections("corrected", wanted, level.correction_method)
 

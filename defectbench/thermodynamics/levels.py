@@ -149,6 +149,45 @@ def stable_charges(energies: Mapping[int, float], tie: float = TIE) -> tuple[int
     return tuple(charge for charge, _ in reversed(hull))
 
 
+def stability_depths(energies: Mapping[int, float], low: float = -math.inf, high: float = math.inf) -> dict[int, float]:
+    """How far each charge is stable, or how far it is from being so, over a range of Fermi levels.
+
+    The depth of q is the largest amount, over the Fermi levels of the range, by which its formation energy lies below that of all others:
+
+        d(q) = max over E_F of min over q′ ≠ q of [E(q′) + q′ E_F] − [E(q) + q E_F].
+
+    It is positive for a stable charge and negative for one that is not. Over the whole axis it is the distance of (q, E(q)) from the
+    lower convex hull of the other points (by duality; for three neighbouring charges U_eff/2), and infinite for the two extreme charges.
+
+    Args:
+        energies: charge → energy at E_F = 0, eV.
+        low: lower end of the range, eV.
+        high: upper end of the range, eV.
+
+    Returns:
+        Charge → depth in eV, by ascending charge.
+
+    Raises:
+        ThermodynamicsError: no energies, one is not finite, or the range is empty.
+    """
+    _check(energies)
+    if not low < high:
+        raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty")
+    out: dict[int, float] = {}
+    for charge, energy in sorted(energies.items()):
+        # the lines of the others, seen from that of this charge: slope and value at E_F = 0
+        others = [(other - charge, value - energy) for other, value in energies.items() if other != charge]
+        falling, rising = [x for x in others if x[0] < 0], [x for x in others if x[0] > 0]
+        if not others or (not falling and high == math.inf) or (not rising and low == -math.inf):
+            out[charge] = math.inf
+            continue
+        # their minimum is concave in E_F, so it is highest at an end of the range or where a rising line meets a falling one
+        crossings = [(down[1] - up[1]) / (up[0] - down[0]) for down in falling for up in rising]
+        where = [level for level in (low, high, *crossings) if low <= level <= high and math.isfinite(level)]
+        out[charge] = max(min(slope * level + value for slope, value in others) for level in where)
+    return out
+
+
 def effective_u(energies: Mapping[int, float]) -> dict[int, float]:
     """U_eff(q) = E(q+1) + E(q−1) − 2 E(q) = ε(q/q−1) − ε(q+1/q) in eV, for each charge with both neighbours; by ascending charge.
 

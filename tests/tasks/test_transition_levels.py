@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from known_landscape import DEFECT, HOST, IDEAL, dataset, geometry, score
 
-from defectbench.tasks.base import TaskResult
-from defectbench.tasks.transition_levels import LEVEL_CAP, METRICS, TASK, compare
+from defectbench.tasks.base import TaskResult, bootstrap_interval
+from defectbench.tasks.transition_levels import DECISION_MARGIN, LEVEL_CAP, METRICS, TASK, compare, negative_u_right, sequence_right
+from defectbench.thermodynamics import effective_u, stability_depths
 
 ENERGIES = {1: -100.6, 0: -100.0, -1: -99.8, -2: -98.9}
 """Levels +1/0 0.6, 0/−1 0.2 (reversed: 0 is never stable, U(0) = −0.4), −1/−2 0.9; +1/−1 0.4."""
@@ -161,6 +165,131 @@ def test_a_missed_negative_u_is_counted() -> None:
     assert value(result, "sequence_right") == 0.0
 
 
+def test_a_model_linear_in_the_charge_has_no_right_sequence_and_no_sign_of_u() -> None:
+    """All its levels are in one place: relaxation noise would decide, and was right by chance."""
+    for seed in range(20):
+        noise = np.random.default_rng(seed).uniform(-0.002, 0.002, size=len(ENERGIES))
+        result = Model({q: -50.0 + 0.7 * q + x for q, x in zip(ENERGIES, noise, strict=True)}).scored()
+        assert value(result, "sequence_right") == 0.0
+        assert value(result, "negative_u_right") == 0.0
+
+
+def test_two_charges_have_no_sequence_that_could_be_wrong() -> None:
+    data = dataset({1: -100.6, 0: -100.0})
+    metric = TASK.score(score(TASK, data, Model().relax, Model().energy)).metric("sequence_right")
+    assert metric.value is None
+    assert not metric.applies
+    assert "two extreme charges are always stable" in metric.reason
+
+
+def test_stable_charges_in_the_gap_depend_on_where_the_levels_are() -> None:
+    """Another zero of the potential keeps the order of the levels and moves them out of the gap."""
+    for shift, right in ((0.0, 1.0), (2.5, 0.0)):
+        result = Model({q: e + shift * q for q, e in ENERGIES.items()}).scored(**FULL_LEVEL)
+        assert value(result, "sequence_right") == 1.0
+        assert value(result, "gap_sequence_right") == right
+        assert value(result, "basin_gap_sequence_right") == 1.0
+    without = Model().scored(**FULL_LEVEL | {"band_edges": {"vbm": 0.1}})
+    for name in ("gap_sequence_right", "basin_gap_sequence_right"):
+        assert without.metric(name).value is None
+        assert "no band gap" in without.metric(name).reason
+        assert not without.metric(name).applies
+    assert all(row["stable_in_gap_reference"] is None for row in without.rows)
+
+
+curves = st.lists(st.floats(-3, 3), min_size=3, max_size=6).map(lambda values: {q - 2: e for q, e in enumerate(values)})
+
+
+@given(curves)
+def test_the_reference_is_right_about_itself(reference: dict[int, float]) -> None:
+    found = compare(reference, dict(reference), 1.0)
+    assert found.sequence_right is not False
+    assert found.gap_sequence_right is not False
+    assert all(found.negative_u_right)
+
+
+@given(curves, st.floats(-5, 5), st.floats(-5, 5), st.lists(st.floats(-0.002, 0.002), min_size=6, max_size=6))
+def test_noise_on_a_straight_line_decides_nothing(reference: dict[int, float], constant: float, slope: float, noise: list[float]) -> None:
+    found = compare(reference, {q: constant + slope * q + x for q, x in zip(reference, noise, strict=False)})
+    assert found.sequence_right is not True
+    assert all(abs(u) < DECISION_MARGIN for u, right in zip(effective_u(reference).values(), found.negative_u_right, strict=True) if right)
+
+
+@given(curves, curves, st.floats(-20, 20), st.floats(-5, 5))
+def test_a_common_zero_and_a_zero_of_the_potential_decide_nothing(
+    reference: dict[int, float], predicted: dict[int, float], constant: float, slope: float
+) -> None:
+    depths = [d for e in (reference, predicted) for d in (*stability_depths(e).values(), *effective_u(e).values())]
+    assume(all(abs(abs(depth) - DECISION_MARGIN) > 1e-6 for depth in depths))
+    first = compare(reference, predicted)
+    second = compare(reference, {q: e + constant + slope * q for q, e in predicted.items()})
+    assert (first.sequence_right, first.negative_u_right) == (second.sequence_right, second.negative_u_right)
+
+
+@given(curves, st.data())
+def test_errors_below_the_margin_do_not_make_a_clear_sequence_wrong(reference: dict[int, float], data: st.DataObject) -> None:
+    """Depths move by at most twice the largest error, U by four times."""
+    assume(all(abs(d) > 2 * DECISION_MARGIN for d in stability_depths(reference).values()))
+    assume(all(abs(u) > 2 * DECISION_MARGIN for u in effective_u(reference).values()))
+    errors = data.draw(st.lists(st.floats(-0.24 * DECISION_MARGIN, 0.24 * DECISION_MARGIN), min_size=6, max_size=6))
+    found = compare(reference, {q: e + x for (q, e), x in zip(reference.items(), errors, strict=False)})
+    assert found.sequence_right
+    assert all(found.negative_u_right)
+
+
+@pytest.mark.parametrize(
+    ("reference", "predicted", "right"),
+    [
+        (0.5, 0.02, True), (0.5, 0.0, False), (0.5, 0.009, False), (0.5, -0.02, False), (0.5, None, False), (-0.5, -0.02, True),
+        (-0.5, -0.009, False), (-0.5, 0.3, False), (0.009, -0.3, True), (-0.009, 0.0, True), (0.0, None, False),
+    ],
+)  # fmt: skip
+def test_signs_of_u_by_hand(reference: float, predicted: float | None, right: bool) -> None:
+    assert negative_u_right(reference, predicted) is right
+
+
+@pytest.mark.parametrize(
+    ("reference", "predicted", "right"),
+    [
+        # 0 stable by 0.1
+        ({1: 0.0, 0: 0.5, -1: 1.2}, {1: 0.0, 0: 0.5, -1: 1.03}, True),
+        ({1: 0.0, 0: 0.5, -1: 1.2}, {1: 0.0, 0: 0.5, -1: 1.01}, False),
+        ({1: 0.0, 0: 0.5, -1: 1.2}, {1: 0.0, 0: 0.5}, False),
+        # 0 unstable by 0.1
+        ({1: 0.0, 0: 0.5, -1: 0.8}, {1: 0.0, 0: 0.5, -1: 0.97}, True),
+        ({1: 0.0, 0: 0.5, -1: 0.8}, {1: 0.0, 0: 0.5, -1: 0.99}, False),
+        # undecided in the reference itself
+        ({1: 0.0, 0: 0.5, -1: 1.01}, {1: 0.0, 0: 0.5, -1: 0.0}, None),
+    ],
+)
+def test_sequences_by_hand(reference: dict[int, float], predicted: dict[int, float], right: bool | None) -> None:
+    assert sequence_right(reference, predicted) is right
+
+
+def test_the_shift_is_found_anew_in_every_resample() -> None:
+    """By hand: the interval of the aligned error is that of errors each aligned within its resample, not to the shift of all."""
+    found = [0.0, 0.3, 0.9]
+    model = {1: ENERGIES[1]}
+    for upper, error in zip((1, 0, -1), found, strict=True):
+        model[upper - 1] = model[upper] + (ENERGIES[upper - 1] - ENERGIES[upper]) + error
+    result = Model(model).scored()
+    metric, shift = result.metric("level_aligned_mae"), result.metric("level_shift")
+    assert metric.value == pytest.approx(0.9 / 3)
+    assert shift.value == pytest.approx(0.3)
+    errors = np.array(found)
+    expected = bootstrap_interval(errors, lambda e: float(np.mean(np.abs(e - np.median(e)))))
+    assert metric.interval == pytest.approx(expected)
+    assert metric.interval != pytest.approx(bootstrap_interval(errors, lambda e: float(np.mean(np.abs(e - 0.3)))))
+    assert shift.interval == pytest.approx(bootstrap_interval(errors, lambda e: float(np.median(e))))
+    assert result.metric("level_max_error").interval is None, "a resample's maximum is never above the sample's"
+
+
+def test_a_missing_level_stays_a_miss_in_every_resample() -> None:
+    metric = Model(fails=(-2,)).scored().metric("level_aligned_mae")
+    assert metric.value == pytest.approx(LEVEL_CAP / 3)
+    assert metric.interval == pytest.approx((0.0, LEVEL_CAP))
+
+
 def test_levels_and_formation_energies_with_band_edges_and_corrections() -> None:
     result = Model().scored(**FULL_LEVEL)
     rows = levels(result)
@@ -193,8 +322,37 @@ def test_without_a_band_edge_levels_are_relative_and_no_formation_energy_is_give
 def test_corrections_of_some_charges_only_give_no_levels() -> None:
     result = Model().scored(corrections=FULL_LEVEL["corrections"][:2])
     assert result.rows == ()
-    assert any("some charge states but not of" in note for note in result.notes)
+    assert (
+        f"No levels of {DEFECT}: the dataset has finite-size corrections of {DEFECT} at PBE for q+0, q+1, but none for q-2, q-1, and "
+        "a level between a corrected and an uncorrected charge would be wrong; leave the uncorrected charges out of the selection, or store a "
+        "correction of each (zero, if it is zero)."
+    ) in result.notes
     assert all(m.value is None and not m.applies for m in result.metrics)
+
+
+def test_a_selection_of_the_corrected_charges_has_levels() -> None:
+    data = dataset(ENERGIES, SECOND, FULL_LEVEL | {"corrections": FULL_LEVEL["corrections"][:2]})
+    scoring = score(TASK, data, Model().relax, Model().energy)
+    result = TASK.score(replace(scoring, states=tuple(s for s in scoring.states if s.charge in (0, 1))))
+    assert {(row["charge"], row["corrections"]) for row in result.rows} == {(1, "corrected"), (0, "corrected")}
+    assert not any("finite-size" in note for note in result.notes)
+
+
+def test_both_terms_of_a_correction_and_both_band_edges_are_read() -> None:
+    """Potential alignment (times charge) and image charge; the gap from VBM to CBM."""
+    terms = {1: (0.03, 0.02), 0: (0.0, 0.0), -1: (-0.05, 0.02), -2: (-0.11, 0.08)}
+    stored = [
+        {"defect": DEFECT, "charge": q, "potential_alignment": alignment, "image_charge": image} for q, (alignment, image) in terms.items()
+    ]
+    result = Model().scored(**FULL_LEVEL | {"corrections": stored})
+    line = {q: ENERGIES[q] + sum(terms[q]) + 0.1 * q for q in ENERGIES}
+    rows = levels(result)
+    for upper, lower in rows:
+        assert rows[upper, lower]["reference_ev"] == pytest.approx((line[upper] - line[lower]) / (lower - upper), abs=1e-5)
+        assert rows[upper, lower]["own_error_ev"] == pytest.approx(0.0, abs=1e-5)
+    assert {row["charge"] for row in result.rows if row["stable_in_gap_reference"]} == {1, -1, -2}
+    narrow = Model().scored(**FULL_LEVEL | {"corrections": stored, "band_edges": {"vbm": 0.1, "cbm": 0.3}})
+    assert {row["charge"] for row in narrow.rows if row["stable_in_gap_reference"]} == {1}, "+1/−1 at 0.26 eV is in the conduction band"
 
 
 def test_baselines_come_from_the_dataset_alone() -> None:
@@ -208,14 +366,14 @@ def test_baselines_come_from_the_dataset_alone() -> None:
     assert result.baselines["another charge's geometry"]["basin_level_mae"] == pytest.approx(LEVEL_CAP), "0.12 Å from every minimum"
     truth = [0.3, 0.5, 0.9]
     spread = np.abs(np.array(truth) - np.mean(truth))
-    assert result.baselines["every level at their mean"]["level_mae"] == pytest.approx(spread.mean())
+    mean = result.baselines["every level at their mean"]
+    assert mean["level_mae"] == pytest.approx(spread.mean())
+    assert mean["sequence_right"] == mean["negative_u_right"] == 0.0, "no tie is right"
 
 
 def test_the_order_of_configurations_does_not_matter() -> None:
     data = dataset(ENERGIES, SECOND)
     scoring = score(TASK, data, Model({0: -99.9}).relax, Model({0: -99.9}).energy)
-    from dataclasses import replace
-
     shuffled = replace(scoring, configurations=scoring.configurations[::-1], states=scoring.states[::-1])
     assert TASK.score(shuffled) == TASK.score(scoring)
 

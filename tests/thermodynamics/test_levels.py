@@ -18,6 +18,7 @@ from defectbench.thermodynamics import (
     formation_line,
     level_diagram,
     pairwise_level,
+    stability_depths,
     stable_charges,
 )
 
@@ -81,6 +82,21 @@ def test_bad_numbers_are_refused_in_one_line() -> None:
         pairwise_level(-1, 0, {0: 0.0, -1: 0.0})
     with pytest.raises(ThermodynamicsError, match="empty"):
         level_diagram({0: 0.0}).stable_within(1.0, 1.0)
+    with pytest.raises(ThermodynamicsError, match="empty"):
+        stability_depths({0: 0.0}, 1.0, 0.0)
+
+
+def test_stability_depths_by_hand() -> None:
+    """Levels +1/0 0.6 and 0/−1 0.3: 0 is above the line from +1 to −1 by 0.15 = −U/2, least so at their crossing, 0.45."""
+    three = {0: 1.0, -1: 1.3, 1: 0.4}
+    assert stability_depths(three) == pytest.approx({-1: math.inf, 0: -0.15, 1: math.inf})
+    assert stability_depths(three, 0.0, 1.0) == pytest.approx({-1: 0.7, 0: -0.15, 1: 0.6}), "at the ends, below 0"
+    assert stability_depths(three, 0.5, 1.0) == pytest.approx({-1: 0.7, 0: -0.2, 1: -0.1}), "+1 is stable below 0.45 only"
+    assert stability_depths({1: 0.0, 0: 0.5, -1: 1.2})[0] == pytest.approx(0.1)
+    assert stability_depths({1: 0.0, 0: 0.5, -1: 1.0})[0] == pytest.approx(0.0)
+    assert stability_depths({2: 1.0}) == {2: math.inf}
+    assert stability_depths({2: 1.0}, 0.0, 1.0) == {2: math.inf}
+    assert list(stability_depths({1: 0.0, -1: 0.0, 0: 0.0})) == [-1, 0, 1]
 
 
 @given(energies, st.floats(-100, 100))
@@ -121,6 +137,37 @@ def test_stable_charges_are_those_that_win_between_their_levels(given_energies: 
         values = {q: e + q * level.fermi_level for q, e in given_energies.items()}
         assert values[level.upper] == pytest.approx(values[level.lower], abs=1e-9)
         assert values[level.upper] <= min(values.values()) + 1e-8
+
+
+@given(energies)
+def test_depths_over_the_whole_axis_are_distances_from_the_hull_of_the_others(given_energies: dict[int, float]) -> None:
+    """Against the dual: interpolation between all pairs of charges on either side."""
+    for charge, depth in stability_depths(given_energies).items():
+        lines = [
+            given_energies[a] + (charge - a) / (b - a) * (given_energies[b] - given_energies[a])
+            for a in given_energies
+            for b in given_energies
+            if a < charge < b
+        ]
+        assert depth == pytest.approx(min(lines) - given_energies[charge] if lines else math.inf, abs=1e-9)
+
+
+@given(energies, st.floats(-30, 30), st.floats(0.01, 30))
+def test_the_charges_of_positive_depth_are_the_stable_ones(given_energies: dict[int, float], low: float, width: float) -> None:
+    for ends in ((-math.inf, math.inf), (low, low + width)):
+        depths = stability_depths(given_energies, *ends)
+        if min(abs(depth) for depth in depths.values()) > 1e-6:
+            assert {charge for charge, depth in depths.items() if depth > 0} == set(level_diagram(given_energies).stable_within(*ends))
+
+
+@given(energies, st.floats(-50, 50), st.floats(-5, 5), st.floats(-10, 10), st.floats(0.01, 10))
+def test_depths_keep_their_value_under_a_common_shift_and_move_with_the_band_edge(
+    given_energies: dict[int, float], constant: float, per_charge: float, low: float, width: float
+) -> None:
+    moved = {q: e + constant + per_charge * q for q, e in given_energies.items()}
+    assert stability_depths(moved) == pytest.approx(stability_depths(given_energies), abs=1e-9)
+    here = stability_depths(given_energies, low, low + width)
+    assert stability_depths(moved, low - per_charge, low - per_charge + width) == pytest.approx(here, abs=1e-9)
 
 
 @given(consecutive)
