@@ -219,6 +219,24 @@ def test_rescoring_reproduces_every_metric_without_the_model(toy, tmp_path, comm
     assert "every metric is reproduced" in checked.stdout
 
 
+def test_the_search_by_soap_is_a_table_beside_the_metrics(toy, tmp_path, command):
+    pytest.importorskip("dscribe", reason="dscribe is an optional package")
+    defectbench.evaluate(toy(), defects=["V_Sb1"], charges=[-1], suite="full", tasks=["search"], output=tmp_path / "run")
+    before = (tmp_path / "run" / "entry.json").read_bytes()
+    shown = command("rescore", tmp_path / "run", "--check", "--soap")
+    assert shown.returncode == 0, shown.stderr
+    assert "Search by SOAP" in shown.stdout
+    assert "ground states found with" in shown.stdout
+    assert not (tmp_path / "run" / "tables" / "search_soap.csv").exists()
+    written = command("rescore", tmp_path / "run", "--soap")
+    assert written.returncode == 0, written.stderr
+    (row,) = csv.DictReader((tmp_path / "run" / "tables" / "search_soap.csv").open())
+    assert (row["defect"], row["charge"]) == ("V_Sb1", "-1")
+    assert 1 <= int(row["soap_minima"]) <= int(row["candidates"])
+    assert (tmp_path / "run" / "entry.json").read_bytes() == before
+    assert "--soap" in (tmp_path / "run" / "tables" / "search.json").read_text()
+
+
 def test_a_changed_metric_is_found_by_the_check(toy, tmp_path, command, read_json):
     import json
 

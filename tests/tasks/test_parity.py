@@ -14,24 +14,29 @@ from framed_landscape import (
     DATASET,
     DEFECT,
     FROZEN,
+    HOST,
     NAMES,
     ORACLE,
     RANDOM,
     STEPS,
     ZERO,
     Model,
+    geometry,
     make_dataset,
     scoring,
+    start,
     surface,
     values,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.datasets.extxyz import attach_results
+from defectbench.labels import is_relaxation
 from defectbench.leaderboard.scores import score_metric
-from defectbench.tasks import parity
+from defectbench.tasks import parity, pes
 from defectbench.tasks.base import StateSelection
-from defectbench.tasks.frames import selected_frames, shared_geometries, spread, state_frames
+from defectbench.tasks.frames import SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
 
 ERRORS = ("force_rmse", "force_mae", "force_rmse_near", "force_rmse_far", "energy_rmse", "energy_rmse_all_charges", "energy_mae")
 
@@ -75,6 +80,106 @@ def test_the_ideal_start_is_a_geometry_that_dft_has_at_every_charge():
     assert len(found) == 1
     assert tuple(found[0].frames) == CHARGES
     assert found[0].configuration == "Unperturbed"
+
+
+def extended(level="PBE", **configurations):
+    """The dataset with further unconverged frames: configuration → (positions, energy offset in eV, charge) of each."""
+    dataset = make_dataset()
+    for name, items in configurations.items():
+        frames = []
+        for step, (positions, offset, charge) in enumerate(items):
+            frame = start("Unperturbed", charge)
+            frame.positions = positions
+            frame.info.update(defect=DEFECT, charge=charge, configuration=name, level_of_theory=level, converged=False, step=step)
+            energy, forces = surface(frame, charge)
+            attach_results(frame, energy=energy + offset, forces=forces)
+            frames.append(frame)
+        dataset._relaxations[level, DEFECT, items[0][2], name] = tuple(frames)
+    return dataset
+
+
+def test_paths_and_unrelaxed_starts_are_no_relaxations():
+    assert [is_relaxation(n) for n in ("Unperturbed", "Bond_Distortion_-40.0%", "Path_q+0_q+1_50", "Start_Dimer")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    there = geometry(0).positions
+    dataset = extended(Path_0=[(there + 0.01, 0.0, 0)], Start_Unperturbed=[(there + 0.02, 0.0, 0)])
+    assert set(dataset.configurations(DEFECT, 0)) == {*NAMES, "Path_0", "Start_Unperturbed"}
+    frames = state_frames(dataset, DEFECT, 0, "PBE", 1000)
+    assert [(f.configuration, f.index) for f in frames] == [
+        (f.configuration, f.index) for f in state_frames(DATASET, DEFECT, 0, "PBE", 1000)
+    ]
+    assert parity.score(scoring(parity.TASK, RANDOM, dataset)) == score(RANDOM)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-0.01, 0.01), st.floats(0.0, 0.0019), st.integers(0, 14), st.sampled_from([(0, 0, 0), (1, 0, 0), (0, -2, 1)]))
+def test_geometries_are_compared_by_distance_not_by_rounding(offset, apart, atom, image):
+    """Wherever the first lies, the second is the same up to 0.001 Å and another beyond, in any periodic image."""
+    if abs(apart - SAME_GEOMETRY) < 1e-6:
+        return
+    first = geometry(0).positions + 0.05 + offset
+    second = first.copy()
+    second[atom] += np.array([0.6, 0.0, 0.8]) * apart
+    second[2] += np.array(image) @ HOST.cell.array
+    dataset = extended(Start_here=[(first, 0.0, 0)], Start_there=[(second, 0.0, 1)])
+    found = shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    ours = [g for g in found if g.configuration.startswith("Start_")]
+    assert len(found) - len(ours) == 1
+    assert [tuple(g.frames) for g in ours] == ([(0, 1)] if apart < SAME_GEOMETRY else [])
+    assert all(np.array_equal(g.atoms.positions, first) for g in ours)
+
+
+def test_of_several_frames_near_a_geometry_the_nearest_counts():
+    there = geometry(0).positions + 0.05
+    dataset = extended(Start_here=[(there, 0.0, 0)])
+    dataset._relaxations |= extended(
+        Start_there=[(there + 0.0005, 0.0, 1), (there + 0.0002, 0.0, 1), (there + 0.0004, 0.0, 1)]
+    )._relaxations
+    dataset._relaxations |= extended(Start_here=[(there, 0.0, 0)])._relaxations
+    (ours,) = [
+        g for g in shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES]) if g.configuration == "Start_here"
+    ]
+    assert ours.frames[1].index == 1
+
+
+def test_every_level_of_theory_has_its_own_errors():
+    """HSE06 has the same forces here and energies 3 eV lower; its frames are among those asked for."""
+    names = ("Unperturbed", "Dimer")
+    frames = {name: [f for f in state_frames(DATASET, DEFECT, 0, "PBE", 1000) if f.configuration == name] for name in names}
+    plain = score(RANDOM)
+    dataset = extended("HSE06", **{n: [(f.atoms.positions, -3.0 + 0.1 * i, 0) for i, f in enumerate(own)] for n, own in frames.items()})
+    result = parity.score(scoring(parity.TASK, ORACLE, dataset))
+    by_level = {row["level"]: row for row in result.tables["levels"]}
+    assert list(by_level) == ["PBE", "HSE06"]
+    assert [row["level"] for row in result.rows] == ["PBE"] * len(CHARGES) + ["HSE06"]
+    hse, state = by_level["HSE06"], result.rows[-1]
+    assert (hse["frames"], hse["relaxations"], hse["charge_states"]) == (2 * STEPS, 2, 1)
+    assert {row["level"] for row in result.tables["frames"]} == {"PBE", "HSE06"}
+    for name in ERRORS:
+        assert by_level["PBE"][name] == pytest.approx(result.metric(name).value, abs=1e-6), name
+        assert by_level["PBE"][name] == pytest.approx(0, abs=1e-6)
+        assert hse[name] == pytest.approx(state[name], abs=1e-6), name
+    assert hse["force_rmse"] == pytest.approx(0, abs=1e-6)
+    # offsets of 0 … 0.5 eV in each of the two relaxations
+    expected = np.std(np.arange(STEPS) * 0.1) / len(DATASET.starts(DEFECT, 0)["Dimer"])
+    assert hse["energy_rmse"] == pytest.approx(expected, abs=1e-6)
+    assert hse["energy_rmse_low"] is not None
+    # metrics, which are scored, are the reference level's
+    assert parity.score(scoring(parity.TASK, RANDOM, dataset)).metrics == plain.metrics
+    assert any("HSE06" in note or "other levels" in note for note in result.notes)
+
+
+def test_the_slope_has_one_definition():
+    model, dft = [0.0, 0.3, 0.5], [1.0, 1.5, 2.5]
+    row = parity.slope_row(model, dft)
+    assert parity.slope(row[None]) == pytest.approx(np.polyfit(dft, model, 1)[0])
+    assert parity.slope_row([0.0], [1.0]) is None
+    assert parity.slope_row([0.0, 1.0], [1.0, 1.009]) is None
+    assert pes.slope is parity.slope
 
 
 def test_who_knows_the_surface_has_no_error():
@@ -168,8 +273,6 @@ def test_near_and_far_share_all_atoms():
 def test_sums_do_not_depend_on_the_order_of_atoms(order, number):
     pair = PAIRED[number]
     atoms = pair.frame.atoms[list(order)]
-    from defectbench.datasets.extxyz import attach_results
-
     attach_results(atoms, energy=pair.frame.energy, forces=pair.frame.forces[list(order)])
     moved = replace(pair, frame=replace(pair.frame, atoms=atoms), near=pair.near[list(order)], forces=pair.forces[list(order)])
     assert np.allclose(parity.force_sums(moved), parity.force_sums(pair))
