@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def write_dataset(
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a folder that exists; files at its top that are no data files are kept.
+        overwrite: replace a folder that exists; what it holds besides host, starts and frames is kept.
 
     Returns:
         The metadata with the files' hashes.
@@ -83,11 +83,12 @@ def write_dataset(
             write_extxyz(path, [_relaxation_frame(atoms, level, name, charge, configuration) for atoms in steps])
         written = {path.relative_to(building).as_posix(): path for path in building.rglob("*.extxyz")}
         files = {name: sha256_of(path) for name, path in sorted(written.items())}
-        complete = DatasetFile.model_validate({**metadata.canonical(), "files": files})
-        write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
         with _lock(destination.resolve()):
             if destination.exists():
-                _keep_other_files(destination, building)
+                files |= _keep_other_files(destination, building)
+            complete = DatasetFile.model_validate({**metadata.canonical(), "files": dict(sorted(files.items()))})
+            write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
+            if destination.exists():
                 shutil.rmtree(destination)
             building.rename(destination)
     except OSError as error:
@@ -105,10 +106,24 @@ def _lock(folder: Path) -> AbstractContextManager[object]:
     return FileLock(Path(tempfile.gettempdir()) / name)
 
 
-def _keep_other_files(old: Path, new: Path) -> None:
-    for path in old.iterdir():
-        if path.is_file() and path.suffix != ".extxyz" and not (new / path.name).exists():
-            shutil.copy2(path, new / path.name)
+def _keep_other_files(old: Path, new: Path) -> dict[str, str]:
+    """Copies what a dataset folder holds besides host, starts and frames; returns name → SHA-256 of those that its metadata list."""
+    try:
+        listed = parse_metadata(old / METADATA_FILE).files
+    except DatasetError:  # what is replaced need not have been a dataset
+        listed = {}
+    kept = {}
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        if not path.is_file() or name.parts[0] in ("starts", "frames", METADATA_FILE) or (new / name).exists():
+            continue
+        if path.suffix == ".extxyz" and len(name.parts) == 1:
+            continue
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, new / name)
+        if name.as_posix() in listed:
+            kept[name.as_posix()] = sha256_of(new / name)
+    return kept
 
 
 def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = False) -> Path:
@@ -162,26 +177,33 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
     return folder / file
 
 
-def update_metadata(folder: Path, metadata: DatasetFile, new_files: Sequence[str] = ()) -> None:
-    """Replaces ``dataset.yaml`` (for new band edges, corrections, …), with the hashes of the files as they are listed now.
+def update_metadata(folder: Path, change: Callable[[DatasetFile], DatasetFile], new_files: Sequence[str] = ()) -> bool:
+    """Changes ``dataset.yaml`` (for new band edges, corrections, …) in one step, under the folder's lock.
 
     Args:
         folder: the dataset folder.
-        metadata: its ``files`` are ignored.
+        change: takes the metadata as they are now and returns them as they shall be; ``files`` of what it returns are ignored.
         new_files: relative paths of files that have been written or changed besides: their hashes are taken.
+
+    Returns:
+        Whether anything is different now.
 
     Raises:
         DatasetError: it cannot be read or written.
     """
     folder = folder.resolve()
     with _lock(folder):
+        old = parse_metadata(folder / METADATA_FILE)
         try:
             fresh = {name: sha256_of(folder / name) for name in new_files}
         except OSError as error:
             raise DatasetError(f"cannot read {error.filename}: {error.strerror}") from error
-        files = dict(sorted({**parse_metadata(folder / METADATA_FILE).files, **fresh}.items()))
-        checked = DatasetFile.model_validate({**metadata.canonical(), "files": files})
+        files = dict(sorted({**old.files, **fresh}.items()))
+        checked = DatasetFile.model_validate({**change(old).canonical(), "files": files})
+        if checked == old:
+            return False
         write_atomically(folder / METADATA_FILE, metadata_to_yaml(checked))
+    return True
 
 
 def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from defectbench import load_dataset
 from defectbench.datasets.building import add_relaxation, from_cp2k, update_metadata, write_dataset
 from defectbench.datasets.extxyz import attach_results, copy_with_results, read_extxyz, stored_results, write_extxyz
-from defectbench.datasets.schema import parse_metadata
+from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
 from defectbench.errors import DatasetError
 
@@ -102,10 +102,34 @@ def test_processes_that_add_at_once_lose_nothing(tiny: Path) -> None:
 
 
 def test_metadata_can_be_completed(tiny: Path) -> None:
-    metadata = parse_metadata(tiny / "dataset.yaml")
-    level = metadata.level().model_copy(update={"host_energy": -123.5})
-    update_metadata(tiny, metadata.model_copy(update={"levels": (level, *metadata.levels[1:]), "files": {"host.extxyz": "1" * 64}}))
+    def change(metadata: DatasetFile) -> DatasetFile:
+        level = metadata.level().model_copy(update={"host_energy": -123.5})
+        return metadata.model_copy(update={"levels": (level, *metadata.levels[1:]), "files": {"host.extxyz": "1" * 64}})
+
+    assert update_metadata(tiny, change)
     assert load_dataset(tiny).level_of_theory().host_energy == -123.5
+    assert not update_metadata(tiny, change), "nothing is different the second time"
+
+
+def test_building_anew_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Path) -> None:
+    for name, text in (
+        ("properties/PBE/host.json", "{}"),
+        ("elements/Se.extxyz", "solid"),
+        ("queue.yaml", "blocks: []"),
+        ("host2.extxyz", "old"),
+    ):
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).write_text(text)
+    update_metadata(tiny, lambda metadata: metadata, ["properties/PBE/host.json", "elements/Se.extxyz"])
+    old = parse_metadata(tiny / "dataset.yaml")
+    write_dataset(tiny, old, load_dataset(tiny).host, {}, {}, overwrite=True)
+    new = parse_metadata(tiny / "dataset.yaml").files
+    assert {name: new[name] for name in ("properties/PBE/host.json", "elements/Se.extxyz")} == {
+        name: old.files[name] for name in ("properties/PBE/host.json", "elements/Se.extxyz")
+    }
+    assert (tiny / "queue.yaml").read_text() == "blocks: []"
+    assert not (tiny / "host2.extxyz").exists()
+    assert set(new) == {"host.extxyz", "properties/PBE/host.json", "elements/Se.extxyz"}
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Mimics CP2K's files for atoms on springs, step by step, so that runs can be cut off, fail and be continued within a test.
 
 Energy: half a spring constant times the squared distance of each atom from its own site, so that a relaxation is a walk to the sites
-``FAKE_CP2K_SITE`` (x of the second atom, Å; the others stay). Behaviour is chosen by environment variables:
+``FAKE_CP2K_SITE`` (x of the second atom, Å; the others stay), moved by ``FAKE_CP2K_SPLIT`` Å a charge. Behaviour is chosen by
+environment variables:
 
 - ``FAKE_CP2K_SECONDS``: pause before each energy.
 - ``FAKE_CP2K_DIE_AT``: exits without a word in the middle of writing this optimiser step, once per task folder.
@@ -35,7 +36,7 @@ def main() -> int:
     symbols, positions = [row[0] for row in rows], [[float(x) for x in row[1:4]] for row in rows]
     valence = len(symbols) - charge
     limit = float(re.search(r"MAX_FORCE (\S+)", text).group(1)) if relax else 0.0
-    site = float(os.environ.get("FAKE_CP2K_SITE", "2.2"))
+    site = float(os.environ.get("FAKE_CP2K_SITE", "2.2")) + charge * float(os.environ.get("FAKE_CP2K_SPLIT", "0"))
     stop_after = int(os.environ.get("FAKE_CP2K_STEPS", "1000"))
     failing = os.environ.get("FAKE_CP2K_NO_SCF", "").split(",")
 

@@ -11,12 +11,16 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from reference_dft.manager import Manager
 from reference_dft.properties import growth_conditions, read_properties, site_potentials
-from reference_dft.reference_data import ReferenceData, changed_method, path_structure
+from reference_dft.reference_data import ReferenceData, changed_method
 from reference_dft.tasks import Task, matches
 from tiny_dataset import write_tiny_dataset
 
+from defectbench.datasets.building import add_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.errors import DatasetError
+from defectbench.tasks.base import StateSelection
+from defectbench.tasks.ccd import diagrams, reference_points
+from defectbench.tasks.frames import shared_geometries
 
 RELAX = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}
 FRAME = {"level": "PBE", "defect": "V_H1", "charge": 0, "configuration": "Unperturbed"}
@@ -69,10 +73,12 @@ def test_hybrid_single_points_start_from_the_pbe_wave_function(tmp_path: Path, f
     job = next((tmp_path / "work" / "single_point" / "HSE06").iterdir())
     first, second = ((job / f"segment-0{i}" / "input.inp").read_text() for i in (0, 1))
     assert "XWPBE" not in first
-    assert "SCF_GUESS ATOMIC" in first
+    assert "SCF_GUESS RESTART" in first, "from the relaxation's wave function"
     assert "XWPBE" in second
     assert "SCF_GUESS RESTART" in second
     assert (job / "segment-01" / "relax-RESTART.wfn").is_file()
+    kept = {r["charge"]: r["configuration"] for r in results(folder, "potential", "HSE06")}
+    assert kept == {q: ground.configuration for q in (0, 1) if (ground := dataset.ground_state("V_H1", q, "PBE")) is not None}
 
 
 def test_single_points_wait_for_all_relaxations_of_their_charge(tmp_path: Path) -> None:
@@ -81,22 +87,77 @@ def test_single_points_wait_for_all_relaxations_of_their_charge(tmp_path: Path) 
     assert not [task for task in ReferenceData(folder).tasks() if task.kind == "single_point"]
 
 
-def test_path_between_ground_states(tmp_path: Path, fake_cp2k: Path) -> None:
-    block = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "points": 3}
-    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, block)
-    found = results(folder, "path")
-    assert sorted((r["charge"], r["fraction"]) for r in found) == [(q, f) for q in (0, 1) for f in (0.0, 0.5, 1.0)]
+PATH = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "fractions": [-0.15, 0.0, 0.5, 1.0]}
 
 
-def test_path_structure_takes_the_short_way_and_no_rigid_shift() -> None:
-    low = Atoms("H2", positions=[[0.1, 0.0, 0.0], [2.0, 0.0, 0.0]], cell=[5.0] * 3, pbc=True)
-    high = Atoms("H2", positions=[[4.9, 0.0, 0.0], [2.2, 0.0, 0.0]], cell=[5.0] * 3, pbc=True)
-    middle = path_structure(low, high, 0.5)
-    np.testing.assert_allclose(middle.positions[:, 0], [0.0, 2.1], atol=1e-12)
-    np.testing.assert_allclose(path_structure(low, high, 0.0).positions, low.positions)
-    shifted = high.copy()
-    shifted.positions += [0.3, 0.2, 0.0]
-    np.testing.assert_allclose(path_structure(low, shifted, 1.0).positions, path_structure(low, high, 1.0).positions, atol=1e-12)
+def test_path_between_ground_states_becomes_frames_on_the_path_of_the_ccd_task(
+    tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CP2K_SPLIT", "0.4")
+    folder, lines = work_through(tmp_path, fake_cp2k, RELAX, PATH)
+    assert not [line for line in lines if "not added" in line]
+    dataset = load_dataset(folder)
+    (diagram,) = diagrams(dataset, [("V_H1", 0), ("V_H1", 1)])
+    assert (diagram.upper, diagram.lower) == (1, 0)
+    for charge, own, steps in ((1, 0.0, [0, 2, 3]), (0, 1.0, [0, 1, 2])):
+        frames = dataset.frames("V_H1", charge, "Path_+1_+0")
+        assert [a.info["step"] for a in frames] == steps
+        assert not any(a.info["converged"] for a in frames)
+        expected = {float(f) for f in PATH["fractions"] if f != own}
+        for atoms, fraction in zip(frames, sorted(expected), strict=True):
+            place, aside = diagram.path.project(atoms)
+            assert place == pytest.approx(fraction, abs=1e-3)
+            assert aside < 1e-3
+        assert np.array(sorted(reference_points(dataset, diagram, charge))) == pytest.approx(sorted({*expected, own}), abs=1e-3)
+
+
+def test_between_equal_ground_states_there_is_no_path(tmp_path: Path, fake_cp2k: Path) -> None:
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, PATH)
+    assert not [task for task in ReferenceData(folder).tasks() if task.kind == "path"]
+    assert "Path_+1_+0" not in load_dataset(folder).configurations("V_H1", 0)
+
+
+def test_a_lower_ground_state_makes_path_and_potential_anew(tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_CP2K_SPLIT", "0.4")
+    potential = {"kind": "potential", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "wait": False}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, {**PATH, "wait": False}, potential)
+    data = ReferenceData(folder)
+    before = {task.label: data.finished(task) for task in data.tasks()}
+    assert all(before.values())
+    dataset = load_dataset(folder)
+    ground = dataset.ground_state("V_H1", 0)
+    assert ground is not None
+    other = "Dimer" if ground.configuration == "Unperturbed" else "Unperturbed"
+    frames = dataset.frames("V_H1", 0, other)
+    for atoms in frames:
+        atoms.calc.results["energy"] -= 5.0
+        atoms.positions[0, 1] -= 0.05 * atoms.info["step"]
+    add_relaxation(folder, frames, overwrite=True)
+    data.reload()
+    after = {task.label for task in data.tasks() if not data.finished(task)}
+    unmoved = "path/PBE/V_H1_q+0_Path_+1_+0_at_0.0000"  # the ground state of +1
+    assert after == {label for label in before if label.startswith("path/")} - {unmoved} | {"potential/PBE/V_H1_q+0"}
+    lines: list[str] = []
+    Manager(ReferenceData(folder), tmp_path / "work").run([str(fake_cp2k)], 2, poll=0.02, report=lines.append, niceness=0)
+    data.reload()
+    assert {task.label for task in data.tasks() if not data.finished(task)} == set(), lines
+
+
+def test_one_start_at_several_charges(tmp_path: Path, fake_cp2k: Path) -> None:
+    block = {"kind": "start", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configuration": "Unperturbed"}
+    folder, _ = work_through(tmp_path, fake_cp2k, block)
+    dataset = load_dataset(folder)
+    (geometry,) = shared_geometries(dataset, [StateSelection("V_H1", q, ()) for q in (0, 1)])
+    assert sorted(geometry.frames) == [0, 1]
+    assert dataset.minima("V_H1", 0) == {}
+    np.testing.assert_allclose(geometry.atoms.positions, dataset.starts("V_H1", 0)["Unperturbed"].positions)
+
+
+def test_single_points_begin_with_the_wave_function_of_their_relaxation(tmp_path: Path, fake_cp2k: Path) -> None:
+    work_through(tmp_path, fake_cp2k, RELAX, {"kind": "potential", "level": "PBE", "defect": "V_H1", "charges": [0]})
+    folder = tmp_path / "work" / "potential" / "PBE" / "V_H1_q+0" / "segment-00"
+    assert "SCF_GUESS RESTART" in (folder / "input.inp").read_text()
+    assert "step" in (folder / "relax-RESTART.wfn").read_text(), "the relaxation's"
 
 
 def test_host_energy_band_edges_and_elements_reach_the_metadata(tmp_path: Path, fake_cp2k: Path) -> None:

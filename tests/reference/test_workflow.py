@@ -361,12 +361,12 @@ def test_no_half_written_files_stay_behind(tiny: Path, fake_cp2k: Path) -> None:
 
 
 def test_blocked_tasks_share_a_line(tiny: Path) -> None:
-    block = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "points": 5}
+    block = {"kind": "path", "level": "PBE", "defect": "V_H1", "charges": [0, 1]}
     folder = write_tiny_dataset(tiny.parent / "blocked", {"blocks": [*QUEUE["blocks"], block]})
     found = rows(Manager(ReferenceData(folder), tiny.parent / "work"))
-    assert sum(row.status == "blocked" for row in found) == 10
+    assert sum(row.status == "blocked" for row in found) == 12
     labels = [label for label, _ in collapsed(found)]
-    assert "path/PBE: 10 tasks" in labels
+    assert "path/PBE: 12 tasks" in labels
     assert len(labels) == 5
 
 

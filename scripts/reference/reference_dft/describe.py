@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.dataset import Dataset
+from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.errors import DatasetError
+from defectbench.labels import is_relaxation
+from defectbench.thermodynamics import find_corrections, level_diagram
 
 from .analysis import Minimum, describe_state, distinct
+from .corrections import corrections_of
 from .job import write_atomically
 from .properties import read_properties
+from .reference_data import same_geometry
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
@@ -33,6 +37,10 @@ def tables(folder: Path, level: str | None = None) -> str:
         ("Ground states", _ground_states(dataset, name)),
         ("Minima", _minima(dataset, name)),
         ("Relaxations", _relaxations(dataset, name)),
+        ("Single points", _single_points(dataset)),
+        ("Host and elements", _host(dataset, name)),
+        ("Finite-size corrections", _corrections(dataset, name)),
+        ("Transition levels", _levels(dataset)),
         ("Force check", _force_check(folder, name)),
         ("Other settings", _checks(folder, name)),
     ]
@@ -74,7 +82,7 @@ def _table(heading: tuple[str, ...], body: list[str]) -> str:
 def _extent(dataset: Dataset, level: str) -> str:
     body, total = [], 0
     for defect, charge in dataset.states:
-        names = dataset.configurations(defect, charge, level)
+        names = filter(is_relaxation, dataset.configurations(defect, charge, level))
         found = {name: dataset.frames(defect, charge, name, level) for name in names}
         found = {name: frames for name, frames in found.items() if frames}
         if not found:
@@ -149,7 +157,7 @@ def _minima(dataset: Dataset, level: str) -> str:
 def _relaxations(dataset: Dataset, level: str) -> str:
     body = []
     for defect, charge in dataset.states:
-        for name in dataset.configurations(defect, charge, level):
+        for name in filter(is_relaxation, dataset.configurations(defect, charge, level)):
             frames = dataset.frames(defect, charge, name, level)
             if not frames:
                 continue
@@ -186,6 +194,95 @@ def _relaxations(dataset: Dataset, level: str) -> str:
         ),
         body,
     )
+
+
+def _single_points(dataset: Dataset) -> str:
+    body = []
+    for level in dataset.levels:
+        for defect, charge in dataset.states:
+            for name in dataset.configurations(defect, charge, level):
+                if level == dataset.level and is_relaxation(name):
+                    continue
+                frames = dataset.frames(defect, charge, name, level)
+                if frames:
+                    body.append(_row(level, defect, _sign(charge), name, len(frames)))
+    return _table(("level", "defect", "charge", "of", "frames"), body)
+
+
+def _host(dataset: Dataset, name: str) -> str:
+    body = []
+    for level in [name, *(each for each in dataset.levels if each != name)]:
+        found = dataset.level_of_theory(level)
+        edges = found.band_edges
+        gap = "–" if edges is None or edges.cbm is None else f"{edges.cbm - edges.vbm:.3f}"
+        cells = ["–" if found.host_energy is None else f"{found.host_energy:.4f}", "–" if edges is None else f"{edges.vbm:.4f}", gap]
+        rich = [
+            f"{condition.name}: " + ", ".join(f"{element} {value:.4f}" for element, value in sorted(condition.potentials.items()))
+            for condition in found.chemical_potentials
+        ]
+        body.append(_row(level, *cells, "; ".join(rich) or "–"))
+    return _table(
+        ("level", "host energy (eV)", "valence band maximum (eV)", "gap at Γ of the supercell (eV)", "chemical potentials (eV)"), body
+    )
+
+
+def _corrections(dataset: Dataset, level: str) -> str:
+    results = read_properties(dataset.path, level)
+    body = []
+    for state, found in corrections_of(dataset, results)[1].items():
+        defect, charge = state.split("_q")
+        ground = dataset.ground_state(defect, int(charge))
+        name = "–" if ground is None else ground.configuration
+        numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
+        body.append(_row(defect, _sign(int(charge)), name, *numbers))
+    heading = (
+        "defect",
+        "charge",
+        "ground state",
+        "point charge (eV)",
+        "alignment (eV)",
+        "sum (eV)",
+        "spread of the far potential (V)",
+        "far sites",
+    )
+    return _table(heading, body)
+
+
+def _levels(dataset: Dataset) -> str:
+    """ε(q/q′) above the valence band maximum of every level of theory that has band edges, at the geometries of the reference level."""
+    body = []
+    for level in dataset.levels:
+        found = dataset.level_of_theory(level)
+        edges = found.band_edges
+        for defect in dataset.defects if edges is not None else ():
+            grounds = {q: g for q in dataset.charges(defect) if (g := dataset.ground_state(defect, q)) is not None}
+            energies = {q: e for q, g in grounds.items() if (e := _energy_at(dataset, g, level)) is not None}
+            if len(energies) < 2 or edges is None:
+                continue
+            own = find_corrections(found, defect, sorted(energies))
+            lines = {q: own.added_to(q, energy) + q * edges.vbm for q, energy in energies.items()}
+            diagram = level_diagram(lines)
+            name = level if level == dataset.level else f"{level}//{dataset.level}"
+            for item in diagram.levels:
+                if item.upper - item.lower == 1 or item in diagram.stable_levels:
+                    between = f"({_sign(item.upper)}/{_sign(item.lower)})"
+                    stable = "yes" if item in diagram.stable_levels else "no"
+                    body.append(_row(name, defect, between, f"{item.fermi_level:+.3f}", stable, own.status))
+    return _table(
+        ("level of theory", "defect", "level", "above the valence band maximum (eV)", "between stable charges", "finite size"), body
+    )
+
+
+def _energy_at(dataset: Dataset, ground: ReferenceMinimum, level: str) -> float | None:
+    """The energy of a level of theory at the geometry of a ground state of the reference level; None if it was not calculated."""
+    if level == ground.level:
+        return ground.energy
+    if ground.configuration not in dataset.configurations(ground.defect, ground.charge, level):
+        return None
+    for atoms in dataset.frames(ground.defect, ground.charge, ground.configuration, level):
+        if same_geometry(atoms, ground.atoms):
+            return float(atoms.get_potential_energy())
+    return None
 
 
 def _force_check(folder: Path, level: str) -> str:

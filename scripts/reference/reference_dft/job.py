@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -124,16 +125,40 @@ class Job:
         stages: what runs, in order.
         structure: the geometry of a new run; for a relaxation the start.
         previous: frames of this relaxation that the dataset already holds, in order; the relaxation goes on from the last.
+        seed: wave function of another run at the same charge and spin, from which the first one starts; None for atoms.
     """
 
-    def __init__(self, task: Task, folder: Path, stages: Sequence[Stage], structure: Atoms, previous: Sequence[Frame] = ()) -> None:
+    def __init__(
+        self,
+        task: Task,
+        folder: Path,
+        stages: Sequence[Stage],
+        structure: Atoms,
+        previous: Sequence[Frame] = (),
+        seed: Path | None = None,
+    ) -> None:
         self.task, self.folder, self.stages, self.structure = task, folder, tuple(stages), structure
-        self.previous = tuple(previous)
+        self.previous, self.seed = tuple(previous), seed
         self.state = read_state(folder)
         self._popen: subprocess.Popen[bytes] | None = None
         self._cache: dict[int, tuple[float, SegmentResult]] = {}
 
     # ---- what is there
+
+    def started_from(self) -> Atoms | None:
+        """The structure that the first run began with, without a stage's displacement; None before it."""
+        path = self.segment_folder(0) / "start.json"
+        if not path.is_file():
+            return None
+        atoms = _atoms_from_json(path.read_text(encoding="utf-8"))
+        shift = self.stages[0].displacement
+        if shift is not None:
+            atoms.positions -= shift
+        return atoms
+
+    def has_potential(self) -> bool:
+        """Whether its last run wrote the electrostatic potential."""
+        return self.state.segments > 0 and any(self.segment_folder(self.state.segments - 1).glob("*v_hartree*.cube"))
 
     def segment_folder(self, index: int) -> Path:
         return self.folder / f"segment-{index:02d}"
@@ -226,7 +251,7 @@ class Job:
                 atoms = frames[-1].atoms.copy()
         if stage.displacement is not None:
             atoms.positions += stage.displacement
-        restart = self.state.attempt < LAST_ATTEMPT and self._inherit(folder, WAVE_FUNCTION)
+        restart = self.state.attempt < LAST_ATTEMPT and (self._inherit(folder, WAVE_FUNCTION) or self._sow(folder))
         hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
         options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
         write_atomically(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
@@ -249,6 +274,7 @@ class Job:
         except OSError as error:
             raise RunError(f"cannot start {command[0]}: {error.strerror}") from error
         self._popen = process
+        _lower_group(process.pid, niceness)
         self.state.pid = process.pid
         try:
             self.state.pid_created = psutil.Process(process.pid).create_time()
@@ -374,6 +400,13 @@ class Job:
                 return True
         return False
 
+    def _sow(self, folder: Path) -> bool:
+        """Copies the wave function of another run, where there is one."""
+        if self.seed is None or self.state.attempt > 0 or not self.seed.is_file() or self.seed.stat().st_size == 0:
+            return False
+        shutil.copyfile(self.seed, folder / WAVE_FUNCTION)
+        return True
+
     def _retry(self, why: str) -> Status:
         self.state.attempt += 1
         if self.state.attempt > LAST_ATTEMPT:
@@ -416,6 +449,12 @@ class SegmentResult:
         """Whether the program has ended with energy and forces; a relaxation within a stage must have converged."""
         relaxation = any(frame.step > 0 for frame in self.frames)
         return self.output.ended and bool(self.frames) and (self.output.completed or not relaxation)
+
+
+def _lower_group(pid: int, niceness: int) -> None:
+    """Gives a process's scheduling group the niceness too: Linux may share the processor by group, and then only that counts."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 def read_state(folder: Path) -> State:

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 
 from defectbench.errors import DatasetError, RunError
 
-from .cp2k_input import electrons, multiplicity
+from .cp2k_input import WAVE_FUNCTION, electrons, multiplicity
 from .job import Frame, Job, read_frames, write_atomically, write_frames
-from .properties import result_of, store_result
-from .reference_data import ReferenceData
-from .tasks import Task, matches
+from .properties import derive_levels, potential_of_single_point, result_of, store_result
+from .reference_data import ReferenceData, same_geometry
+from .tasks import FRAME_KINDS, Task, matches
 
 EXECUTABLES = ("cp2k.psmp", "cp2k.popt", "cp2k.ssmp", "cp2k.sopt", "cp2k")
 
@@ -97,12 +97,24 @@ class Manager:
         stored = folder / "previous.extxyz"
         begun = (folder / "state.json").is_file()
         previous = [_frame(atoms) for atoms in read_frames(stored)] if begun else self.data.previous(task)
-        job = Job(task, folder, self.data.stages(task), structure, previous)
+        job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
+        begun_from = job.started_from() if task.kind in ("path", "potential") else None
+        if begun_from is not None and not job.alive and not same_geometry(begun_from, structure):
+            shutil.rmtree(folder)  # a lower ground state has been found since
+            job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
         if previous and not stored.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_frames(stored, job.atoms_of(previous))
         self._jobs[task.label] = job
         return job
+
+    def _seed(self, task: Task) -> Path | None:
+        """The newest wave function of the relaxation that a task is about, if this work folder has it."""
+        relaxation = self.data.relaxation_of(task)
+        if relaxation is None:
+            return None
+        found = sorted((self.work / relaxation.label).glob(f"segment-*/{WAVE_FUNCTION}"))
+        return found[-1] if found else None
 
     def finished(self, task: Task) -> bool:
         """Whether nothing is left to do for a task: its result is in the dataset, or its job has ended."""
@@ -199,6 +211,8 @@ class Manager:
             path = self._add(job, report)
             if path is not None:
                 written.append(path)
+        if derive_levels(self.data):
+            report("what follows from the results is brought up to date in dataset.yaml")
         return written
 
     def _finish(self, job: Job, add: bool, report: Callable[[str], None]) -> None:
@@ -214,12 +228,16 @@ class Manager:
                 if not frames or (job.state.status != "done" and len(frames) <= len(self.data.previous(task))):
                     return None
                 path = self.data.add(job.atoms_of(frames))
+                derive_levels(self.data)
                 report(f"{task.label}: {len(frames)} frames are in the dataset ({'converged' if job.converged() else 'unfinished'})")
                 return path
             if job.state.status != "done":
                 return None
-            if task.kind == "single_point":
-                path = self.data.add(self._with_stored(job))
+            if task.kind in FRAME_KINDS:
+                path = self.data.add(self._with_stored(job), overwrite=task.kind == "path")
+                if self.data.is_ground(task) and job.has_potential():
+                    of = Task("potential", task.level, task.defect, task.charge)
+                    store_result(self.data, of, potential_of_single_point(job))
                 report(f"{task.label}: is in the dataset")
                 return path
             result = result_of(job, self.data)
@@ -232,9 +250,13 @@ class Manager:
             return None
 
     def _with_stored(self, job: Job) -> list[Atoms]:
-        """The single points of this configuration that the dataset has, and the new one, by step."""
+        """The single points of this configuration that the dataset has, and the new one, by step.
+
+        Points of a path between ground states that have been replaced by lower ones are dropped.
+        """
         task, data = job.task, self.data
         data.reload()
+        configuration, step = data.stored_as(task)
         frame = job.results()[task.level].frames[-1]
         atoms = frame.atoms.copy()
         method = job.stages[-1].method
@@ -242,8 +264,8 @@ class Manager:
             "defect": task.defect,
             "charge": task.charge,
             "spin_multiplicity": multiplicity(electrons(method, atoms.get_chemical_symbols(), task.charge)),
-            "configuration": task.configuration,
-            "step": task.step,
+            "configuration": configuration,
+            "step": step,
             "level_of_theory": task.level,
             "converged": False,
             "scf_attempt": frame.attempt,
@@ -252,9 +274,11 @@ class Manager:
             atoms.info["s_squared"] = frame.s_squared
         atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
         stored: list[Atoms] = []
-        if task.configuration in data.dataset.configurations(task.defect, task.charge, task.level):
-            stored = data.dataset.frames(task.defect, task.charge, task.configuration, task.level)
-        return sorted([a for a in stored if a.info["step"] != task.step] + [atoms], key=lambda a: int(a.info["step"]))
+        if configuration in data.dataset.configurations(task.defect, task.charge, task.level):
+            stored = data.dataset.frames(task.defect, task.charge, configuration, task.level)
+        if task.kind == "path":
+            stored = data.still_on_path(task, stored)
+        return sorted([a for a in stored if a.info["step"] != step] + [atoms], key=lambda a: int(a.info["step"]))
 
     def _prepare(self) -> None:
         try:

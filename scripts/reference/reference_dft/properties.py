@@ -1,4 +1,4 @@
-"""Results that are no frames: host, elements, paths, force checks, potentials; what they are and where they go in the dataset."""
+"""Results that are no frames: host, elements, force checks, potentials; what they are and where they go in the dataset."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
 from defectbench.datasets.building import update_metadata
-from defectbench.datasets.schema import METADATA_FILE, BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory, parse_metadata
+from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
 from defectbench.errors import RunError
 
+from .corrections import METHOD, corrections_of
 from .job import Job, write_atomically
-from .reference_data import ReferenceData
-from .tasks import Task
+from .reference_data import ReferenceData, same_geometry
+from .tasks import Task, properties_file
 
 SPHERE_RADIUS = 1.0
 """Å; site potentials are averages over spheres of this radius."""
@@ -80,20 +81,44 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
             "force_difference_rms": float(np.sqrt((difference**2).mean())),
             "force_difference_max": float(np.abs(difference).max()),
         }
-    if task.kind == "path":
-        out |= {"other_charge": task.other_charge, "fraction": task.fraction}
     if task.kind == "host":
         edges = last.output.band_edges
         out |= {"vbm": None if edges is None else edges.vbm, "cbm": None if edges is None else edges.cbm}
     if task.kind == "element":
         out |= {"atoms": len(frame.atoms), "energy_per_atom": frame.energy / len(frame.atoms)}
     if task.kind in ("host", "potential"):
-        cubes = sorted(job.segment_folder(job.state.segments - 1).glob("*v_hartree*.cube"))
-        if not cubes:
-            raise RunError(f"{task.label}: CP2K has written no potential")
-        out["site_potentials"] = [round(float(v), 6) for v in site_potentials(cubes[-1], frame.atoms)]
-        out["site_potential_radius"] = SPHERE_RADIUS
+        out |= potentials_of(job, frame.atoms)
+    if task.kind == "potential":
+        ground = data.ground_of(task)
+        if ground is None or not same_geometry(ground.atoms, frame.atoms):
+            raise RunError(f"{task.label}: its structure is no longer the ground state")
+        out["configuration"] = ground.configuration
     return out
+
+
+def potentials_of(job: Job, atoms: Atoms) -> dict[str, Any]:
+    """Site potentials of a finished job, as they are stored.
+
+    Raises:
+        RunError: it has written no potential.
+    """
+    cubes = sorted(job.segment_folder(job.state.segments - 1).glob("*v_hartree*.cube"))
+    if not cubes:
+        raise RunError(f"{job.task.label}: CP2K has written no potential")
+    values = [round(float(v), 6) for v in site_potentials(cubes[-1], atoms)]
+    return {"site_potentials": values, "site_potential_radius": SPHERE_RADIUS}
+
+
+def potential_of_single_point(job: Job) -> dict[str, Any]:
+    """What a ``potential`` task at the level of a single point of a ground state would have given.
+
+    Raises:
+        RunError: it has written no potential.
+    """
+    task, frame = job.task, job.results()[job.task.level].frames[-1]
+    out: dict[str, Any] = {"kind": "potential", "level": task.level, "defect": task.defect, "charge": task.charge}
+    out |= {"energy": frame.energy, "s_squared": frame.s_squared, "scf_attempt": frame.attempt}
+    return out | potentials_of(job, frame.atoms) | {"configuration": task.configuration}
 
 
 def site_potentials(cube: Path, atoms: Atoms, radius: float = SPHERE_RADIUS) -> NDArray[np.float64]:
@@ -157,12 +182,6 @@ def growth_conditions(
     return tuple(out)
 
 
-def properties_file(folder: Path, task: Task) -> Path:
-    """Where the result of a task is kept in a dataset folder: a file of its own, so that adding one touches no other."""
-    name = task.label.split("/")[-1]
-    return folder / "properties" / task.level / (f"{name}.json" if task.kind == "host" else f"{task.kind}_{name}.json")
-
-
 def read_properties(folder: Path, level: str) -> list[dict[str, Any]]:
     """The results of a level that are no frames, by file name; empty if there are none."""
     found = sorted((folder / "properties" / level).glob("*.json"))
@@ -174,19 +193,42 @@ def store_result(data: ReferenceData, task: Task, result: Mapping[str, Any]) -> 
 
     Raises:
         DatasetError: the dataset cannot be read or written.
+        RunError: finite-size corrections are due and the packages for them are not installed.
     """
     path = properties_file(data.folder, task)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(dict(result), indent=1) + "\n")
-    metadata = parse_metadata(data.folder / METADATA_FILE)
-    level = _updated(data, metadata.level(task.level))
-    levels = [level.model_dump() if old.name == level.name else old.model_dump() for old in metadata.levels]
-    updated = DatasetFile.model_validate({**metadata.model_dump(), "levels": levels})
-    update_metadata(data.folder, updated, new_files=[path.relative_to(data.folder).as_posix()])
+    update_metadata(data.folder, lambda metadata: metadata, [path.relative_to(data.folder).as_posix()])
+    derive_levels(data)
     return path
 
 
-def _updated(data: ReferenceData, level: LevelOfTheory) -> LevelOfTheory:
+def derive_levels(data: ReferenceData) -> bool:
+    """Brings into ``dataset.yaml`` what follows from the stored results: host energy, band edges, chemical potentials, corrections.
+
+    To be called after anything has been added: a lower ground state takes the corrections of the one before away.
+
+    Returns:
+        Whether anything is different now.
+
+    Raises:
+        DatasetError: the dataset cannot be read or written.
+        RunError: finite-size corrections are due and the packages for them are not installed.
+    """
+    data.reload()
+    derived = {level.name: _derived(data, level) for level in data.dataset.metadata.levels}
+
+    def change(metadata: DatasetFile) -> DatasetFile:
+        levels = tuple(level.model_copy(update=derived.get(level.name, {})) for level in metadata.levels)
+        return metadata.model_copy(update={"levels": levels})
+
+    changed = update_metadata(data.folder, change)
+    if changed:
+        data.reload()
+    return changed
+
+
+def _derived(data: ReferenceData, level: LevelOfTheory) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     results = read_properties(data.folder, level.name)
     host = next((r for r in results if r["kind"] == "host"), None)
@@ -201,4 +243,7 @@ def _updated(data: ReferenceData, level: LevelOfTheory) -> LevelOfTheory:
         conditions = growth_conditions(composition, host["energy"], elements, "elemental solids and host at the same level")
         if conditions:
             changes["chemical_potentials"] = conditions
-    return level.model_copy(update=changes)
+    if level.correction_method in (None, METHOD):  # those of another origin stay
+        corrections, _ = corrections_of(data.dataset, results)
+        changes |= {"corrections": corrections, "correction_method": METHOD if corrections else None}
+    return changes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,15 @@ from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
 from defectbench.errors import DatasetError
+from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
+from defectbench.tasks.ccd import SHORTEST_PATH
+from defectbench.tasks.landscape import operations_of
 
 from .cp2k_input import RunOptions
-from .job import Frame, Stage
+from .job import SAME_POSITION, Frame, Stage
 from .selection import Candidate, select_frames
 from .tasks import (
+    FRAME_KINDS,
     QUEUE_FILE,
     Block,
     CheckBlock,
@@ -29,11 +35,16 @@ from .tasks import (
     FiniteDifferenceBlock,
     HostBlock,
     PathBlock,
+    PotentialBlock,
     Queue,
     RelaxationBlock,
     SinglePointBlock,
+    StartBlock,
     Task,
+    path_name,
+    properties_file,
     read_queue,
+    start_name,
 )
 
 
@@ -54,6 +65,7 @@ class ReferenceData:
     def reload(self) -> None:
         """Reads dataset and queue anew: both may have grown."""
         self._stamp = self._newest()
+        self._paths: dict[tuple[str, int, str, int, str], ConfigurationPath] = {}
         self.queue: Queue = read_queue(self.folder)
         self.dataset: Dataset = load_dataset(self.folder)
 
@@ -103,13 +115,19 @@ class ReferenceData:
         if isinstance(block, ElementBlock):
             return [Task("element", block.level, block.element)]
         if isinstance(block, PathBlock):
-            charges = sorted(block.charges)
-            fractions = [float(f) for f in np.linspace(0.0, 1.0, block.points)]
             return [
-                Task("path", block.level, block.defect, charge, other_charge=high if charge == low else low, fraction=fraction)
-                for low, high in pairwise(charges)
-                for charge in (low, high)
-                for fraction in fractions
+                Task("path", block.level, block.defect, charge, other_charge=other, fraction=fraction)
+                for upper, lower in pairwise(sorted(block.charges, reverse=True))
+                if not self._without_length(block, upper, lower)
+                for charge, other, own in ((upper, lower, 0.0), (lower, upper, 1.0))
+                for fraction in block.fractions
+                if fraction != own
+            ]
+        if isinstance(block, StartBlock):
+            return [
+                Task("start", block.level, block.defect, charge, block.configuration)
+                for charge in block.charges
+                if block.configuration in self.dataset.starts(block.defect, charge)
             ]
         if isinstance(block, FiniteDifferenceBlock):
             frame = self.frame(block.defect, block.charge, block.configuration, block.step, block.level)
@@ -146,10 +164,7 @@ class ReferenceData:
         return None if found is None else int(found.info["step"])
 
     def _start(self, block: RelaxationBlock, charge: int, name: str) -> Atoms | None:
-        own = self.dataset.starts(block.defect, charge)
-        if name in own or block.starts_from is None:
-            return own.get(name)
-        return self.dataset.starts(block.defect, block.starts_from).get(name)
+        return self.dataset.starts(block.defect, charge).get(name)
 
     def _single_points(self, block: SinglePointBlock) -> list[Task]:
         ready = tuple(
@@ -210,13 +225,13 @@ class ReferenceData:
             solid: Atoms = read_extxyz(self.folder / block.file)[0].repeat(block.supercell)
             return solid
         if task.kind in ("single_point", "finite_difference", "check"):
-            level = task.level
-            if task.kind == "single_point":
-                level = next(b.of for b in self.queue.blocks if isinstance(b, SinglePointBlock) and b.level == task.level)
+            level = self._single_point_level(task) if task.kind == "single_point" else task.level
             return self.frame(task.defect, task.charge, task.configuration, task.step, level)
         if task.kind == "potential":
-            ground = self.ground_state(task.defect, task.charge, task.level)
+            ground = self.ground_of(task)
             return None if ground is None else ground.atoms
+        if task.kind == "start":
+            return self.dataset.starts(task.defect, task.charge)[task.configuration]
         return self._path_structure(task)
 
     def stages(self, task: Task) -> list[Stage]:
@@ -224,7 +239,9 @@ class ReferenceData:
         method = self.method(task.level)
         if task.kind == "relaxation":
             return [Stage(task.level, method, RunOptions("GEO_OPT"))]
-        options = RunOptions("ENERGY_FORCE", band_edges=task.kind == "host", potential=task.kind in ("host", "potential"))
+        options = RunOptions(
+            "ENERGY_FORCE", band_edges=task.kind == "host", potential=task.kind in ("host", "potential") or self.is_ground(task)
+        )
         if task.kind == "element":
             block = self._element(task)
             return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY_FORCE", kpoints=block.kpoints))]
@@ -262,21 +279,91 @@ class ReferenceData:
         """Whether the dataset already holds the task's result."""
         if task.kind == "relaxation":
             return task.configuration in self.dataset.minima(task.defect, task.charge, task.level)
-        if task.kind == "single_point":
-            return self.frame(task.defect, task.charge, task.configuration, task.step, task.level) is not None
-        return False
+        if task.kind in FRAME_KINDS:
+            configuration, step = self.stored_as(task)
+            found = self.frame(task.defect, task.charge, configuration, step, task.level)
+            wanted = self.structure(task)
+            return found is not None and wanted is not None and same_geometry(found, wanted)
+        path = properties_file(self.folder, task)
+        if not path.is_file():
+            return False
+        if task.kind == "potential":
+            ground = self.ground_of(task)
+            return ground is not None and json.loads(path.read_text(encoding="utf-8")).get("configuration") == ground.configuration
+        return True
 
-    def add(self, frames: Sequence[Atoms]) -> Path:
+    def stored_as(self, task: Task) -> tuple[str, int]:
+        """Configuration and step under which the frame of a task is stored."""
+        if task.kind == "path":
+            assert task.other_charge is not None
+            fractions = self._path_block(task).fractions
+            return path_name(task.charge, task.other_charge), fractions.index(task.fraction or 0.0)
+        if task.kind == "start":
+            return start_name(task.configuration), 0
+        assert task.step is not None
+        return task.configuration, task.step
+
+    def is_ground(self, task: Task) -> bool:
+        """Whether a ``single_point`` is at the ground state of its charge known now: its potential serves the corrections at its level."""
+        if task.kind != "single_point":
+            return False
+        ground = self.dataset.ground_state(task.defect, task.charge, self._single_point_level(task))
+        found = self.structure(task)
+        return ground is not None and found is not None and same_geometry(found, ground.atoms)
+
+    def still_on_path(self, task: Task, frames: Sequence[Atoms]) -> list[Atoms]:
+        """The stored points of a task's path that lie where its points lie now."""
+        fractions = self._path_block(task).fractions
+        out = []
+        for atoms in frames:
+            step = int(atoms.info["step"])
+            wanted = self._path_structure(replace(task, fraction=fractions[step])) if step < len(fractions) else None
+            if wanted is not None and same_geometry(atoms, wanted):
+                out.append(atoms)
+        return out
+
+    def ground_of(self, task: Task) -> ReferenceMinimum | None:
+        """The ground state that a ``potential`` task is about; None while it is not known well enough."""
+        for block in self.queue.blocks:
+            if (
+                isinstance(block, PotentialBlock)
+                and (block.level, block.defect) == (task.level, task.defect)
+                and task.charge in block.charges
+            ):
+                return self.ground_state(task.defect, task.charge, task.level, wait=block.wait)
+        return None
+
+    def relaxation_of(self, task: Task) -> Task | None:
+        """The relaxation whose wave function is a good start for a task; None if there is no such relaxation."""
+        level, configuration = task.level, task.configuration
+        if task.kind == "single_point":
+            level = self._single_point_level(task)
+        elif task.kind in ("potential", "path"):
+            ground = self.dataset.ground_state(task.defect, task.charge, task.level)
+            configuration = "" if ground is None else ground.configuration
+        elif task.kind == "check":
+            block = self.check_block(task)
+            if block.kpoints is not None or block.multiplicity is not None:
+                return None
+        elif task.kind not in ("start", "finite_difference"):
+            return None
+        return Task("relaxation", level, task.defect, task.charge, configuration) if configuration else None
+
+    def add(self, frames: Sequence[Atoms], *, overwrite: bool = False) -> Path:
         """Puts a relaxation, or an unfinished one, or single points of one, into the dataset in one step.
+
+        Args:
+            frames: all that the dataset is to hold of this configuration.
+            overwrite: even if it holds more of them now.
 
         Raises:
             DatasetError: the dataset refuses them.
         """
-        return add_relaxation(self.folder, frames)
+        return add_relaxation(self.folder, frames, overwrite=overwrite)
 
-    def ground_state(self, defect: str, charge: int, level: str) -> ReferenceMinimum | None:
-        """The lowest minimum, once all relaxations of that state in the queue are finished; None before."""
-        if not self.wanted(defect, charge, level) <= set(self.dataset.minima(defect, charge, level)):
+    def ground_state(self, defect: str, charge: int, level: str, *, wait: bool = True) -> ReferenceMinimum | None:
+        """The lowest minimum; with ``wait`` once all relaxations of that state in the queue are finished, None before."""
+        if wait and not self.wanted(defect, charge, level) <= set(self.dataset.minima(defect, charge, level)):
             return None
         return self.dataset.ground_state(defect, charge, level)
 
@@ -343,14 +430,35 @@ class ReferenceData:
             stages.append(Stage(name, method, RunOptions("ENERGY_FORCE"), shift))
         return stages
 
+    def _single_point_level(self, task: Task) -> str:
+        return next(b.of for b in self.queue.blocks if isinstance(b, SinglePointBlock) and b.level == task.level)
+
+    def _path_block(self, task: Task) -> PathBlock:
+        charges = {task.charge, task.other_charge}
+        for block in self.queue.blocks:
+            if isinstance(block, PathBlock) and (block.level, block.defect) == (task.level, task.defect) and charges <= set(block.charges):
+                return block
+        raise DatasetError(f"the queue has no block for {task.label}")
+
     def _path_structure(self, task: Task) -> Atoms | None:
         if task.other_charge is None or task.fraction is None:
             return None
-        low, high = sorted((task.charge, task.other_charge))
-        ends = [self.ground_state(task.defect, charge, task.level) for charge in (low, high)]
+        path = self._path(self._path_block(task), max(task.charge, task.other_charge), min(task.charge, task.other_charge))
+        return None if path is None else _bare(path.structure(task.fraction))
+
+    def _path(self, block: PathBlock, upper: int, lower: int) -> ConfigurationPath | None:
+        ends = [self.ground_state(block.defect, charge, block.level, wait=block.wait) for charge in (upper, lower)]
         if ends[0] is None or ends[1] is None:
             return None
-        return path_structure(ends[0].atoms, ends[1].atoms, task.fraction)
+        key = (block.defect, upper, ends[0].configuration, lower, ends[1].configuration)
+        if key not in self._paths:
+            self._paths[key] = configuration_path(ends[0].atoms, ends[1].atoms, operations_of(self.dataset))
+        return self._paths[key]
+
+    def _without_length(self, block: PathBlock, upper: int, lower: int) -> bool:
+        """Whether two ground states are one structure, so that there is nothing between them."""
+        path = self._path(block, upper, lower)
+        return path is not None and path.delta_q < SHORTEST_PATH
 
 
 def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod:
@@ -370,19 +478,9 @@ def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod
         raise DatasetError(f"the queue changes the method wrongly: {field}: {message}") from error
 
 
-def path_structure(low: Atoms, high: Atoms, fraction: float) -> Atoms:
-    """A point on the straight line between two structures of one cell, by the shortest periodic images and without a rigid shift.
-
-    Args:
-        low: structure at fraction 0.
-        high: structure at fraction 1, atoms in the same order.
-        fraction: where between.
-    """
-    shift = _displacements(low, high)
-    shift -= shift.mean(axis=0)
-    out = _bare(low)
-    out.positions = low.positions + fraction * shift
-    return out
+def same_geometry(a: Atoms, b: Atoms) -> bool:
+    """Whether all atoms of two structures in one order are within :data:`SAME_POSITION` of each other."""
+    return len(a) == len(b) and bool(np.abs(_displacements(a, b)).max() < SAME_POSITION)
 
 
 def _displacements(a: Atoms, b: Atoms) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

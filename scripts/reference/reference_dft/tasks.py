@@ -15,7 +15,13 @@ from defectbench.labels import state_label
 
 QUEUE_FILE = "queue.yaml"
 
-TaskKind = Literal["relaxation", "single_point", "host", "element", "path", "finite_difference", "potential", "check"]
+TaskKind = Literal["relaxation", "start", "single_point", "host", "element", "path", "finite_difference", "potential", "check"]
+
+FRAME_KINDS: tuple[TaskKind, ...] = ("start", "single_point", "path")
+"""Tasks whose result is one frame of the dataset."""
+
+PATH_FRACTIONS = (-0.15, 0.0, 0.25, 0.5, 0.75, 1.0, 1.15)
+"""Points of a configuration-coordinate path, a part of those that the task ``ccd`` asks models for."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +29,17 @@ class Task:
     """One thing to calculate; its :attr:`label` is the name of its work folder.
 
     Attributes:
-        kind: ``relaxation`` of a start; ``single_point`` of a frame of a relaxation at another level; ``host``: energy and band edges of
-            the host; ``element``: energy of an elemental solid; ``path``: a point between two ground states; ``finite_difference``:
-            force check of one component; ``potential``: electrostatic potential of a ground state; ``check``: a frame with other settings.
+        kind: ``relaxation`` of a start; ``start``: a start as it is; ``single_point`` of a frame of a relaxation at another level;
+            ``host``: energy and band edges of the host; ``element``: energy of an elemental solid; ``path``: a point between two ground
+            states; ``finite_difference``: force check of one component; ``potential``: electrostatic potential of a ground state;
+            ``check``: a frame with other settings.
         level: level of theory.
         defect: its name; empty for ``host``; the element for ``element``.
         charge: units of +e.
         configuration: name of the start; empty where there is none.
         step: frame of that relaxation, for ``single_point``, ``finite_difference`` and ``check``.
-        other_charge: for ``path``: the ground state at the far end; the near end is that of the lower charge.
-        fraction: for ``path``: 0 at the ground state of the lower of both charges, 1 at that of the higher.
+        other_charge: for ``path``: the charge of the other end.
+        fraction: for ``path``: 0 at the ground state of the more positive of both charges, 1 at that of the more negative.
         component: for ``finite_difference``: (atom, axis).
         variant: for ``check``: its name.
     """
@@ -59,13 +66,29 @@ class Task:
         if self.step is not None:
             name += f"_step-{self.step:03d}"
         if self.other_charge is not None and self.fraction is not None:
-            low, high = sorted((self.charge, self.other_charge))
-            name += f"_between_q{low:+d}_q{high:+d}_at_{self.fraction:.4f}"
+            name += f"_{path_name(self.charge, self.other_charge)}_at_{self.fraction:.4f}"
         if self.component is not None:
             name += f"_atom-{self.component[0]}-{'xyz'[self.component[1]]}"
         if self.variant is not None:
             name += f"_{self.variant}"
         return f"{self.kind}/{self.level}/{name}"
+
+
+def path_name(charge: int, other: int) -> str:
+    """The configuration under which points between the ground states of two charges are stored: ``Path_+1_+0``."""
+    upper, lower = max(charge, other), min(charge, other)
+    return f"Path_{upper:+d}_{lower:+d}"
+
+
+def start_name(configuration: str) -> str:
+    """The configuration under which a start that is not relaxed is stored: ``Start_Unperturbed``."""
+    return f"Start_{configuration}"
+
+
+def properties_file(folder: Path, task: Task) -> Path:
+    """Where the result of a task is kept in a dataset folder: a file of its own, so that adding one touches no other."""
+    name = task.label.split("/")[-1]
+    return folder / "properties" / task.level / (f"{name}.json" if task.kind == "host" else f"{task.kind}_{name}.json")
 
 
 class _Block(BaseModel):
@@ -78,8 +101,7 @@ class RelaxationBlock(_Block):
     """Relaxations of starts: every named configuration of every charge, charge by charge.
 
     Attributes:
-        configurations: names of starts; those that a charge state does not have are left out, unless ``starts_from`` gives them.
-        starts_from: charge whose start of the same name is taken where the state itself has none.
+        configurations: names of starts; those that a charge state does not have are left out.
         later: what is made of ground states (``path``, ``potential``, ``single_point``) does not wait for this block.
     """
 
@@ -87,8 +109,20 @@ class RelaxationBlock(_Block):
     defect: str
     charges: tuple[int, ...]
     configurations: tuple[str, ...]
-    starts_from: int | None = None
     later: bool = False
+
+
+class StartBlock(_Block):
+    """Energy and forces of one start, as it is, at several charges: what the charge alone does to the forces.
+
+    Attributes:
+        configuration: name of a start that is one and the same structure for all these charges, such as ``Unperturbed``.
+    """
+
+    kind: Literal["start"]
+    defect: str
+    charges: tuple[int, ...]
+    configuration: str
 
 
 class SinglePointBlock(_Block):
@@ -138,12 +172,19 @@ class ElementBlock(_Block):
 
 
 class PathBlock(_Block):
-    """Points on the straight line between the ground states of neighbouring charges, in both charges."""
+    """Points on the straight line between the ground states of neighbouring charges, in both charges.
+
+    Attributes:
+        fractions: 0 at the ground state of the more positive charge, 1 at that of the more negative; each charge's own ground state
+            is left out, because its energy is known.
+        wait: for all relaxations of both charges in the queue; otherwise the lowest minima so far are taken.
+    """
 
     kind: Literal["path"]
     defect: str
     charges: tuple[int, ...]
-    points: Annotated[int, Field(ge=3)] = 7
+    fractions: tuple[float, ...] = PATH_FRACTIONS
+    wait: bool = True
 
 
 class FiniteDifferenceBlock(_Block):
@@ -186,15 +227,28 @@ class CheckBlock(_Block):
 
 
 class PotentialBlock(_Block):
-    """Electrostatic potential of ground states, for the alignment against the host's."""
+    """Electrostatic potential of ground states, for the alignment against the host's.
+
+    Attributes:
+        wait: for all relaxations of the charge in the queue; otherwise the lowest minimum so far is taken, and a lower one anew.
+    """
 
     kind: Literal["potential"]
     defect: str
     charges: tuple[int, ...]
+    wait: bool = True
 
 
 Block = Annotated[
-    RelaxationBlock | SinglePointBlock | HostBlock | ElementBlock | PathBlock | FiniteDifferenceBlock | CheckBlock | PotentialBlock,
+    RelaxationBlock
+    | StartBlock
+    | SinglePointBlock
+    | HostBlock
+    | ElementBlock
+    | PathBlock
+    | FiniteDifferenceBlock
+    | CheckBlock
+    | PotentialBlock,
     Field(discriminator="kind"),
 ]
 
