@@ -17,8 +17,12 @@ f = 0.5) and response in other directions (noise of any size leaves p unchanged;
 bound: below 0 the model's response is farther from DFT's than no response at all would be. The value is given as it is; only the score
 is clipped, at the charge-blind 0.
 
-A pair in which the model has no ground state counts as no response. A charge-blind model has one energy surface for all charges, so one
-ground state: its response is 0 by definition, and the different starts of different charges cannot make it look like one.
+A pair in which the model has no ground state counts as no response. A *charge-blind* model has one energy surface for all charges, so one
+ground state: its response is 0 by definition, and the different starts of different charges cannot make it look like one. An *energy-only*
+model (its certificate says that the energy hears the charge, and that the forces change by less than what ends a relaxation) has one
+surface as well, shifted from charge to charge: one set of minima, in one order. What its ground states of two charges differ by can only
+come from their different starts, so its displacements are 0 by definition too. Its changes of forces are small, not nothing: that look is
+computed as for any model.
 """
 
 from __future__ import annotations
@@ -31,8 +35,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from defectbench.structures.matching import Match, MatchingError, Operations, match, match_within
-from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult, bootstrap_interval
-from defectbench.tasks.frames import energy_and_forces, planned, shared_geometries
+from defectbench.tasks.base import MetricDefinition, MetricValue, PlanInput, ScoringInput, Task, TaskResult
+from defectbench.tasks.frames import energy_and_forces, grouped_interval, planned, shared_geometries
 from defectbench.tasks.landscape import PlacedState, operations_of, place_all, rounded
 
 if TYPE_CHECKING:
@@ -56,6 +60,9 @@ NO_RESPONSE = 1e-3
 
 LEAST_RESPONSE = {"ground states": 0.01, "one start": 0.01, "forces": 0.005}
 """Å or eV/Å, rms: pairs in which DFT itself responds less are left out; they would compare its convergence."""
+
+ONE_SURFACE = ("charge-blind", "energy-only")
+"""Classes of the certificate whose forces, and hence minima, do not depend on the charge."""
 
 Kind = Literal["ground states", "one start", "forces"]
 
@@ -267,7 +274,7 @@ def _displacement(
     charges = (lower.reference.charge, higher.reference.charge)
     wanted = _without_shift(match(reference[1], reference[0], operations).displacements)
     nothing = np.zeros_like(wanted)
-    if scoring.charge_class == "charge-blind":
+    if scoring.charge_class in ONE_SURFACE:
         return Response(kind, lower.reference.defect, charges, name, wanted, nothing, None)
     if model is None or model[0] is None or model[1] is None:
         return Response(kind, lower.reference.defect, charges, name, wanted, nothing, reason or "no relaxed structure")
@@ -354,19 +361,20 @@ _LACKING: Mapping[Kind, str] = {
 
 
 def _metrics(scoring: ScoringInput, found: Sequence[Response]) -> tuple[MetricValue, ...]:
+    """Values with intervals over pairs of charges; geometries of one path or relaxation stay together, they are not independent."""
     out = []
     for name, kind, statistic in _WANTED:
-        table = np.array([r.sums for r in found if r.kind == kind])
-        if len(table):
-            out.append(MetricValue(name, statistic(table), bootstrap_interval(table, statistic)))
-        else:
-            out.append(MetricValue(name, None, None, _LACKING[kind], applies=False))
+        mine = [r for r in found if r.kind == kind]
+        value, interval = grouped_interval(
+            np.array([r.sums for r in mine]), [(r.defect, r.charges, r.configuration) for r in mine], statistic
+        )
+        out.append(MetricValue(name, value, interval, _LACKING[kind] if value is None else None, applies=value is not None))
     out.append(size_deviation(scoring))
     return tuple(out)
 
 
 def size_deviation(scoring: ScoringInput) -> MetricValue:
-    """|ratio − 1| of the certificate's E(2x, q) − E(2x, 0) over E(x, q) − E(x, 0).
+    """|ratio − 1| of the certificate's E(2x, q) − E(2x, 0) over E(x, q) − E(x, 0): one geometry, so no interval.
 
     Taken as it is even for a finite cell, in which a true ratio differs from 1 by interactions between images of the charge; these
     are of the order of 0.1 eV a charge, energies of a charge several eV.
@@ -393,6 +401,11 @@ def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Res
     notes = []
     if scoring.charge_class == "charge-blind":
         notes.append("Charge-blind: one energy surface for all charges, so no response by definition.")
+    elif scoring.charge_class == "energy-only":
+        notes.append(
+            "Energy-only: the energy hears the charge, the forces do not, so all charges have the same minima: no displacements by "
+            "definition (different starts of different charges would make some). The change of forces is as calculated."
+        )
     missed = [r for r in found if r.reason is not None]
     if missed:
         pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])

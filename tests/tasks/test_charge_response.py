@@ -29,9 +29,11 @@ from framed_landscape import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
 from defectbench.structures.matching import host_operations
 from defectbench.tasks import charge_response
+from defectbench.tasks.base import bootstrap_interval
 from defectbench.tasks.charge_response import Response, aligned_response, correlation, projection, reproduced
 
 OPERATIONS = host_operations(HOST)
@@ -72,6 +74,60 @@ def test_a_charge_blind_model_reproduces_nothing_even_if_its_starts_end_apart():
         for name in (*FRACTIONS, "correlation", "projection", "force_correlation"):
             assert got[name] == 0, name
         assert got["size_deviation"] is None
+
+
+@pytest.mark.parametrize("look", ["ground states", "one start"])
+def test_an_energy_only_model_does_not_respond_though_its_starts_end_apart(look):
+    """It relaxes to DFT's minima of each charge, which one surface cannot give: only different starts can."""
+    given_in = scoring(charge_response.TASK, replace(ORACLE, charge_class="energy-only"))
+    result = charge_response.score(given_in)
+    rows = [r for r in result.rows if r["look"] == look]
+    assert rows
+    assert all(r["model_response"] == r["reproduced"] == 0 and r["reason"] is None for r in rows)
+    got = values(result)
+    assert got["reproduced"] == got["same_start_reproduced"] == got["correlation"] == got["projection"] == 0
+    assert any("Energy-only" in note for note in result.notes)
+
+
+def test_the_forces_of_an_energy_only_model_are_taken_as_they_are():
+    weak = replace(responding(0.02), charge_class="energy-only")
+    got = values(score(weak))
+    assert got["force_reproduced"] == pytest.approx(0.02, abs=1e-6)
+    assert got["force_correlation"] == pytest.approx(1, abs=1e-6)
+    assert got["reproduced"] == 0
+
+
+def test_geometries_of_one_relaxation_are_drawn_together():
+    """Two pairs of charges with many shared geometries each: the interval is that of pairs, not of geometries."""
+    dataset = make_dataset()
+    for charge in CHARGES:
+        frames = [_single_point(geometry(1, aside=0.1 * k), charge) for k in range(1, 6)]
+        dataset._relaxations["PBE", DEFECT, charge, "Path_q+1_q+0"] = tuple(frames)
+    generator = np.random.default_rng(4)
+    noise = {q: 0.5 * generator.normal(size=(len(geometry(0)), 3)) for q in CHARGES}
+
+    def point(atoms, charge):
+        energy, forces = surface(atoms, charge)
+        return energy, forces + noise[charge]
+
+    given_in = scoring(charge_response.TASK, replace(ORACLE, point=point), dataset=dataset)
+    found = [r for r in charge_response.responses(given_in)[0] if r.kind == "forces"]
+    assert len([r for r in found if r.configuration.startswith("Path")]) == 10
+    groups: dict[object, np.ndarray] = {}
+    for r in found:
+        key = str((r.defect, r.charges, r.configuration))
+        groups[key] = groups.get(key, 0) + r.sums
+    expected = bootstrap_interval(np.array([groups[k] for k in sorted(groups)]), reproduced)
+    assert len(groups) < len(found)
+    assert charge_response.score(given_in).metric("force_reproduced").interval == pytest.approx(expected)
+
+
+def _single_point(atoms, charge):
+    frame = atoms.copy()
+    frame.info.update(defect=DEFECT, charge=charge, configuration="Path_q+1_q+0", level_of_theory="PBE", converged=False, step=0)
+    energy, forces = surface(frame, charge)
+    attach_results(frame, energy=energy, forces=forces)
+    return frame
 
 
 def test_a_model_that_takes_the_charge_and_ignores_it_reproduces_nothing():

@@ -324,8 +324,8 @@ def test_corrections_of_some_charges_only_give_no_levels() -> None:
     assert result.rows == ()
     assert (
         f"No levels of {DEFECT}: the dataset has finite-size corrections of {DEFECT} at PBE for q+0, q+1, but none for q-2, q-1, and "
-        "a level between a corrected and an uncorrected charge would be wrong; leave the uncorrected charges out of the selection, or store a "
-        "correction of each (zero, if it is zero)."
+        "a level between a corrected and an uncorrected charge would be wrong; leave the uncorrected charges out of the selection, or "
+        "store a correction of each (zero, if it is zero)."
     ) in result.notes
     assert all(m.value is None and not m.applies for m in result.metrics)
 
