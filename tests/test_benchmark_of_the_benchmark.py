@@ -17,6 +17,8 @@ import yaml
 
 import defectbench
 from defectbench.calculations.calculation import Protocol
+from defectbench.datasets.dataset import Dataset
+from defectbench.datasets.extxyz import attach_results
 from defectbench.evaluation import make_plan, scoring_input, select_states
 from defectbench.leaderboard.scores import best_baselines, gains, load_weights, score_results
 from defectbench.structures.matching import host_operations
@@ -165,12 +167,11 @@ def test_no_cheat_gets_above_the_baselines(name):
 
 
 RIGHT_IN_PART = {
-    "fails half its relaxations": {"pes", "ccd", "charge_response", "parity"},
-    "fails half of all it is asked": {"pes", "ccd", "charge_response"},
-    "another charge's minimum": {"pes"},
+    "fails half its relaxations": {"parity", "ccd", "charge_response"},
+    "fails half of all it is asked": {"charge_response"},
 }
-"""Tasks in which a cheat is above the baseline because part of what it says is DFT's: the single points and every second configuration of
-the one that fails, the order of the minima where that of two charges agrees."""
+"""Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
+those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail."""
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -296,6 +297,60 @@ def test_a_symmetry_image_changes_nothing():
         return (fractional @ operations.rotations[index].T + operations.translations[index]) @ cell
 
     assert changed_metrics(transformed(image)) == {}
+
+
+# The same for what DFT's files hold: starts, frames and minima, and with them the single points.
+
+
+def rewritten(change) -> dict:
+    """Scores of the imperfect results on a dataset written differently.
+
+    ``change`` is (positions (N, 3), symbols) → (order (N,), positions (N, 3)): the new order of the atoms, and where they are written.
+    """
+    base = imperfect()
+    old = base.dataset
+
+    def rewrite(atoms):
+        order, positions = change(atoms.positions, np.array(atoms.get_chemical_symbols()))
+        known = atoms.calc.results if atoms.calc is not None else {}
+        new = atoms[order]
+        new.positions = positions
+        if known:
+            attach_results(new, energy=known["energy"], **({"forces": known["forces"][order]} if "forces" in known else {}))
+        return new
+
+    starts = {state: {name: rewrite(atoms) for name, atoms in old.starts(*state).items()} for state in old.states}
+    relaxations = {key: tuple(rewrite(atoms) for atoms in old._read(key)) for key in old._relaxations}
+    data = Dataset(old.path, old.metadata, old.sha256, old.host, starts, relaxations)
+    takes_charge = any(c.charge is not None for c in base.plan.calculations)
+    plan = make_plan(data, base.plan.states, base.plan.skipped, get_tasks(), takes_charge=takes_charge, protocol=PROTOCOL)
+    assert [c.kind for c in plan.calculations] == [c.kind for c in base.plan.calculations]
+    results = {}
+    for before, after in zip(base.plan.calculations, plan.calculations, strict=True):
+        found = dict(base.results[before.content_hash])
+        positions, symbols = np.array(before.structure.positions), np.array(before.structure.symbols)
+        order = np.arange(len(symbols)) if len(symbols) == len(old.host) else change(positions, symbols)[0]
+        apart = old.host.cell.scaled_positions(np.array(after.structure.positions) - positions[order])
+        assert np.abs((apart - np.round(apart)) @ old.host.cell.array).max() < 1e-4, "another structure is asked for"
+        for name in ("positions", "forces"):
+            if found.get(name) is not None:
+                found[name] = np.array(found[name])[order].tolist()
+        results[after.content_hash] = found
+    return replace(base, dataset=data, plan=plan, results=results).outcome
+
+
+def test_a_permutation_of_the_atoms_of_dft_changes_nothing():
+    def permuted(positions, symbols):
+        order = permute(np.arange(len(symbols)), symbols)
+        return order, positions[order]
+
+    assert changed_metrics(rewritten(permuted)) == {}
+
+
+def test_dft_wrapped_into_the_cell_changes_nothing():
+    cell = dataset().host.cell.array
+    found = rewritten(lambda positions, symbols: (np.arange(len(symbols)), ((positions @ np.linalg.inv(cell)) % 1.0) @ cell))
+    assert changed_metrics(found) == {}
 
 
 def test_the_order_of_configurations_and_states_changes_nothing():
