@@ -109,11 +109,11 @@ class Manager:
         return job
 
     def _seed(self, task: Task) -> Path | None:
-        """The newest wave function of the relaxation that a task is about, if this work folder has it."""
-        relaxation = self.data.relaxation_of(task)
-        if relaxation is None:
+        """The newest wave function of the calculation that a task starts from, if this work folder has it."""
+        relative = self.data.relative_of(task)
+        if relative is None:
             return None
-        found = sorted((self.work / relaxation.label).glob(f"segment-*/{WAVE_FUNCTION}"))
+        found = sorted((self.work / relative.label).glob(f"segment-*/{WAVE_FUNCTION}"))
         return found[-1] if found else None
 
     def finished(self, task: Task) -> bool:

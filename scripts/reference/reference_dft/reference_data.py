@@ -333,8 +333,8 @@ class ReferenceData:
                 return self.ground_state(task.defect, task.charge, task.level, wait=block.wait)
         return None
 
-    def relaxation_of(self, task: Task) -> Task | None:
-        """The relaxation whose wave function is a good start for a task; None if there is no such relaxation."""
+    def relative_of(self, task: Task) -> Task | None:
+        """The relaxation, or for a check at a hybrid level the single point, whose wave function is a good start for a task."""
         level, configuration = task.level, task.configuration
         if task.kind == "single_point":
             level = self._single_point_level(task)
@@ -345,6 +345,8 @@ class ReferenceData:
             block = self.check_block(task)
             if block.kpoints is not None or block.multiplicity is not None:
                 return None
+            if self.method(level).hybrid is not None:
+                return replace(task, kind="single_point", variant=None)
         elif task.kind not in ("start", "finite_difference"):
             return None
         return Task("relaxation", level, task.defect, task.charge, configuration) if configuration else None
