@@ -431,6 +431,13 @@ def score(scoring: ScoringInput) -> TaskResult:
             "The dataset has no energies along the paths: curves are compared at their end points only (where the minima lie, and ΔQ). "
             "Relaxation energies, ħΩ and Huang–Rhys factors are the model's, without a reference."
         )
+    compared, broken = sum(c.compared for c in curves), sum(len(c.model) < len(FRACTIONS) for c in curves)
+    if 0 < compared < len(curves):
+        notes.append(
+            f"The dataset has energies along the path for {compared} of {len(curves)} curves: the others enter no comparison of them."
+        )
+    if broken:
+        notes.append(f"{broken} of {len(curves)} curves lack points that the model failed at: they count as misses.")
     if not found:
         notes.append("No two neighbouring charges of a defect have a reference among the selected states.")
     return TaskResult(

@@ -198,6 +198,15 @@ def test_a_reference_with_too_few_points_has_no_frequency_to_compare() -> None:
     assert all(row["hbar_omega_mev"] is not None for row in result.rows), "the model's own is shown"
 
 
+def test_curves_without_reference_points_enter_no_comparison_and_the_note_says_so() -> None:
+    frames = {key: found for key, found in path_frames(DFT_FRACTIONS).items() if key[0] == 1}
+    data = dataset(ENERGIES, path_frames=frames)
+    result = TASK.score(score(TASK, data, relax, truth))
+    assert value(result, "curve_mae") == pytest.approx(0.0, abs=1e-6)
+    assert any("for 1 of 4 curves" in note for note in result.notes)
+    assert "curve_mae" not in result.baselines["one curve for both charges"], "of that path the reference has one charge only"
+
+
 def test_frames_that_are_nearly_on_the_path_but_at_another_fraction_are_no_points_of_it() -> None:
     data = dataset(ENERGIES)
     diagram = diagrams(data, data.states)[0]
@@ -232,6 +241,7 @@ def test_a_curve_with_one_missing_point_is_a_miss(lost: float) -> None:
     assert row["points"] == len(FRACTIONS) - 1
     assert "single point failed" in row["reason"]
     assert "the energy at one point of the path is missing: the curve is a miss" in row["reason"]
+    assert "1 of 4 curves lack points that the model failed at: they count as misses." in result.notes
 
 
 def test_a_missing_own_end_is_a_miss_and_not_the_next_lowest_point() -> None:
