@@ -199,35 +199,24 @@ class Guess:
     curve: Curve
     in_ground_state: tuple[bool, ...]
     same_minimum: tuple[bool, ...]
-    charge: int | None = None
+    charge: int | None
 
 
-def _guess(
-    reference: ReferenceState,
-    names: Sequence[str],
-    energies: Mapping[str, float],
-    structures: Mapping[str, Atoms],
-    operations: Operations,
-    charge: int | None = None,
-) -> Guess:
-    """Energies (eV) and structures by configuration as a prediction for a charge state; a name that is missing is a miss."""
-
-    def is_one(name: str, minimum: ReferenceMinimum) -> bool:
-        return name in structures and match_within(structures[name], minimum.atoms, operations, SUCCESS_RMSD) is not None
-
-    common = {name: reference.minima[name].energy for name in names if name in reference.minima}
-    return Guess(
-        curve=compare_curves(energies, common),
-        in_ground_state=tuple(is_one(name, reference.ground) for name in names),
-        same_minimum=tuple(is_one(name, reference.minima[name]) for name in common),
-        charge=charge,
-    )
+def _are(structures: Mapping[str, Atoms], minima: Mapping[str, ReferenceMinimum], operations: Operations) -> tuple[bool, ...]:
+    """For each name whether its structure is that minimum (RMSD 0.1 Å); a name without a structure is a miss."""
+    return tuple(n in structures and match_within(structures[n], m.atoms, operations, SUCCESS_RMSD) is not None for n, m in minima.items())
 
 
 def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess:
     """No atom moves from its start, and all energies are equal."""
     starts = dataset.starts(reference.defect, reference.charge)
-    return _guess(reference, names, dict.fromkeys(names, 0.0), starts, operations)
+    common = {name: reference.minima[name] for name in names if name in reference.minima}
+    return Guess(
+        curve=compare_curves(dict.fromkeys(names, 0.0), {name: m.energy for name, m in common.items()}),
+        in_ground_state=_are(starts, dict.fromkeys(names, reference.ground), operations),
+        same_minimum=_are(starts, common, operations),
+        charge=None,
+    )
 
 
 def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess | None:
@@ -236,20 +225,27 @@ def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Seque
     Of all other charges that one is taken whose guess is best: by the sum of the scores of curve error, rank correlation and same minimum.
     A configuration that DFT has not relaxed at that charge is a miss.
     """
+    common = {name: reference.minima[name] for name in names if name in reference.minima}
     found = []
     for charge in dataset.charges(reference.defect):
         minima = {} if charge == reference.charge else dataset.minima(reference.defect, charge)
         if minima:
-            energies = {name: m.energy for name, m in minima.items()}
-            found.append(_guess(reference, names, energies, {name: m.atoms for name, m in minima.items()}, operations, charge))
-    return max(found, key=lambda g: (_worth(g), -abs((g.charge or 0) - reference.charge)), default=None)
+            structures = {name: m.atoms for name, m in minima.items()}
+            curve = compare_curves({name: m.energy for name, m in minima.items()}, {name: m.energy for name, m in common.items()})
+            same = _are(structures, common, operations)
+            found.append((_worth(curve, same), -abs(charge - reference.charge), charge, curve, same, structures))
+    if not found:
+        return None
+    _, _, charge, curve, same, structures = max(found, key=lambda item: item[:3])
+    return Guess(curve, _are(structures, dict.fromkeys(names, reference.ground), operations), same, charge)
 
 
-def _worth(guess: Guess) -> float:
+def _worth(curve: Curve, same: Sequence[bool]) -> float:
+    """The sum of the scores of curve error, same minimum and rank correlation."""
     bad = next(m.bad for m in METRICS if m.name == "curve_error") or 1.0
-    errors = [capped(e, ENERGY_CAP) for e in guess.curve.errors.values()]
-    out = max(0.0, 1.0 - float(np.mean(errors)) / bad) + float(np.mean(guess.same_minimum)) if errors else 0.0
-    return out + max(0.0, guess.curve.rank or 0.0)
+    errors = [capped(e, ENERGY_CAP) for e in curve.errors.values()]
+    out = max(0.0, 1.0 - float(np.mean(errors)) / bad) + float(np.mean(same)) if errors else 0.0
+    return out + max(0.0, curve.rank or 0.0)
 
 
 def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
