@@ -11,7 +11,7 @@ two charges the curve E_q(Q) is sampled; its own end point is where the referenc
 
 Reference energies on the path are the reference's frames of that charge at the structures that models are asked for (:data:`FRACTIONS`),
 whatever configuration they are stored under: single points stored as an unconverged configuration of both charges, such as
-``Path_q+1_q+0``. Each charge's own end point is its ground state and need not be stored again. Model and reference are compared at the
+``Path_+1_+0``. Each charge's own end point is its ground state and need not be stored again. Model and reference are compared at the
 fractions that the reference has, nowhere else: a parabola through other points of the same anharmonic curve is another parabola. Where
 there are none, the comparison ends at the end points: where the model's minima lie along the path, and ΔQ between the model's own
 ground states.

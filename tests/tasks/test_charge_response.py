@@ -102,7 +102,7 @@ def test_geometries_of_one_relaxation_are_drawn_together():
     dataset = make_dataset()
     for charge in CHARGES:
         frames = [_single_point(geometry(1, aside=0.1 * k), charge) for k in range(1, 6)]
-        dataset._relaxations["PBE", DEFECT, charge, "Path_q+1_q+0"] = tuple(frames)
+        dataset._relaxations["PBE", DEFECT, charge, "Path_+1_+0"] = tuple(frames)
     generator = np.random.default_rng(4)
     noise = {q: 0.5 * generator.normal(size=(len(geometry(0)), 3)) for q in CHARGES}
 
@@ -124,7 +124,7 @@ def test_geometries_of_one_relaxation_are_drawn_together():
 
 def _single_point(atoms, charge):
     frame = atoms.copy()
-    frame.info.update(defect=DEFECT, charge=charge, configuration="Path_q+1_q+0", level_of_theory="PBE", converged=False, step=0)
+    frame.info.update(defect=DEFECT, charge=charge, configuration="Path_+1_+0", level_of_theory="PBE", converged=False, step=0)
     energy, forces = surface(frame, charge)
     attach_results(frame, energy=energy, forces=forces)
     return frame
