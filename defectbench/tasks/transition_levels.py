@@ -452,7 +452,16 @@ def score(scoring: ScoringInput) -> TaskResult:
         notes=tuple(notes),
         tables={
             "levels": tuple(
-                row for d in found.defects for row in _level_rows(d, own[d.defect], basin[d.defect], shift, found.reservoir.vbm is not None)
+                row
+                for d in found.defects
+                for row in _level_rows(
+                    d,
+                    own[d.defect],
+                    basin[d.defect],
+                    _basin_guesses(scoring.dataset, d, found.zero),
+                    shift,
+                    found.reservoir.vbm is not None,
+                )
             )
         },
     )
@@ -581,8 +590,8 @@ def baselines(scoring: ScoringInput, found: Collected | None = None) -> dict[str
     mean = float(np.mean(levels))
     guesses: dict[str, tuple[str, Callable[[DefectThermodynamics], dict[int, float | None]]]] = {
         "every level at their mean": ("", lambda d: {q: -mean * q for q in d.states}),
-        "ideal start only": ("basin_", lambda d: _ideal_only(d, found.zero)),
-        "another charge's geometry": ("basin_", lambda d: _another_charge(scoring.dataset, d, found.zero)),
+        "ideal start only": ("basin_", lambda d: _basin_guesses(scoring.dataset, d, found.zero)["ideal_start_only"]),
+        "another charge's geometry": ("basin_", lambda d: _basin_guesses(scoring.dataset, d, found.zero)["another_charges_geometry"]),
     }
     out: dict[str, dict[str, float | None]] = {}
     for label, (prefix, guess) in guesses.items():
@@ -592,6 +601,11 @@ def baselines(scoring: ScoringInput, found: Collected | None = None) -> dict[str
             value.name: value.value for value in values if value.name != "level_shift" and (value.value is not None or value.applies)
         }
     return out
+
+
+def _basin_guesses(dataset: Dataset, defect: DefectThermodynamics, zero: float) -> dict[str, dict[int, float | None]]:
+    """Line energies of the two baselines that have basins, by the prefix of their columns."""
+    return {"ideal_start_only": _ideal_only(defect, zero), "another_charges_geometry": _another_charge(dataset, defect, zero)}
 
 
 def _ideal_only(defect: DefectThermodynamics, zero: float) -> dict[int, float | None]:
@@ -665,10 +679,16 @@ def _depths(energies: Mapping[int, float | None]) -> dict[int, float]:
 
 
 def _level_rows(
-    defect: DefectThermodynamics, own: Comparison, basin: Comparison, shift: float | None, from_vbm: bool
+    defect: DefectThermodynamics,
+    own: Comparison,
+    basin: Comparison,
+    guesses: Mapping[str, Mapping[int, float | None]],
+    shift: float | None,
+    from_vbm: bool,
 ) -> Iterable[dict[str, Any]]:
-    """Every pairwise level with both predictions and the error budget."""
+    """Every pairwise level with both predictions, the error budget, and the errors of the baselines that have basins."""
     reference = defect.reference
+    guessed = {name: level_diagram(have) for name, g in guesses.items() if (have := {q: e for q, e in g.items() if e is not None})}
     fixed = {charge: energy for charge, energy in defect.energies("at_reference").items() if energy is not None}
     successive = set(pairwise(reference.charges))
     stable = [{(x.upper, x.lower) for x in d.stable_levels} if d else None for d in (reference, own.diagram, basin.diagram)]
@@ -697,6 +717,7 @@ def _level_rows(
             "geometry_part_ev": rounded(geometry) if total is not None else None,
             "energy_part_ev": rounded(energy),
             "coupling_part_ev": rounded(coupling),
+            **{f"{name}_error_ev": rounded(_minus(_value(guessed.get(name), pair), level.fermi_level)) for name in guesses},
             "zero": "valence band maximum" if from_vbm else "lowest stable reference level",
             "corrections": defect.corrections.status,
             "reason": "; ".join(f"{charge_label(q)}: {defect.reasons[q]}" for q in pair if q in defect.reasons) or None,

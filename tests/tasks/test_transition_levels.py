@@ -363,6 +363,9 @@ def test_baselines_come_from_the_dataset_alone() -> None:
     ideal = result.baselines["ideal start only"]
     assert ideal["basin_level_mae"] == pytest.approx(0.2), "0 is 0.3 eV too high: two of three levels are off by 0.3 eV"
     assert ideal["basin_levels_right"] == pytest.approx(1 / 3)
+    by_level = [row["ideal_start_only_error_ev"] for row in result.tables["levels"] if row["successive"]]
+    assert sorted(by_level) == pytest.approx([-0.3, 0.0, 0.3])
+    assert all(row["another_charges_geometry_error_ev"] is None for row in result.tables["levels"] if row["successive"])
     assert result.baselines["another charge's geometry"]["basin_level_mae"] == pytest.approx(LEVEL_CAP), "0.12 Å from every minimum"
     truth = [0.3, 0.5, 0.9]
     spread = np.abs(np.array(truth) - np.mean(truth))
