@@ -108,15 +108,17 @@ def state_frames(dataset: Dataset, defect: str, charge: int, level: str, cap: in
     """The frames of one charge state at one level that are put to the model: the same for every model and every selection of starts.
 
     Frames of relaxations only (:func:`~defectbench.labels.is_relaxation`): points of paths and unrelaxed starts would change the mix.
+    Frames with forces above :data:`LARGEST_FORCE` are left out.
     """
     names = sorted(filter(is_relaxation, dataset.configurations(defect, charge, level)), key=sort_key)
-    relaxations = [(name, frames) for name in names if (frames := dataset.frames(defect, charge, name, level))]
-    taken = spread([len(frames) for _, frames in relaxations], cap)
-    return [
-        ReferenceFrame(level, defect, charge, name, i, frames[i])
-        for (name, frames), indices in zip(relaxations, taken, strict=True)
-        for i in indices
-    ]
+    relaxations = []
+    for name in names:
+        frames = [ReferenceFrame(level, defect, charge, name, i, a) for i, a in enumerate(dataset.frames(defect, charge, name, level))]
+        frames = [frame for frame in frames if float(np.linalg.norm(frame.forces, axis=1).max()) <= LARGEST_FORCE]
+        if frames:
+            relaxations.append(frames)
+    taken = spread([len(frames) for frames in relaxations], cap)
+    return [frames[i] for frames, indices in zip(relaxations, taken, strict=True) for i in indices]
 
 
 def selected_frames(dataset: Dataset, states: Iterable[StateSelection], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:

@@ -120,6 +120,7 @@ def test_hybrid_single_point() -> None:
 def test_band_edges_and_potential_are_printed_on_request() -> None:
     found = sections(write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE", band_edges=True, potential=True)))
     assert found["FORCE_EVAL/DFT/PRINT/MO_CUBES"]["WRITE_CUBE"] == ["F"]
+    assert int(found["FORCE_EVAL/DFT/SCF"]["MAX_ITER_LUMO"][0]) > 299, "the default was too few for a real host"
     assert found["FORCE_EVAL/DFT/PRINT/V_HARTREE_CUBE"]["STRIDE"] == ["1 1 1"]
     plain = sections(write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE")))
     assert "FORCE_EVAL/DFT/PRINT" not in plain

@@ -141,3 +141,24 @@ def test_empty_output() -> None:
     assert output.evaluations == ()
     assert output.charge is None
     assert not output.scf_failed
+
+
+def test_an_empty_eigenvalue_behind_a_warning_is_found() -> None:
+    excerpt = """
+  Eigenvalues of the occupied subspace spin            1
+ ---------------------------------------------
+      -0.36205613     -0.34764290
+       0.12345678
+ Fermi Energy [eV] :    3.359450
+  Lowest Eigenvalues of the unoccupied subspace spin            1
+ -----------------------------------------------------
+ WARNING : did not converge in ot_eigensolver
+ number of iterations          299  exceeded maximum
+ current gradient / target gradient   2.0582591814137082E-005  /    1.0000000000000001E-005
+       0.19626964
+
+ HOMO - LUMO gap [eV] :    1.241183
+"""
+    edges = parse_output(excerpt).band_edges
+    assert edges is not None
+    assert (edges.vbm, edges.cbm) == (pytest.approx(0.12345678 * Hartree), pytest.approx(0.19626964 * Hartree))

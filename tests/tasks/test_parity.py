@@ -36,7 +36,7 @@ from defectbench.labels import is_relaxation
 from defectbench.leaderboard.scores import score_metric
 from defectbench.tasks import parity, pes
 from defectbench.tasks.base import StateSelection
-from defectbench.tasks.frames import SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
+from defectbench.tasks.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
 
 ERRORS = ("force_rmse", "force_mae", "force_rmse_near", "force_rmse_far", "energy_rmse", "energy_rmse_all_charges", "energy_mae")
 
@@ -113,6 +113,19 @@ def test_paths_and_unrelaxed_starts_are_no_relaxations():
         (f.configuration, f.index) for f in state_frames(DATASET, DEFECT, 0, "PBE", 1000)
     ]
     assert parity.score(scoring(parity.TASK, RANDOM, dataset)) == score(RANDOM)
+
+
+def test_frames_with_huge_forces_are_not_put_to_the_model():
+    """The first steps of a relaxation from a strongly compressed start: left out, and nothing else moves."""
+    there = geometry(0).positions
+    dataset = extended(Bond_Distortion_100=[(there + 0.01, 0.0, 0), (there + 0.02, 0.0, 0), (there + 0.03, 0.0, 0)])
+    first, second, _ = dataset._relaxations["PBE", DEFECT, 0, "Bond_Distortion_100"]
+    for frame, force in ((first, 150.0), (second, LARGEST_FORCE - 0.1)):
+        forces = np.zeros((len(frame), 3))
+        forces[3] = [0.6 * force, 0.0, -0.8 * force]
+        attach_results(frame, energy=frame.get_potential_energy(), forces=forces)
+    taken = [f.index for f in state_frames(dataset, DEFECT, 0, "PBE", 1000) if f.configuration == "Bond_Distortion_100"]
+    assert taken == [1, 2]
 
 
 @settings(deadline=None, max_examples=25)

@@ -199,6 +199,7 @@ def _orbital_transformation(scf: Cp2kScf, options: RunOptions) -> list[Entry]:
         ("SCF_GUESS", "RESTART" if options.restart else "ATOMIC"),
         ("MAX_SCF", str(scf.max_scf)),
         ("EPS_SCF", _number(scf.eps_scf)),
+        *([("MAX_ITER_LUMO", "2000")] if options.band_edges else []),
         (
             "&OT",
             [

@@ -175,6 +175,10 @@ def _band_edges(text: str) -> BandEdges | None:
     return BandEdges(vbm=max(occupied) * Hartree, cbm=min(empty) * Hartree if empty else None)
 
 
+_BESIDE_EIGENVALUES = ("OT|", "WARNING :", "number of iterations", "current gradient")
+"""Lines that may stand before eigenvalues: the error of an eigenvalue goes with the square of the gradient that such a warning names."""
+
+
 def _eigenvalues(text: str, heading: str) -> list[float]:
     """Eigenvalues in the last blocks under a heading (one block a spin), hartree."""
     blocks: dict[str, list[float]] = {}
@@ -183,7 +187,7 @@ def _eigenvalues(text: str, heading: str) -> list[float]:
         for line in text[found.end() : found.end() + 200_000].splitlines():
             if re.fullmatch(r"\s*(-?\d+\.\d+\s*)+", line):
                 values += [float(x) for x in line.split()]
-            elif not line.strip().startswith("OT|"):
+            elif not line.strip().startswith(_BESIDE_EIGENVALUES):
                 break
         blocks[found.group(1)] = values
     return [value for values in blocks.values() for value in values]
