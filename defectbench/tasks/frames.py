@@ -34,8 +34,8 @@ DESCRIPTOR_OPTIONS: Mapping[str, Any] = {"average": True}
 """Descriptors are averaged over the atoms in the worker: what is stored is (1, D) a frame, not (N, D)."""
 
 LARGEST_FORCE = 10.0
-"""eV/Å: frames with a larger force on an atom are not put to the model. The first steps from strongly compressed starts have up to 150 eV/Å;
-a few of them would decide every root mean square alone, and no relaxed landscape is near them."""
+"""eV/Å: frames with a larger force on an atom are not put to the model. The first steps from strongly compressed starts have up to
+150 eV/Å; a few of them would decide every root mean square alone, and no relaxed landscape is near them."""
 
 SAME_GEOMETRY = 0.001
 """Å: two frames are one geometry if no atom is farther off than this (minimum image)."""
