@@ -18,6 +18,10 @@ from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import largest_force
 from defectbench.datasets.dataset import Dataset
 from defectbench.downloads import sha256_of
+from defectbench.labels import is_relaxation
+from defectbench.tasks.base import StateSelection
+from defectbench.tasks.frames import shared_geometries
+from defectbench.thermodynamics import find_corrections, level_diagram
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "sb2se3-vacancies"
 RISE = 0.005
@@ -32,7 +36,7 @@ def dataset() -> Dataset:
 def relaxations(dataset: Dataset, level: str) -> dict[tuple[str, int, str], list[Atoms]]:
     out = {}
     for defect, charge in dataset.states:
-        for name in dataset.configurations(defect, charge, level):
+        for name in filter(is_relaxation, dataset.configurations(defect, charge, level)):
             frames = dataset.frames(defect, charge, name, level)
             if frames:
                 out[defect, charge, name] = frames
@@ -139,6 +143,36 @@ def test_forces_are_minus_the_gradient_of_the_energy(dataset: Dataset) -> None:
         quotient = -(check["energy_plus"] - check["energy_minus"]) / (2 * check["displacement"])
         assert quotient == pytest.approx(check["force_by_difference"], abs=1e-6)
         assert force == pytest.approx(quotient, abs=0.02 + 0.02 * abs(force))
+
+
+def test_levels_of_v_sb1_can_be_had_from_the_dataset_alone(dataset: Dataset) -> None:
+    level = dataset.level_of_theory("PBE")
+    assert level.band_edges is not None
+    assert level.band_edges.cbm is not None
+    assert 0.3 < level.band_edges.cbm - level.band_edges.vbm < 2.0
+    grounds = {q: g for q in dataset.charges("V_Sb1") if (g := dataset.ground_state("V_Sb1", q)) is not None}
+    corrections = find_corrections(level, "V_Sb1", sorted(grounds))
+    assert corrections.status == "corrected"
+    assert corrections.values[0] == 0.0
+    assert all(abs(value) < 0.2 * q * q + 0.3 for q, value in corrections.values.items()), "the cell is strongly screened"
+    energies = {q: corrections.added_to(q, g.energy) + q * level.band_edges.vbm for q, g in grounds.items()}
+    assert {1, -3} <= set(level_diagram(energies).stable)
+
+
+def test_chemical_potentials_add_up_to_the_host(dataset: Dataset) -> None:
+    level = dataset.level_of_theory("PBE")
+    symbols = dataset.host.get_chemical_symbols()
+    assert {condition.name for condition in level.chemical_potentials} == {"Sb-rich", "Se-rich"}
+    for condition in level.chemical_potentials:
+        assert sum(condition.potentials[s] for s in symbols) == pytest.approx(level.host_energy, abs=1e-6)
+    rich = {c.name: c.potentials for c in level.chemical_potentials}
+    formation = 3 * (rich["Sb-rich"]["Se"] - rich["Se-rich"]["Se"])
+    assert -2.0 < formation < -0.8, "enthalpy of formation of Sb2Se3, eV a formula unit"
+
+
+def test_the_ideal_start_is_there_at_every_charge(dataset: Dataset) -> None:
+    found = shared_geometries(dataset, [StateSelection("V_Sb1", q, ()) for q in dataset.charges("V_Sb1")])
+    assert (-3, -2, -1, 0, 1) in [tuple(geometry.frames) for geometry in found]
 
 
 def test_the_queue_names_what_the_dataset_has() -> None:
