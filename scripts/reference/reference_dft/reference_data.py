@@ -343,7 +343,10 @@ class ReferenceData:
             configuration = "" if ground is None else ground.configuration
         elif task.kind == "check":
             block = self.check_block(task)
-            if block.kpoints is not None or block.multiplicity is not None:
+            other_states = any(
+                name.startswith("scf_") for name in block.method
+            )  # the wave function of one minimiser proves nothing of another
+            if block.kpoints is not None or block.multiplicity is not None or other_states:
                 return None
             if self.method(level).hybrid is not None:
                 return replace(task, kind="single_point", variant=None)
