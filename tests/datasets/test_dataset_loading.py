@@ -40,7 +40,7 @@ def test_the_default_dataset(vacancies: Dataset) -> None:
     assert vacancies.charges("V_Sb1") == (-3, -2, -1, 0, 1)
     assert vacancies.charges("V_Se3") == (-2, -1, 0, 1, 2)
     assert vacancies.host.get_chemical_formula() == "Sb24Se36"
-    assert sum(len(vacancies.starts(*state)) for state in vacancies.states) == 315
+    assert sum(len(vacancies.starts(*state)) for state in vacancies.states) == 317
     for state in vacancies.states:
         names = list(vacancies.starts(*state))
         assert names == sorted(names, key=sort_key)
