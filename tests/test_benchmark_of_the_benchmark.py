@@ -81,7 +81,8 @@ def calculate(calculator, how: str) -> Run:
     from defectbench.models.schema import Charge, ModelDefinition
 
     data = dataset()
-    names = sorted({c for d, q in data.states if d == DEFECT for c in data.starts(d, q) if c in STARTS})
+    finished = {c for d, q in data.states if d == DEFECT for c in data.minima(d, q)}  # without them an oracle cannot know the lowest
+    names = sorted({c for d, q in data.states if d == DEFECT for c in data.starts(d, q) if c in STARTS or c in finished})
     states, skipped = select_states(data, defects=[DEFECT], configurations=names)
     plan = make_plan(data, states, skipped, get_tasks(), takes_charge=how != "none", protocol=PROTOCOL)
     model = LoadedModel(calculator, charge=how)
@@ -167,11 +168,12 @@ def test_no_cheat_gets_above_the_baselines(name):
 
 
 RIGHT_IN_PART = {
-    "fails half its relaxations": {"parity", "ccd", "charge_response"},
-    "fails half of all it is asked": {"charge_response"},
+    "fails half its relaxations": {"parity", "ccd", "charge_response", "search"},
+    "fails half of all it is asked": {"charge_response", "search"},
 }
 """Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
-those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail."""
+those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail; ``search``
+needs only one of several starts that lead to the ground state."""
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -413,7 +415,6 @@ def test_oracle_and_cheat_through_evaluate(tmp_path):
             path,
             defects=[DEFECT],
             charges=[-3, -1],
-            suite="quick",
             tasks=["relax", "pes"],
             output=tmp_path / name,
             environment="current",
