@@ -172,8 +172,8 @@ RIGHT_IN_PART = {
     "fails half of all it is asked": {"charge_response", "search"},
 }
 """Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
-those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail; ``search``
-needs only one of several starts that lead to the ground state."""
+those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail;
+``search`` needs only one of several starts that lead to the ground state."""
 
 
 @pytest.mark.parametrize("name", CHEATS)
