@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from defectbench.datasets.dataset import Dataset
+from defectbench.datasets.dataset import Dataset, StateKey
 from defectbench.datasets.schema import Correction
 from defectbench.errors import RunError
 
@@ -103,7 +103,7 @@ def efnv(
     )
 
 
-def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tuple[tuple[Correction, ...], dict[str, Efnv]]:
+def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
     """Corrections of all defects for which everything that they need is there.
 
     A defect gets them when each of its charge states with a ground state at the reference level has the potential of that ground
@@ -114,7 +114,7 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
         results: a level's results that are no frames.
 
     Returns:
-        Corrections, and by state label what stands behind each; both empty without host potential or dielectric tensor.
+        Corrections, and by (defect, charge) what stands behind each; both empty without host potential or dielectric tensor.
     """
     results = list(results)
     host = next((r for r in results if r["kind"] == "host" and "site_potentials" in r), None)
@@ -122,7 +122,7 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
     if host is None or dielectric is None:
         return (), {}
     corrections: list[Correction] = []
-    details: dict[str, Efnv] = {}
+    details: dict[StateKey, Efnv] = {}
     for defect in dataset.defects:
         grounds = {q: ground for q in dataset.charges(defect) if (ground := dataset.ground_state(defect, q)) is not None}
         found = {
@@ -148,7 +148,7 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
                 charge,
                 dielectric.tensor,
             )
-            details[f"{defect}_q{charge:+d}"] = value
+            details[defect, charge] = value
             corrections.append(
                 Correction(
                     defect=defect, charge=charge, potential_alignment=round(value.alignment, 6), image_charge=round(value.point_charge, 6)

@@ -229,12 +229,11 @@ def _host(dataset: Dataset, name: str) -> str:
 def _corrections(dataset: Dataset, level: str) -> str:
     results = read_properties(dataset.path, level)
     body = []
-    for state, found in corrections_of(dataset, results)[1].items():
-        defect, charge = state.split("_q")
-        ground = dataset.ground_state(defect, int(charge))
+    for (defect, charge), found in corrections_of(dataset, results)[1].items():
+        ground = dataset.ground_state(defect, charge)
         name = "–" if ground is None else ground.configuration
         numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
-        body.append(_row(defect, _sign(int(charge)), name, *numbers))
+        body.append(_row(defect, _sign(charge), name, *numbers))
     heading = (
         "defect",
         "charge",

@@ -343,10 +343,9 @@ class ReferenceData:
             configuration = "" if ground is None else ground.configuration
         elif task.kind == "check":
             block = self.check_block(task)
-            other_states = any(
-                name.startswith("scf_") for name in block.method
-            )  # the wave function of one minimiser proves nothing of another
-            if block.kpoints is not None or block.multiplicity is not None or other_states:
+            # what one minimiser has found proves nothing of another: such a check begins from atoms
+            other_minimiser = any(name.startswith("scf_") for name in block.method)
+            if block.kpoints is not None or block.multiplicity is not None or other_minimiser:
                 return None
             if self.method(level).hybrid is not None:
                 return replace(task, kind="single_point", variant=None)
