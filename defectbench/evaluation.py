@@ -243,7 +243,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a model on a dataset and writes the results.
 
-    Results are stored as they finish; the same call on the same output folder goes on where an earlier one stopped.
+    Results are stored as they finish; the same call on the same output folder goes on where an earlier one stopped. An entry in
+    the output folder is enough for that: what it holds of the same model (same weights, arguments and packages) is not calculated again.
 
     Args:
         model: the name of a registered model, the path of a model YAML, or a definition.
@@ -302,8 +303,10 @@ def evaluate(
         )
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
         store = ResultStore(folder / "calculations.db")
+        if taken := _take_over(folder, store, plan, resolved.identity):
+            reporter.stage(f"{taken} calculations taken over from the entry in {folder}")
         count = workers or default_workers(device)
-        results, ready, certificate = _calculate(
+        results, ready, certificate, machines = _calculate(
             plan, store, resolved, python, data, device=device, workers=count, retry_failed=retry_failed, reporter=reporter
         )
         reporter.stage("scoring")
@@ -318,7 +321,7 @@ def evaluate(
             ready,
             suite="custom" if (configurations or defects or charges) else suite,
             embedded=not isinstance(model, ModelDefinition) and definition_folder(model) is None and model_weights is None,
-            provenance=_provenance(resolved, python, ready, device, count, results),
+            provenance=_provenance(resolved, python, ready, machines, results),
         )
 
 
@@ -340,6 +343,36 @@ def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
     return dataset.host, charges
 
 
+def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> int:
+    """Stores what the entry in a folder holds of a plan and the store does not; returns how many calculations that were."""
+    from defectbench.leaderboard.entry import read_calculations, read_entry
+
+    missing = [c for c in plan.calculations if c.key(identity) not in store]
+    if not missing or not (folder / "entry.json").is_file() or not (folder / "calculations.json.gz").is_file():
+        return 0
+    try:
+        entry, found = read_entry(folder), read_calculations(folder)
+    except DefectbenchError:
+        # of another version of the schema, or damaged: it is about to be replaced
+        return 0
+    if entry.model.identity != identity:
+        return 0
+    made = entry.provenance
+    machines = [_machine(made.device, made.hardware, made.workers, made.threads_per_worker)]
+    machines += [_machine(m.device, m.hardware, m.workers, m.threads_per_worker) for m in made.other_machines]
+    labels = _labels(plan)
+    taken = [c for c in missing if c.content_hash in found]
+    for c in taken:
+        result = found[c.content_hash]
+        number = int(result.pop("machine", 0))
+        store.put(c.key(identity), c, result, labels.get(c.content_hash), machines[number])
+    return len(taken)
+
+
+def _machine(device: str, hardware: Mapping[str, Any], workers: int, threads_per_worker: int) -> dict[str, Any]:
+    return {"device": device, "hardware": dict(hardware), "workers": workers, "threads_per_worker": threads_per_worker}
+
+
 def _calculate(
     plan: Plan,
     store: ResultStore,
@@ -351,8 +384,14 @@ def _calculate(
     workers: int,
     retry_failed: bool,
     reporter: Reporter,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any], ChargeCertificate]:
-    """Certificate first, then what is missing. Returns results by content hash, the worker's description, and the certificate."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], ChargeCertificate, list[dict[str, Any]]]:
+    """Certificate first, then what is missing.
+
+    Returns:
+        Results by content hash, the worker's description, the certificate, and the machines that calculated. A result says under
+        ``machine`` which of them it was; the first may be left out.
+    """
+    from defectbench import hardware
     from defectbench.calculations.client import WorkerClient
     from defectbench.calculations.executor import run
     from defectbench.models.certificate import certificate_calculation, check_claim, classify
@@ -378,18 +417,45 @@ def _calculate(
         result = store.get(calculation.key(identity))
         return result is None or (retry_failed and result.get("status") == "failed")
 
+    here = _machine(device, hardware.describe(), workers, int(stored["worker"].get("threads", 1)))
     labels = _labels(plan)
     todo = [c for c in plan.calculations if missing(c)]
     reporter.planned(plan, len(plan.calculations) - len(todo))
     if todo:
         for done in run(todo, client, workers, reporter.progress):
-            store.put(done.calculation.key(identity), done.calculation, done.result, labels.get(done.calculation.content_hash))
+            store.put(done.calculation.key(identity), done.calculation, done.result, labels.get(done.calculation.content_hash), here)
             reporter.finished(done.calculation, done.result)
     results = {c.content_hash: r for c in plan.calculations if (r := store.get(c.key(identity))) is not None}
     relaxed = [results[c.content_hash] for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(r["status"] == "failed" for r in relaxed):
         raise RunError(f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0]['failure']}; their records are kept")
-    return results, dict(stored["worker"]), certificate
+    machines = _tell_machines_apart(
+        plan, results, {c.content_hash: store.machine(c.key(identity)) or here for c in plan.calculations}, here
+    )
+    return results, dict(stored["worker"]), certificate, machines
+
+
+def _tell_machines_apart(
+    plan: Plan, results: Mapping[str, dict[str, Any]], calculated_on: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Marks results by the machine that calculated them, and returns the machines, the one with most relaxations first."""
+    used = [calculated_on[c.content_hash] for c in plan.calculations]
+    machines: list[dict[str, Any]] = []
+    for machine in (here, *used):
+        if machine in used and not any(all(m[k] == v for k, v in machine.items()) for m in machines):
+            machines.append({**machine, "calculations": 0, "relaxations": 0})
+    place = {
+        c.content_hash: next(m for m in machines if all(m[k] == v for k, v in on.items()))
+        for c, on in zip(plan.calculations, used, strict=True)
+    }
+    for c in plan.calculations:
+        place[c.content_hash]["calculations"] += 1
+        place[c.content_hash]["relaxations"] += c.kind == "relaxation"
+    machines.sort(key=lambda m: -int(m["relaxations"]))
+    for content_hash, result in results.items():
+        if number := next(i for i, m in enumerate(machines) if m is place[content_hash]):
+            result["machine"] = number
+    return machines
 
 
 def _labels(plan: Plan) -> dict[str, dict[str, str]]:
@@ -401,10 +467,13 @@ def _labels(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _provenance(
-    resolved: ResolvedModel, python: PythonEnvironment, ready: Mapping[str, Any], device: str, workers: int, results: Mapping[str, Any]
+    resolved: ResolvedModel,
+    python: PythonEnvironment,
+    ready: Mapping[str, Any],
+    machines: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Any],
 ) -> dict[str, Any]:
     import defectbench
-    from defectbench import hardware
 
     return {
         "defectbench": defectbench.__version__,
@@ -414,13 +483,15 @@ def _provenance(
         "environment": python.name if python.name in (resolved.definition.environment, "current") else "custom",
         "environment_pins_sha256": python.pins_sha256,
         "protocol": PROTOCOL_V1.to_json(),
-        "device": device,
-        "hardware": hardware.describe(),
-        "workers": workers,
-        "threads_per_worker": int(ready.get("threads", 1)),
+        **{name: machines[0][name] for name in ("device", "hardware", "workers", "threads_per_worker")},
+        "other_machines": [dict(machine) for machine in machines[1:]],
         "calculations": len(results),
-        "calculation_s": round(sum(float((device == "cpu" and r.get("cpu_s")) or r.get("wall_s") or 0.0) for r in results.values()), 1),
+        "calculation_s": round(sum(_seconds(r, machines[int(r.get("machine", 0))]["device"]) for r in results.values()), 1),
     }
+
+
+def _seconds(result: Mapping[str, Any], device: str) -> float:
+    return float((device == "cpu" and result.get("cpu_s")) or result.get("wall_s") or 0.0)
 
 
 def _write(

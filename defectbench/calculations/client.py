@@ -364,4 +364,5 @@ def relaxation_from_result(payload: Mapping[str, Any]) -> Relaxation:
         peak_memory_mb=payload["peak_memory_mb"],
         failure=payload["failure"],
         failure_kind=payload["failure_kind"],
+        machine=int(payload.get("machine", 0)),
     )

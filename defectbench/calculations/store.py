@@ -17,7 +17,8 @@ class ResultStore:
     """The calculations of one run directory, by key.
 
     A row is the last structure with its energy and forces (readable with ``ase db``), the key-value pairs ``key``,
-    ``kind``, ``status``, ``total_charge`` and the labels given, and as data the whole result as the worker sent it.
+    ``kind``, ``status``, ``total_charge`` and the labels given, and as data the whole result as the worker sent it and the
+    machine that it was calculated on.
 
     Raises:
         RunError: the file cannot be opened or is no database.
@@ -50,8 +51,27 @@ class ResultStore:
             return None
         return dict(self._database.get(id=row_id).data["result"])
 
-    def put(self, key: str, calculation: Calculation, result: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> None:
+    def machine(self, key: str) -> dict[str, Any] | None:
+        """The machine that a stored result was calculated on; None if that is not recorded.
+
+        Raises:
+            KeyError: nothing is stored under the key.
+        """
+        found = self._database.get(id=self._rows[key]).data.get("machine")
+        return None if found is None else dict(found)
+
+    def put(
+        self,
+        key: str,
+        calculation: Calculation,
+        result: Mapping[str, Any],
+        labels: Mapping[str, str] | None = None,
+        machine: Mapping[str, Any] | None = None,
+    ) -> None:
         """Stores a result, replacing an earlier one under the same key. On return it is on disk.
+
+        Args:
+            machine: what it was calculated on (JSON values).
 
         Raises:
             RunError: the disk is full or the database cannot be written.
@@ -68,9 +88,12 @@ class ResultStore:
         if calculation.charge is not None:
             pairs["total_charge"] = int(calculation.charge)
         pairs.update(labels or {})
+        data: dict[str, Any] = {"result": dict(result)}
+        if machine is not None:
+            data["machine"] = dict(machine)
         try:
             old = self._rows.get(key)
-            self._rows[key] = self._database.write(atoms, key_value_pairs=pairs, data={"result": dict(result)})
+            self._rows[key] = self._database.write(atoms, key_value_pairs=pairs, data=data)
             if old is not None:
                 self._database.delete([old])
         except (sqlite3.Error, OSError) as error:

@@ -123,8 +123,23 @@ class TaskRecord(_Closed):
     notes: list[str]
 
 
+class Machine(_Closed):
+    """What calculated, and how much of an entry."""
+
+    device: str
+    hardware: dict[str, Any]
+    workers: int
+    threads_per_worker: int
+    calculations: int
+    relaxations: int
+
+
 class Provenance(_Closed):
-    """Where the numbers come from."""
+    """Where the numbers come from.
+
+    ``device``, ``hardware``, ``workers`` and ``threads_per_worker`` are of the machine that ran most of the relaxations. An entry's times
+    are of that machine alone.
+    """
 
     defectbench: str
     created: str
@@ -137,6 +152,8 @@ class Provenance(_Closed):
     workers: int
     threads_per_worker: int
     calculations: int
+    other_machines: list[Machine] = []
+    """What else calculated, if the run was continued elsewhere; in ``calculations.json.gz``, ``machine: i`` is the i-th of these."""
     calculation_s: float
     """Time of all calculations, over all workers and resumed runs: processor seconds on a CPU, wall-clock seconds on a GPU."""
 

@@ -72,10 +72,15 @@ def force_calls(relaxation: Relaxation) -> int:
 
 
 def timed(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
-    """(defect, charge, configuration, relaxation) of every relaxation that ran, each once though several charges may share it.
+    """(defect, charge, configuration, relaxation) of every relaxation whose time is known, each once though several charges may share it.
 
-    One that never started (its worker died before) took no time and is left out.
+    One that never started (its worker died before) took no time and is left out, and so is one that ran on another machine than most.
     """
+    return [row for row in ran(scoring) if row[3].machine == 0]
+
+
+def ran(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
+    """The same on any machine."""
     seen: set[tuple[object, ...]] = set()
     out = []
     for c in sorted(scoring.configurations, key=lambda c: (c.defect, c.charge, c.configuration)):
@@ -129,14 +134,14 @@ def score(scoring: ScoringInput) -> TaskResult:
         )
     return TaskResult(
         task="cost",
-        metrics=_metrics(table),
+        metrics=_metrics(table, len(ran(scoring)) - len(table)),
         rows=tuple(rows),
         notes=tuple(_notes(scoring, device, table)),
         tables={"relaxations": tuple(table), "machine": (machine(scoring),)},
     )
 
 
-def _metrics(table: Sequence[dict[str, Any]]) -> tuple[MetricValue, ...]:
+def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricValue, ...]:
     none = "no relaxation was timed"
     out: dict[str, MetricValue] = {}
     for name, values in (
@@ -151,7 +156,11 @@ def _metrics(table: Sequence[dict[str, Any]]) -> tuple[MetricValue, ...]:
         )
     if table:
         memory = max(r["peak_memory_mb"] for r in table)
-        out["hours_in_all"] = MetricValue("hours_in_all", float(sum(r["seconds"] for r in table)) / 3600.0)
+        out["hours_in_all"] = (
+            MetricValue("hours_in_all", None, reason=f"{elsewhere} relaxation(s) ran on another machine")
+            if elsewhere
+            else MetricValue("hours_in_all", float(sum(r["seconds"] for r in table)) / 3600.0)
+        )
         out["peak_memory"] = (
             MetricValue("peak_memory", float(memory)) if memory > 0 else MetricValue("peak_memory", None, reason="not measured")
         )
@@ -188,10 +197,13 @@ def _notes(scoring: ScoringInput, device: str, table: Sequence[dict[str, Any]]) 
     where = found["gpus"] if device == "cuda" else found["processor"]
     threads = found["threads_per_worker"]
     notes = [f"Times are {kind}" + (f" on {where}" if where else "") + (f", {threads} thread(s) a worker" if threads else "") + "."]
-    if len(table) < len(scoring.configurations):
+    relaxations = len(ran(scoring))
+    if relaxations < len(scoring.configurations):
         notes.append(
-            f"{len(scoring.configurations)} configurations took {len(table)} relaxations: equal starts of different charges run once."
+            f"{len(scoring.configurations)} configurations took {relaxations} relaxations: equal starts of different charges run once."
         )
+    if elsewhere := relaxations - len(table):
+        notes.append(f"{elsewhere} relaxation(s) ran on another machine and are not in the times.")
     notes.append(NO_BASELINE)
     return notes
 

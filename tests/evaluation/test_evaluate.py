@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import json
 import resource
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ import defectbench
 from defectbench.calculations.store import ResultStore
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.errors import DefectbenchError, RunError, UnknownNameError
-from defectbench.evaluation import QUICK_CONFIGURATIONS, make_plan, rescore, same_metrics, select_states
+from defectbench.evaluation import QUICK_CONFIGURATIONS, Reporter, make_plan, rescore, same_metrics, select_states
 from defectbench.tasks import get_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -114,6 +115,62 @@ def test_the_same_command_again_calculates_nothing(toy, tmp_path):
     second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
     assert lines(tmp_path / "calls") == calls
     assert same_metrics(first.entry, second.entry) == []
+
+
+def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
+    model = toy(log=str(tmp_path / "calls"))
+    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    calls = lines(tmp_path / "calls")
+    stages: list[str] = []
+    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run", reporter=Reporter(stage=stages.append))
+    certificate_only = lines(tmp_path / "calls") - calls
+    assert 0 < certificate_only < calls / 2
+    assert any("taken over from the entry" in stage for stage in stages)
+    assert same_metrics(first.entry, second.entry) == []
+    assert second.entry.provenance.other_machines == []
+
+
+def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    other = toy("hears", charge="info:charge", hears=True, log=str(tmp_path / "calls"))
+    there = defectbench.evaluate(other, **SMALL, output=tmp_path / "run")
+    calls = lines(tmp_path / "calls")
+    fresh = defectbench.evaluate(other, **SMALL, output=tmp_path / "fresh")
+    assert lines(tmp_path / "calls") == 2 * calls
+    assert differences(there, fresh) == []
+
+
+def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    path = tmp_path / "run" / "entry.json"
+    entry = json.loads(path.read_text())
+    entry["provenance"]["hardware"]["processor"] = "Thing 9000"
+    path.write_text(json.dumps(entry))
+    wider = {**SMALL, "tasks": ["relax", "pes", "cost"]}
+    taken = defectbench.evaluate(toy(), **wider, output=tmp_path / "run").entry
+    assert taken.provenance.hardware["processor"] == "Thing 9000"
+    assert taken.provenance.other_machines == []
+    assert next(m for m in taken.tasks["cost"].metrics if m.name == "hours_in_all").value is not None
+    # one charge more, here: its starts that no other charge has are not in the times
+    (tmp_path / "run" / "calculations.db").unlink()
+    more = defectbench.evaluate(toy(), **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    here, there = more.provenance.other_machines, more.provenance
+    assert there.hardware["processor"] == "Thing 9000"
+    assert len(here) == 1
+    assert here[0].hardware["processor"] != "Thing 9000"
+    assert here[0].relaxations > 0
+    timed = len(more.tasks["cost"].tables["relaxations"])
+    assert timed == len(taken.tasks["cost"].tables["relaxations"])
+    assert any(f"{here[0].relaxations} relaxation(s) ran on another machine" in note for note in more.tasks["cost"].notes)
+    assert next(m for m in more.tasks["cost"].metrics if m.name == "hours_in_all").value is None
+    # and from its files alone the same again
+    (tmp_path / "run" / "calculations.db").unlink()
+    again = defectbench.evaluate(toy(), **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    assert again.provenance.other_machines == here
+    assert rescore(tmp_path / "run")[1].tasks == again.tasks
 
 
 def test_a_wider_selection_calculates_only_what_is_missing(toy, tmp_path):
