@@ -181,7 +181,6 @@ def machine(scoring: ScoringInput) -> dict[str, Any]:
         "workers": scoring.provenance.get("workers"),
         "threads_per_worker": scoring.provenance.get("threads_per_worker"),
         "clock": clock(scoring),
-        "certificate_seconds_per_call": rounded(scoring.certificate.get("seconds_per_call"), 6),
     }
 
 

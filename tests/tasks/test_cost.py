@@ -25,7 +25,7 @@ def scoring(*relaxations: Relaxation, device: str = "cpu") -> ScoringInput:
     hardware = {"processor": "Thing 9000", "cores": 4, "memory_gb": 8.0, "gpus": ["Big GPU"] if device == "cuda" else []}
     provenance = {"device": device, "hardware": hardware, "workers": 2, "threads_per_worker": 1}
     data: object = None
-    return ScoringInput(data, (), configurations, (), "charge-blind", provenance=provenance, certificate={"seconds_per_call": 0.25})  # type: ignore[arg-type]
+    return ScoringInput(data, (), configurations, (), "charge-blind", provenance=provenance)  # type: ignore[arg-type]
 
 
 def values(result):
@@ -64,7 +64,6 @@ def test_nothing_is_scored_and_the_machine_is_named():
     assert all(score_metric(d, result.metric(d.name)).score is None for d in cost.METRICS)
     machine = result.tables["machine"][0]
     assert machine["processor"] == "Thing 9000"
-    assert machine["certificate_seconds_per_call"] == 0.25
     assert "Thing 9000" in result.notes[0]
     assert "Big GPU" in cost.score(scoring(*THREE, device="cuda")).notes[0]
 
