@@ -91,7 +91,7 @@ def pbe() -> LevelOfTheory:
             notes=(
                 "No dispersion correction: the foundation models are trained on plain PBE.",
                 "CUTOFF 300 and REL_CUTOFF 50 Ry on V_Sb q=-3 change the energy of the cell by 0.1 meV "
-                "and the forces by 0.0002 eV/Å (rms), 0.0008 eV/Å (max).",
+                "and the forces by 0.0004 eV/Å (rms), 0.0012 eV/Å (max).",
                 "For unrestricted states the DIIS minimiser can stop above the ground state "
                 "(by 1 mHa on V_Sb1 q=0 Unperturbed); CG is used.",
                 "Part of the V_Sb2 relaxations were run with EPS_SCF 2E-6.",

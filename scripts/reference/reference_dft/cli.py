@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--level", help="only tasks at this level of theory")
     out.add_argument("--work", type=Path, help="folder for the runs (default: reference-work/<dataset id>)")
     out.add_argument("--cp2k", help="CP2K program (default: cp2k.psmp or the like on the PATH)")
+    out.add_argument(
+        "--vector-kernels", action="store_true", help="with Debian's CP2K on a processor with AVX2: faster code for its busiest loops"
+    )
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
     out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up once more")
     out.add_argument("--nice", type=int, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
@@ -70,6 +73,10 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{len(added)} added to {data.folder}" if added else "nothing new to add")
         return
     command = find_cp2k(options.cp2k)
+    if options.vector_kernels:
+        from .vector_kernels import with_vector_kernels
+
+        command = with_vector_kernels(command, work)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
