@@ -175,7 +175,7 @@ static void replace(uintptr_t base, uintptr_t at, const char *seen, size_t n, vo
   const uintptr_t address = base + at, page = address & ~(uintptr_t)4095;
   uint8_t jump[14] = {0xff, 0x25};
   if (memcmp((void *)address, seen, n) != 0 || mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC) != 0) {
-    fputs("vector kernels: not the program they were made for\n", stderr);
+    fputs("vector kernels: they do not fit this program, or it may not be changed\n", stderr);
     exit(3);
   }
   *leave = base + after;
