@@ -121,7 +121,7 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
     site = dataset.defect_position(defect)
     indices = dataset.host_indices(defect)
     host = dataset.host
-    away = _from_site(host, site)
+    away = from_site(host, site)
     around = [i for i, index in enumerate(indices) if index >= 0 and away[index] < shell]
     out = []
     for minimum in minima:
@@ -129,6 +129,7 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
         bonds = homonuclear_bonds(atoms)
         between = distances(atoms)[np.ix_(around, around)]
         frames = dataset.frames(defect, charge, minimum.configuration, level)
+        last = frames[-1].info if frames else {}
         out.append(
             Minimum(
                 defect,
@@ -139,10 +140,10 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
                 bonds,
                 clusters(bonds),
                 angles(atoms, bonds),
-                tuple(sorted(float(d) for d in _from_site(atoms, site)[around])),
+                tuple(sorted(float(d) for d in from_site(atoms, site)[around])),
                 float(between[np.triu_indices(len(around), 1)].min()) if len(around) > 1 else float("inf"),
-                _number(frames[-1].info.get("s_squared")),
-                frames[-1].info.get("spin_multiplicity"),
+                _number(last.get("s_squared")),
+                last.get("spin_multiplicity"),
             )
         )
     return out
@@ -161,7 +162,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _from_site(atoms: Atoms, site: NDArray[np.float64]) -> NDArray[np.float64]:
+def from_site(atoms: Atoms, site: NDArray[np.float64]) -> NDArray[np.float64]:
     from ase.geometry import find_mic
 
     return np.asarray(find_mic(atoms.positions - site, atoms.cell, pbc=True)[1], dtype=float)

@@ -14,12 +14,14 @@ from defectbench.labels import is_relaxation
 from defectbench.thermodynamics import find_corrections, level_diagram
 
 from .analysis import Minimum, describe_state, distinct
+from .comparison import compared_states
 from .corrections import corrections_of
 from .job import write_atomically
 from .properties import read_properties
 from .reference_data import same_geometry
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+COMPARISON = ("<!-- comparison: begin -->", "<!-- comparison: end -->")
 
 
 def tables(folder: Path, level: str | None = None) -> str:
@@ -48,8 +50,37 @@ def tables(folder: Path, level: str | None = None) -> str:
     return "\n".join([state, *(f"### {title} ({name})\n\n{text}\n" for title, text in parts)])
 
 
-def update_page(page: Path, text: str) -> None:
-    """Replaces what stands between the two marks of a Markdown page.
+def comparison(folder: Path, other: str, level: str | None = None) -> str:
+    """The ground states beside those of another dataset of the same host, as a Markdown table.
+
+    Args:
+        folder: of the dataset.
+        other: name or folder of the other.
+        level: level of theory here (default: the reference level).
+
+    Raises:
+        DefectbenchError: one of them cannot be loaded.
+    """
+    dataset, there = load_dataset(folder), load_dataset(other)
+    body = []
+    for minima, published in compared_states(dataset, there, level):
+        ground = minima[0]
+        plain = next((m for m in minima if m.configuration == "Unperturbed"), None)
+        body.append(
+            _row(
+                ground.defect,
+                _sign(ground.charge),
+                f"{_bonds(ground)}; {ground.shortest:.2f}",
+                "–" if plain is None else f"{_bonds(plain)}; {plain.shortest:.2f}",
+                f"{_bonds(published)}; {published.shortest:.2f}",
+            )
+        )
+    heading = ("defect", "charge", f"ground state, {level or dataset.level}", "`Unperturbed`", f"`{there.id}`, {there.level}")
+    return _table(heading, body)
+
+
+def update_page(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+    """Replaces what stands between two marks of a Markdown page.
 
     Raises:
         DatasetError: the page cannot be read or written, or has no marks.
@@ -58,11 +89,11 @@ def update_page(page: Path, text: str) -> None:
         content = page.read_text(encoding="utf-8")
     except OSError as error:
         raise DatasetError(f"cannot read {page}: {error.strerror}") from error
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = content.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise DatasetError(f"{page} has no lines '{BEGIN}' and '{END}' for the tables to go between")
-    write_atomically(page, f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
+        raise DatasetError(f"{page} has no lines '{marks[0]}' and '{marks[1]}' for the tables to go between")
+    write_atomically(page, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
 
 
 def _sign(charge: int) -> str:
