@@ -36,7 +36,7 @@ def matching_defects(dataset: Dataset, other: Dataset) -> dict[str, str]:
 
 
 def compared_states(dataset: Dataset, other: Dataset, level: str | None = None) -> list[tuple[list[Minimum], Minimum]]:
-    """Charge states of which both datasets have minima: all those here, lowest first, and the lowest of the other at its reference level."""
+    """Charge states of which both datasets have minima: all those here, lowest first, and the other's lowest at its reference level."""
     names = matching_defects(dataset, other)
     out = []
     for defect, charge in dataset.states:
