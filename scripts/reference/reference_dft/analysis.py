@@ -149,12 +149,15 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
     return out
 
 
-def distinct(minima: Sequence[Minimum], energy: float = 0.02) -> list[Minimum]:
-    """The lowest of each group of minima closer than ``energy`` eV to it."""
-    out: list[Minimum] = []
-    for minimum in minima:
-        if not out or minimum.energy - out[-1].energy >= energy:
-            out.append(minimum)
+def alike(minima: Sequence[Minimum], energy: float = 0.02) -> dict[str, str]:
+    """Start of each minimum → start of the lowest one like it: less than ``energy`` eV apart and with the same clusters."""
+    out: dict[str, str] = {}
+    kept: list[Minimum] = []
+    for minimum in sorted(minima, key=lambda m: m.energy):
+        like = next((k for k in kept if minimum.energy - k.energy < energy and minimum.clusters == k.clusters), minimum)
+        if like is minimum:
+            kept.append(minimum)
+        out[minimum.configuration] = like.configuration
     return out
 
 

@@ -13,7 +13,7 @@ from defectbench.errors import DatasetError
 from defectbench.labels import is_relaxation
 from defectbench.thermodynamics import find_corrections, level_diagram
 
-from .analysis import Minimum, describe_state, distinct
+from .analysis import Minimum, alike, describe_state
 from .comparison import compared_states
 from .corrections import corrections_of
 from .job import write_atomically
@@ -165,9 +165,9 @@ def _minima(dataset: Dataset, level: str) -> str:
     body = []
     for defect, charge in dataset.states:
         minima = describe_state(dataset, defect, charge, level)
-        kept = {m.configuration for m in distinct(minima)}
+        like = alike(minima)
         for m in minima:
-            mark = "" if m.configuration in kept else " (as the one above)"
+            mark = "" if like[m.configuration] == m.configuration else f" (as {like[m.configuration]})"
             cells = (m.configuration, f"{m.energy:.3f}{mark}", _bonds(m), _clusters(m), f"{m.shortest:.2f}", m.frames)
             body.append(_row(defect, _sign(charge), *cells))
     return _table(
