@@ -224,17 +224,26 @@ def test_growth_conditions_of_a_binary() -> None:
 
 
 def test_site_potentials_average_over_spheres(tmp_path: Path) -> None:
-    """A potential that is linear in x, sampled on a grid: the average over a sphere is its value at the middle."""
-    n, length = 40, 8.0
-    x = np.arange(n) * length / n
-    slope = 0.05  # hartree/Å
-    values = np.broadcast_to((slope * x)[:, None, None], (n, n, n))
-    atoms = Atoms("HH", positions=[[4.0, 4.0, 0.1], [3.0, 7.9, 4.0]], cell=[length] * 3, pbc=True)
-    header = [f"{len(atoms)} 0 0 0"] + [f"{n} " + " ".join(str(length / n / Bohr if i == j else 0.0) for j in range(3)) for i in range(3)]
+    """A wave in an oblique cell: the average over a sphere, here by quadrature, is known wherever the sphere lies on the grid."""
+    shape, cell = (12, 10, 8), np.array([[6.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.5, -0.7, 4.5]])
+    wave = 2 * np.pi * np.linalg.inv(cell) @ np.array([1, -2, 1])  # 1/Å
+    fractions = np.stack(np.meshgrid(*[np.arange(n) / n for n in shape], indexing="ij"), axis=-1)
+    values = 0.3 + 0.05 * np.cos(fractions @ cell @ wave)  # hartree
+    atoms = Atoms("HHH", positions=[[1.0, 1.0, 0.1], [3.03, 2.9, 4.0], [3.05, 2.92, 4.01]], cell=cell, pbc=True)
+    header = [f"{len(atoms)} 0 0 0"] + [
+        f"{n} " + " ".join(repr(x / n / Bohr) for x in row) for n, row in zip(shape, cell.tolist(), strict=True)
+    ]
     rows = [f"1 1.0 {a / Bohr} {b / Bohr} {c / Bohr}" for a, b, c in atoms.positions]
     path = tmp_path / "v.cube"
-    path.write_text("\n".join(["a", "b", *header, *rows]) + "\n" + " ".join(f"{v:.8f}" for v in values.ravel()) + "\n")
-    np.testing.assert_allclose(site_potentials(path, atoms), -slope * atoms.positions[:, 0] * Hartree, atol=1e-6)
+    path.write_text("\n".join(["a", "b", *header, *rows]) + "\n" + " ".join(f"{v:.12f}" for v in values.ravel()) + "\n")
+    radius = 0.8
+    # shells of equal thickness, and equal slices of them along the wave, on which it averages to cos(k z)
+    r = (np.arange(400) + 0.5) / 400 * radius
+    z = (np.arange(400) + 0.5) / 200 - 1
+    over_shells = np.cos(np.linalg.norm(wave) * r[:, None] * z).mean(axis=1)
+    damping = float((over_shells * r**2).sum() / (r**2).sum())
+    expected = -Hartree * (0.3 + 0.05 * damping * np.cos(atoms.positions @ wave))
+    np.testing.assert_allclose(site_potentials(path, atoms, radius), expected, atol=1e-5)
 
 
 def test_labels_are_unique_paths_and_can_be_selected() -> None:

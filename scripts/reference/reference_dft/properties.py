@@ -142,19 +142,35 @@ def site_potentials(cube: Path, atoms: Atoms, radius: float = SPHERE_RADIUS) -> 
         values = np.array(handle.read().split(), dtype=float)
     shape = tuple(int(row[0]) for row in rows)
     step = np.array([[float(x) for x in row[1:]] for row in rows]) * Bohr
-    grid = values.reshape(shape) * Hartree
-    cell = step * np.array(shape)[:, None]
-    inverse = np.linalg.inv(cell)
-    # the grid points in a box around an atom that surely holds the sphere
-    reach = [int(np.ceil(radius * np.linalg.norm(inverse[:, axis]) * shape[axis])) + 1 for axis in range(3)]
-    offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1).reshape(-1, 3)
-    out = np.empty(len(atoms))
-    for index, position in enumerate(atoms.positions):
-        base = np.round(position @ inverse * np.array(shape)).astype(int)
-        points = base + offsets
-        inside = np.linalg.norm(points @ step - position, axis=1) <= radius
-        i, j, k = (points[inside] % np.array(shape)).T
-        out[index] = -grid[i, j, k].mean()
+    return -sphere_averages(values.reshape(shape) * Hartree, step * np.array(shape)[:, None], atoms.positions, radius)
+
+
+def sphere_averages(
+    grid: NDArray[np.float64], cell: NDArray[np.float64], positions: NDArray[np.float64], radius: float
+) -> NDArray[np.float64]:
+    """Averages of a periodic function over spheres, from its Fourier series: they do not depend on how the spheres lie on the grid.
+
+    A plane wave exp(iGr) has the average 3 (sin x - x cos x) / x^3, x = |G| radius, over a sphere around the origin.
+
+    Args:
+        grid: (nx, ny, nz) values at the points of a regular grid of the cell, the first at the origin.
+        cell: (3, 3) lattice vectors as rows, Å.
+        positions: (N, 3) centres, Å.
+        radius: Å.
+
+    Returns:
+        (N,) averages in the unit of the grid.
+    """
+    orders = [np.fft.fftfreq(n, 1.0 / n) for n in grid.shape]
+    indices = np.stack(np.meshgrid(*orders, indexing="ij"), axis=-1)
+    x = radius * 2 * np.pi * np.linalg.norm(indices @ np.linalg.inv(cell).T, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        average = np.where(x < 1e-3, 1.0, 3 * (np.sin(x) - x * np.cos(x)) / x**3)
+    series = np.fft.fftn(grid) / grid.size * average
+    out = np.empty(len(positions))
+    for index, fractional in enumerate(positions @ np.linalg.inv(cell)):
+        waves = [np.exp(2j * np.pi * n * f) for n, f in zip(orders, fractional, strict=True)]
+        out[index] = float(((series @ waves[2]) @ waves[1] @ waves[0]).real)
     return out
 
 
