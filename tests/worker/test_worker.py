@@ -51,7 +51,8 @@ def test_a_relaxation_is_that_of_plain_ase(start: Start, crystal: Atoms) -> None
     seen: list[tuple[int, float, float]] = []
     payload = start().calculate(relaxation(crystal), lambda *step: seen.append(step))
     result = relaxation_from_result(payload)
-    assert {field.name for field in dataclasses.fields(Relaxation)} == set(payload)
+    # which machine of an entry it was is not for the worker to say
+    assert {field.name for field in dataclasses.fields(Relaxation)} - {"machine"} == set(payload)
 
     atoms = Structure.from_atoms(crystal).to_atoms()
     atoms.calc = Springs()
