@@ -175,7 +175,7 @@ RIGHT_IN_PART = {
 """Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
 those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail;
 ``search`` needs only one of several starts that lead to the ground state; the one that answers for the next charge gives DFT's curve of
-that charge, and has an answer (its ground state) for starts that DFT has not relaxed there, where the baseline of the same name has a miss."""
+that charge, and has an answer (its ground state) for starts that DFT has not relaxed there, where the baseline of that name has a miss."""
 
 
 @pytest.mark.parametrize("name", CHEATS)
