@@ -361,11 +361,12 @@ def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> i
     machines = [_machine(made.device, made.hardware, made.workers, made.threads_per_worker)]
     machines += [_machine(m.device, m.hardware, m.workers, m.threads_per_worker) for m in made.other_machines]
     labels = _labels(plan)
-    taken = [c for c in missing if c.content_hash in found]
-    for c in taken:
-        result = found[c.content_hash]
-        number = int(result.pop("machine", 0))
-        store.put(c.key(identity), c, result, labels.get(c.content_hash), machines[number])
+    taken = [(c, found[c.content_hash]) for c in missing if c.content_hash in found]
+    # one that names a machine which the entry does not have is calculated anew
+    taken = [(c, result) for c, result in taken if result.get("machine", 0) in range(len(machines))]
+    for c, result in taken:
+        machine = machines[result.pop("machine", 0)]
+        store.put(c.key(identity), c, result, labels.get(c.content_hash), machine)
     return len(taken)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -235,5 +236,5 @@ def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
             return dict(json.load(handle))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, TypeError, ValueError) as error:
         raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import gzip
 import json
 import resource
 import signal
@@ -140,6 +141,24 @@ def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
     fresh = defectbench.evaluate(other, **SMALL, output=tmp_path / "fresh")
     assert lines(tmp_path / "calls") == 2 * calls
     assert differences(there, fresh) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not a mapping", "no such machine"])
+def test_a_damaged_entry_is_calculated_anew(toy, tmp_path, damage):
+    model = toy(log=str(tmp_path / "calls"))
+    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    path = tmp_path / "run" / "calculations.json.gz"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        wrong = [1, 2] if damage == "not a mapping" else {key: {**result, "machine": 7} for key, result in content.items()}
+        path.write_bytes(gzip.compress(json.dumps(wrong).encode()))
+    calls = lines(tmp_path / "calls")
+    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    assert lines(tmp_path / "calls") == 2 * calls
+    assert differences(first, second) == []
 
 
 def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):

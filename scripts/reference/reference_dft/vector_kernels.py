@@ -1,7 +1,7 @@
-"""Faster CP2K from Debian: vector code for its two busiest loops, loaded into the program as it starts.
+"""Faster CP2K from Debian: vector code for its busiest loops, loaded into the program as it starts.
 
-Debian compiles CP2K for any x86-64 processor, and about three quarters of the time of a PBE step go into two short loops that could
-use AVX. ``vector_kernels.c`` holds these loops for AVX2 and AVX-512. It knows the machine code of one build of CP2K only; with any
+Debian compiles CP2K for any x86-64 processor, and most of the time of a PBE step goes into a few short loops that could use AVX.
+``vector_kernels.c`` holds these loops for AVX2 and AVX-512. It knows the machine code of one build of CP2K only; with any
 other this module refuses. A CP2K that was compiled for the machine it runs on needs none of this.
 """
 
@@ -61,7 +61,10 @@ def _processor_flags() -> set[str]:
 
 
 def _compile(compiler: str, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot create {folder}: {error.strerror}; choose another --work") from error
     library = folder.resolve() / "vector_kernels.so"
     partial = folder / f".vector_kernels.{os.getpid()}.so"
     line = [compiler, "-O3", "-march=native", "-fPIC", "-shared", str(SOURCE), "-o", str(partial)]
