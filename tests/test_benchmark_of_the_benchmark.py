@@ -168,14 +168,11 @@ def test_no_cheat_gets_above_the_baselines(name):
 
 
 RIGHT_IN_PART = {
-    "fails half its relaxations": {"parity", "ccd", "charge_response", "search"},
-    "fails half of all it is asked": {"charge_response", "search"},
-    "another charge's minimum": {"pes"},
+    "fails half its relaxations": {"parity", "ccd", "charge_response"},
+    "fails half of all it is asked": {"charge_response"},
 }
 """Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
-those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail;
-``search`` needs only one of several starts that lead to the ground state; the one that answers for the next charge gives DFT's curve of
-that charge, and has an answer (its ground state) for starts that DFT has not relaxed there, where the baseline of that name has a miss."""
+those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail."""
 
 
 @pytest.mark.parametrize("name", CHEATS)
