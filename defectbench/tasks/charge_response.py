@@ -442,9 +442,11 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
 
     colours = charge_colours(range(len(pairs)))
     width = style.COLUMN_WIDTH if len(kinds) == 1 else style.PAGE_WIDTH
-    with style.figure(width, 0.75 + (2.55 if len(kinds) < 3 else 2.1)) as made:
+    columns = min(5, len(pairs))
+    legend_rows = -(-len(pairs) // columns)
+    with style.figure(width, 0.6 + 0.15 * legend_rows + (2.55 if len(kinds) < 3 else 2.1)) as made:
         panels = made.subplots(1, len(kinds), squeeze=False)[0]
-        handles: dict[str, Any] = {}
+        handles: dict[tuple[int, int], Any] = {}
         for kind, axes in zip(kinds, panels, strict=True):
             unit = "eV/Å" if kind == "forces" else "Å"
             largest = 0.0
@@ -454,8 +456,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                     continue
                 x = np.concatenate([r.reference.ravel() for r in mine])
                 y = np.concatenate([r.model.ravel() for r in mine])
-                label = f"{style.charge_text(pair[0])} to {style.charge_text(pair[1])}"
-                handles[label] = axes.scatter(x, y, s=5, color=colours[number], linewidth=0, alpha=0.8, label=label, zorder=2)
+                handles[pair] = axes.scatter(x, y, s=5, color=colours[number], linewidth=0, alpha=0.8, zorder=2)
                 largest = max(largest, float(np.abs(x).max()), float(np.abs(y).max()))
             limit = 1.08 * largest
             axes.plot([-limit, limit], [-limit, limit], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
@@ -470,10 +471,10 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             value = result.metric(metric[kind]).value
             axes.set_title(names[kind] + ("" if value is None else f"\nreproduced {value:.2f}"))
         made.legend(
-            list(handles.values()),
-            list(handles),
+            [handles[pair] for pair in sorted(handles)],
+            [f"{style.charge_text(first)} to {style.charge_text(second)}" for first, second in sorted(handles)],
             loc="outside lower center",
-            ncols=min(5, len(handles)),
+            ncols=columns,
             title=f"{model}: charges (e)",
             title_fontsize=6.5,
             markerscale=2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ from defectbench.structures.matching import host_operations
 from defectbench.tasks import charge_response
 from defectbench.tasks.base import bootstrap_interval
 from defectbench.tasks.charge_response import Response, aligned_response, correlation, projection, reproduced
+from defectbench.tasks.style import charge_text
 
 OPERATIONS = host_operations(HOST)
 FRACTIONS = ("reproduced", "same_start_reproduced", "force_reproduced")
@@ -266,6 +268,30 @@ def test_without_frames_or_a_second_charge_it_says_what_is_missing():
     alone = score(ORACLE, dataset=make_dataset(charges=(0,)))
     assert all(m.value is None and not m.applies and m.reason for m in alone.metrics)
     assert alone.rows == ()
+
+
+@pytest.mark.parametrize("pairs", [1, 5, 6, 11])
+def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs, tmp_path, monkeypatch):
+    given_in = scoring(charge_response.TASK, ORACLE)
+    result = charge_response.score(given_in)
+    vectors = np.random.default_rng(0).normal(size=(4, 3))
+    charges = [(low, high) for low in range(-3, 2) for high in range(low + 1, 3)][-pairs:]
+    found = [
+        Response(kind, "d", pair, "", vectors, vectors, None) for kind in ("ground states", "one start", "forces") for pair in charges[::-1]
+    ]
+    monkeypatch.setattr(charge_response, "responses", lambda _: (found, []))
+    made = []
+    monkeypatch.setattr("defectbench.tasks.style.save", lambda figure, folder, stem: made.append(figure) or [])
+    charge_response.draw(given_in, result, "model", tmp_path)
+    (figure,) = made
+    figure.canvas.draw()
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert len(titles) == 3
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in titles)
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(titles))
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == pairs
+    assert legend.get_texts()[0].get_text().startswith(charge_text(charges[0][0]))
 
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):
