@@ -69,7 +69,7 @@ def efnv(
     """
     try:
         from pymatgen.analysis.defects.corrections.kumagai import get_efnv_correction
-        from pymatgen.core import Structure
+        from pymatgen.core.structure import Structure
     except ImportError as error:
         raise RunError(
             "finite-size corrections need pymatgen-analysis-defects and pydefect: pip install 'defectbench[reference]'"

@@ -1,4 +1,4 @@
-/* Vector code for the two inner loops in which CP2K spends most of its time: putting products of Gaussians on a grid, and integrating
+/* Vector code for the inner loops in which CP2K spends most of its time: putting products of Gaussians on a grid, and integrating
    a grid over them. Debian compiles CP2K for any x86-64 processor, so these loops use one number at a time there.
 
    Loaded with LD_PRELOAD into that one build of cp2k.psmp (see vector_kernels.py, which checks the program), it replaces four loops
