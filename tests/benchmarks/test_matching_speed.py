@@ -26,7 +26,7 @@ def pair() -> tuple[Atoms, Atoms, Operations]:
 def cold(*arguments: object) -> object:
     operations = arguments[2]
     matching.clear_caches()
-    return match(arguments[0], arguments[1], operations)  # type: ignore[arg-type]
+    return match(arguments[0], arguments[1], operations)
 
 
 def test_match_of_a_pair(benchmark, pair):

@@ -55,7 +55,7 @@ def shakenbreak_folder(root: Path) -> dict[tuple[str, int, str], tuple[Atoms, At
             if configuration == "Unperturbed":
                 energies["Unperturbed"] = energy
             else:
-                energies["distortions"][key] = energy  # type: ignore[index]  # a nested mapping
+                energies["distortions"][key] = energy
         (root / folder / f"{folder}.yaml").write_text(yaml.safe_dump(energies))
     return truth
 

@@ -119,8 +119,8 @@ def test_uvs_own_variables_go_through(fake_uv: FakeUv, monkeypatch: pytest.Monke
     real = subprocess.Popen
 
     def spy(*arguments: object, **named: object) -> object:
-        seen.update(named.get("env") or {})  # type: ignore[call-overload]
-        return real(*arguments, **named)  # type: ignore[call-overload]
+        seen.update(named.get("env") or {})
+        return real(*arguments, **named)
 
     fake_uv.install()
     monkeypatch.setenv("UV_FIND_LINKS", "/somewhere")

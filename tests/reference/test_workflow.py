@@ -32,8 +32,8 @@ def work_through(dataset: Path, fake: Path, **options: object) -> list[str]:
     """Runs the queue (or part of it) to its end; the lines that it reports."""
     lines: list[str] = []
     only = options.pop("only", ("V_H1_q+0_Unperturbed",))
-    manager = Manager(ReferenceData(dataset), dataset.parent / "work", only)  # type: ignore[arg-type]
-    manager.run([str(fake)], 2, poll=0.02, report=lines.append, niceness=0, **options)  # type: ignore[arg-type]
+    manager = Manager(ReferenceData(dataset), dataset.parent / "work", only)
+    manager.run([str(fake)], 2, poll=0.02, report=lines.append, niceness=0, **options)
     return lines
 
 

@@ -112,7 +112,7 @@ Model = Callable[[str, int, str], Relaxation]
 
 def relaxation(positions: np.ndarray, energy: float | None, status: str = "converged", failure: str | None = None) -> Relaxation:
     return Relaxation(
-        status=status,  # type: ignore[arg-type]
+        status=status,
         positions=np.array(positions),
         energy=energy,
         forces=None,

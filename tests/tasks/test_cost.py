@@ -17,7 +17,7 @@ from defectbench.tasks.base import ConfigurationResult, ScoringInput
 def relaxation(wall: float, cpu: float, steps: int, seed: int = 0, status: str = "converged", memory: float = 100.0) -> Relaxation:
     positions = np.random.default_rng(seed).normal(size=(10, 3))
     energies = tuple(float(i) for i in range(steps + 1))
-    return Relaxation(status, positions, 0.0, None, energies, energies, steps, wall, memory, cpu)  # type: ignore[arg-type]
+    return Relaxation(status, positions, 0.0, None, energies, energies, steps, wall, memory, cpu)
 
 
 def scoring(*relaxations: Relaxation, device: str = "cpu") -> ScoringInput:
@@ -25,7 +25,7 @@ def scoring(*relaxations: Relaxation, device: str = "cpu") -> ScoringInput:
     hardware = {"processor": "Thing 9000", "cores": 4, "memory_gb": 8.0, "gpus": ["Big GPU"] if device == "cuda" else []}
     provenance = {"device": device, "hardware": hardware, "workers": 2, "threads_per_worker": 1}
     data: object = None
-    return ScoringInput(data, (), configurations, (), "charge-blind", provenance=provenance)  # type: ignore[arg-type]
+    return ScoringInput(data, (), configurations, (), "charge-blind", provenance=provenance)
 
 
 def values(result):

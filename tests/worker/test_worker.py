@@ -33,7 +33,7 @@ HEARS = {"how": "info:charge"}
 
 
 def relaxation(atoms: Atoms, charge: int | None = None, **protocol: float) -> Calculation:
-    return Calculation("relaxation", Structure.from_atoms(atoms), charge, Protocol(**protocol))  # type: ignore[arg-type]
+    return Calculation("relaxation", Structure.from_atoms(atoms), charge, Protocol(**protocol))
 
 
 def test_the_handshake_describes_the_worker(start: Start) -> None:
@@ -230,7 +230,7 @@ def test_a_package_that_is_not_installed_is_one_line(current: PythonEnvironment)
 def test_a_charge_reaches_the_model(start: Start, crystal: Atoms, how: str) -> None:
     arguments = {"energy_per_charge": 0.7}
     if how.startswith("info:"):
-        arguments["key"] = how.removeprefix("info:")  # type: ignore[assignment]
+        arguments["key"] = how.removeprefix("info:")
     client = start(arguments=arguments, charge={"how": how})
     structure = Structure.from_atoms(crystal)
     energies = {q: client.calculate(Calculation("single_point", structure, q))["energy"] for q in (0, -2, 1, 0, 1)}
@@ -263,7 +263,7 @@ def test_descriptors(start: Start, crystal: Atoms) -> None:
 
 
 def test_an_unknown_kind_is_answered(start: Start, crystal: Atoms) -> None:
-    result = start().calculate(Calculation("magic", Structure.from_atoms(crystal), None))  # type: ignore[arg-type]
+    result = start().calculate(Calculation("magic", Structure.from_atoms(crystal), None))
     assert "knows no calculation 'magic'" in result["failure"]
 
 
