@@ -143,6 +143,23 @@ def test_a_lower_ground_state_makes_path_and_potential_anew(tmp_path: Path, fake
     assert {task.label for task in data.tasks() if not data.finished(task)} == set(), lines
 
 
+def test_ground_states_may_change_during_a_run(tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_CP2K_SPLIT", "0.4")
+    first, later = ({**RELAX, "configurations": [name]} for name in ("Dimer", "Unperturbed"))
+    potential = {"kind": "potential", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "wait": False}
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [first, {**PATH, "wait": False}, potential, later]})
+    data, lines = ReferenceData(folder), []
+    Manager(data, tmp_path / "work").run([str(fake_cp2k)], 1, poll=0.02, report=lines.append, niceness=0)
+    done = "potential/PBE/V_H1_q+0: is in the dataset"
+    assert lines.count(done) == 2, "for the ground state so far and for the lower one"
+    assert lines.index(done) < lines.index("relaxation/PBE/V_H1_q+0_Unperturbed: done")
+    ground = load_dataset(folder).ground_state("V_H1", 0)
+    assert ground is not None
+    assert ground.configuration == "Unperturbed"
+    data.reload()
+    assert [task.label for task in data.tasks() if not data.finished(task)] == []
+
+
 def test_one_start_at_several_charges(tmp_path: Path, fake_cp2k: Path) -> None:
     block = {"kind": "start", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configuration": "Unperturbed"}
     folder, _ = work_through(tmp_path, fake_cp2k, block)

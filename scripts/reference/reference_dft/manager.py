@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from filelock import FileLock, Timeout
 
+from defectbench.datasets.dataset import Dataset
 from defectbench.errors import DatasetError, RunError
 
 from .cp2k_input import WAVE_FUNCTION, electrons, multiplicity
@@ -80,7 +81,7 @@ class Manager:
 
     def __init__(self, data: ReferenceData, work: Path, only: Sequence[str] = (), level: str | None = None) -> None:
         self.data, self.work, self.only, self.level = data, work.resolve(), tuple(only), level
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, tuple[Job, Dataset]] = {}  # with the dataset that gave the job its structure
 
     def tasks(self) -> list[Task]:
         """The selected tasks, in order of priority."""
@@ -88,8 +89,11 @@ class Manager:
 
     def job(self, task: Task) -> Job | None:
         """The job of a task; None while what it starts from is not there yet."""
-        if task.label in self._jobs:
-            return self._jobs[task.label]
+        of_ground_states = task.kind in ("path", "potential")
+        known, dataset = self._jobs.get(task.label, (None, None))
+        # a ground state can be replaced by a lower one while the program runs
+        if known is not None and (not of_ground_states or dataset is self.data.dataset or known.state.status == "running"):
+            return known
         structure = self.data.structure(task)
         if structure is None:
             return None
@@ -98,14 +102,14 @@ class Manager:
         begun = (folder / "state.json").is_file()
         previous = [_frame(atoms) for atoms in read_frames(stored)] if begun else self.data.previous(task)
         job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
-        begun_from = job.started_from() if task.kind in ("path", "potential") else None
+        begun_from = job.started_from() if of_ground_states else None
         if begun_from is not None and not job.alive and not same_geometry(begun_from, structure):
             shutil.rmtree(folder)  # a lower ground state has been found since
             job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
         if previous and not stored.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_frames(stored, job.atoms_of(previous))
-        self._jobs[task.label] = job
+        self._jobs[task.label] = (job, self.data.dataset)
         return job
 
     def _seed(self, task: Task) -> Path | None:
@@ -193,7 +197,7 @@ class Manager:
                 if ended == 0:  # what has ended may have made new tasks possible
                     time.sleep(poll)
         except KeyboardInterrupt:
-            for job in self._jobs.values():
+            for job, _ in self._jobs.values():
                 if job.state.status == "running":
                     job.pause()
                     report(f"{job.task.label}: stopped, to be continued")
@@ -253,11 +257,17 @@ class Manager:
         """The single points of this configuration that the dataset has, and the new one, by step.
 
         Points of a path between ground states that have been replaced by lower ones are dropped.
+
+        Raises:
+            RunError: the new one is such a point.
         """
         task, data = job.task, self.data
         data.reload()
         configuration, step = data.stored_as(task)
         frame = job.results()[task.level].frames[-1]
+        wanted = data.structure(task)
+        if task.kind == "path" and (wanted is None or not same_geometry(frame.atoms, wanted)):
+            raise RunError(f"{task.label}: its structure is no longer on the path")
         atoms = frame.atoms.copy()
         method = job.stages[-1].method
         atoms.info = {
