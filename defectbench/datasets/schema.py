@@ -234,6 +234,7 @@ class Cp2kHybrid(_Closed):
         eps_schwarz: integral screening.
         eps_schwarz_forces: integral screening of forces; None for CP2K's default.
         screen_on_initial_p: screening with the initial density matrix.
+        number_of_shells: of periodic images within which exchange is summed; None for as many as the range of the interaction needs.
         admm_method: projection.
         admm_purification: purification.
         admm_exchange_correction: functional of the ADMM exchange correction.
@@ -250,6 +251,7 @@ class Cp2kHybrid(_Closed):
     eps_schwarz: float
     eps_schwarz_forces: float | None = None
     screen_on_initial_p: bool = False
+    number_of_shells: Annotated[int, Field(gt=0)] | None = None
     admm_method: str
     admm_purification: str
     admm_exchange_correction: str

@@ -112,9 +112,21 @@ def test_hybrid_single_point() -> None:
     assert found["FORCE_EVAL/DFT/XC/HF/INTERACTION_POTENTIAL"]["POTENTIAL_TYPE"] == ["SHORTRANGE"]
     assert float(found["FORCE_EVAL/DFT/XC/HF/SCREENING"]["EPS_SCHWARZ"][0]) == 1e-6
     assert "EPS_SCHWARZ_FORCES" not in found["FORCE_EVAL/DFT/XC/HF/SCREENING"]
+    assert "FORCE_EVAL/DFT/XC/HF/PERIODIC" not in found, "as many images as CP2K finds necessary"
     assert found["FORCE_EVAL/DFT/AUXILIARY_DENSITY_MATRIX_METHOD"]["EXCH_CORRECTION_FUNC"] == ["PBEX"]
     assert found["FORCE_EVAL/SUBSYS/KIND H"]["BASIS_SET"] == ["SZV-MOLOPT-SR-GTH", "AUX_FIT admm-dz-q1"]
     assert found["FORCE_EVAL/DFT"]["BASIS_SET_FILE_NAME"] == ["BASIS_MOLOPT", "BASIS_ADMM_UZH"]
+
+
+def test_limits_of_the_exchange() -> None:
+    assert HSE.hybrid is not None
+    limits = {"eps_schwarz_forces": 1e-4, "screen_on_initial_p": True, "number_of_shells": 2}
+    method = HSE.model_copy(update={"hybrid": HSE.hybrid.model_copy(update=limits)})
+    found = sections(write_input(method, H2, 0, RunOptions("ENERGY_FORCE", restart=True)))
+    screening = found["FORCE_EVAL/DFT/XC/HF/SCREENING"]
+    assert float(screening["EPS_SCHWARZ_FORCES"][0]) == 1e-4
+    assert screening["SCREEN_ON_INITIAL_P"] == ["T"]
+    assert found["FORCE_EVAL/DFT/XC/HF/PERIODIC"]["NUMBER_OF_SHELLS"] == ["2"]
 
 
 def test_band_edges_and_potential_are_printed_on_request() -> None:

@@ -236,6 +236,9 @@ def _functional(method: Cp2kMethod) -> list[Entry]:
     ]
     if hybrid.eps_schwarz_forces is not None:
         screening.append(("EPS_SCHWARZ_FORCES", _number(hybrid.eps_schwarz_forces)))
+    periodic: list[Entry] = []
+    if hybrid.number_of_shells is not None:
+        periodic.append(("&PERIODIC", [("NUMBER_OF_SHELLS", str(hybrid.number_of_shells))]))
     return [
         (
             "&XC_FUNCTIONAL",
@@ -257,6 +260,7 @@ def _functional(method: Cp2kMethod) -> list[Entry]:
                 ("FRACTION", _number(hybrid.hf_fraction)),
                 ("&SCREENING", screening),
                 ("&INTERACTION_POTENTIAL", [("POTENTIAL_TYPE", hybrid.interaction), ("OMEGA", _number(hybrid.omega))]),
+                *periodic,
                 ("&MEMORY", [("MAX_MEMORY", "6000")]),
             ],
         ),
