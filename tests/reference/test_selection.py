@@ -46,6 +46,13 @@ def test_minima_within_the_tolerance_are_one() -> None:
     assert len([c for c in distinct_minima(ALL, 0.001) if c.charge == -1]) == 3
 
 
+def test_minima_level_in_energy_with_other_bonds_are_two() -> None:
+    found = (("A", 0.0, ("Se3",)), ("B", 0.01, ("Se2",)), ("C", 0.015, ("Se2",)))
+    trimer, dimer, same = (Candidate(0, name, 9, energy, 0.0, True, bonds) for name, energy, bonds in found)
+    assert distinct_minima([trimer, dimer, same], 0.02) == [trimer, dimer]
+    assert select_frames([trimer, dimer, same], 1, already=[trimer.key]) == [trimer, dimer]
+
+
 def test_charges_energies_and_distances_are_covered() -> None:
     selected = select_frames(ALL, 24)
     per_charge = Counter(c.charge for c in selected)

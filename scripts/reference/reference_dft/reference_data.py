@@ -23,6 +23,7 @@ from defectbench.structures.configuration_coordinate import ConfigurationPath, c
 from defectbench.tasks.ccd import SHORTEST_PATH
 from defectbench.tasks.landscape import operations_of
 
+from .analysis import clusters, homonuclear_bonds
 from .cp2k_input import RunOptions
 from .job import SAME_POSITION, Frame, Stage
 from .selection import Candidate, select_frames
@@ -198,6 +199,7 @@ class ReferenceData:
                 continue
             for name, minimum in minima.items():
                 frames = self.dataset.frames(defect, charge, name, level)
+                found = clusters(homonuclear_bonds(minimum.atoms))
                 for frame in frames:
                     out.append(
                         Candidate(
@@ -207,6 +209,7 @@ class ReferenceData:
                             float(frame.get_potential_energy()) - ground.energy,
                             _rms(frame, minimum.atoms),
                             frame is frames[-1],
+                            found if frame is frames[-1] else (),
                         )
                     )
         return out

@@ -19,6 +19,7 @@ class Candidate:
         energy: above the lowest minimum of its charge state, eV.
         distance: from the minimum its own relaxation ends in: root mean square displacement, Å.
         minimum: it is a converged minimum.
+        clusters: for a minimum, the homonuclear clusters in it, e.g. ``("Se3",)``.
     """
 
     charge: int
@@ -27,18 +28,24 @@ class Candidate:
     energy: float
     distance: float
     minimum: bool = False
+    clusters: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, str, int]:
         return (self.charge, self.configuration, self.step)
 
+    def like(self, other: Candidate, distinct: float) -> bool:
+        """Whether two minima count as one: the same charge and clusters, and energies less than ``distinct`` eV apart."""
+        same = (self.charge, self.clusters) == (other.charge, other.clusters)
+        return same and abs(self.energy - other.energy) < distinct
+
 
 def distinct_minima(candidates: Iterable[Candidate], distinct: float) -> list[Candidate]:
-    """The minima of each charge state, lowest first, without those within ``distinct`` eV of one already taken; ground states first."""
+    """The minima of each charge state, lowest first, without those like one already taken; ground states first."""
     by_charge: dict[int, list[Candidate]] = {}
     for candidate in sorted((c for c in candidates if c.minimum), key=lambda c: (c.energy, c.key)):
         taken = by_charge.setdefault(candidate.charge, [])
-        if all(abs(candidate.energy - other.energy) >= distinct for other in taken):
+        if not any(candidate.like(other, distinct) for other in taken):
             taken.append(candidate)
     ranked = [(rank, c) for taken in by_charge.values() for rank, c in enumerate(taken)]
     return [c for _, c in sorted(ranked, key=lambda item: (item[0] > 0, item[1].energy if item[0] else 0.0, item[1].key))]
@@ -64,7 +71,7 @@ def select_frames(
         candidates: all frames.
         frames: how many in all, minima included; minima are selected even if there are more of them.
         max_energy: frames further (eV) above their ground state are left out.
-        distinct: minima of a state closer in energy than this (eV) count as one.
+        distinct: minima of a state with the same clusters and closer in energy than this (eV) count as one.
         already: keys of frames that are calculated.
         bins: cells along each coordinate.
 
@@ -75,7 +82,7 @@ def select_frames(
     selected = [by_key[key] for key in dict.fromkeys(already) if key in by_key]
     chosen = {candidate.key for candidate in selected}
     for candidate in distinct_minima(by_key.values(), distinct):
-        represented = any(c.minimum and c.charge == candidate.charge and abs(c.energy - candidate.energy) < distinct for c in selected)
+        represented = any(c.minimum and candidate.like(c, distinct) for c in selected)
         if candidate.key not in chosen and not represented:
             selected.append(candidate)
             chosen.add(candidate.key)
