@@ -185,16 +185,19 @@ def _softening(table: Floats) -> float:
     return float(np.mean(np.abs(1.0 - slopes)))
 
 
-def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float]:
+def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float | None]:
     """Energy errors per atom (eV) after the mean error is taken off: of each charge state, or of each defect over all charge states.
 
-    A frame without a result counts as the largest error that its group has, and at least as DFT's rms energy spread there.
+    A frame without a result counts as the largest error that its group has, and at least as DFT's rms energy spread there. A frame
+    that is the only one of its group has no error (None): its own mean is all there is to take off.
     """
     groups: dict[tuple[str, int | None], list[int]] = {}
     for i, pair in enumerate(chosen):
         groups.setdefault((pair.frame.defect, pair.frame.charge if by_charge else None), []).append(i)
-    out = np.zeros(len(chosen))
+    out = np.full(len(chosen), np.nan)
     for indices in groups.values():
+        if len(indices) < 2:
+            continue
         known = [i for i in indices if chosen[i].energy is not None]
         values = np.array([chosen[i].energy_per_atom for i in known], dtype=float)
         values -= values.mean() if len(values) else 0.0
@@ -202,7 +205,7 @@ def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float]:
         reference = np.array([chosen[i].frame.energy / len(chosen[i].frame.atoms) for i in indices])
         worst = max(float(np.abs(values).max()) if len(values) else 0.0, float(reference.std()), 1e-3)
         out[[i for i in indices if chosen[i].energy is None]] = worst
-    return [float(x) for x in out]
+    return [None if np.isnan(x) else float(x) for x in out]
 
 
 def slope_row(model: Sequence[float], reference: Sequence[float]) -> Floats | None:
@@ -272,7 +275,7 @@ def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
 
 
 def _state_row(
-    chosen: Sequence[Pair], per_charge: Sequence[float], all_charges: Sequence[float], relative: Sequence[float]
+    chosen: Sequence[Pair], per_charge: Sequence[float | None], all_charges: Sequence[float | None], relative: Sequence[float]
 ) -> dict[str, Any]:
     frame = chosen[0].frame
     sums = np.array([force_sums(p) for p in chosen])
@@ -293,9 +296,9 @@ def _state_row(
         "force_rmse_far": rounded(_rmse(far), 6) if far[:, -1].sum() else None,
         "dft_force_rms": rounded(float(np.sqrt(sums[:, 3].sum() / sums[:, -1].sum())), 6),
         "force_slope": rounded(slope(sums)),
-        "energy_rmse": rounded(_root_mean_square(np.array(per_charge)), 7),
-        "energy_rmse_all_charges": rounded(_root_mean_square(np.array(all_charges)), 7),
-        "energy_mae": rounded(float(np.mean(np.abs(per_charge))), 7),
+        "energy_rmse": rounded(_root_mean_square(per_charge), 7),
+        "energy_rmse_all_charges": rounded(_root_mean_square(all_charges), 7),
+        "energy_mae": rounded(_mean_absolute(per_charge), 7),
         "energy_offset": rounded(float(np.mean([p.energy_per_atom for p in known])), 6) if known else None,
         "energy_slope": rounded(slope(energies)) if len(energies) else None,
         "relative_energy_mae": rounded(float(np.mean(relative)), 6) if len(relative) else None,
@@ -303,8 +306,14 @@ def _state_row(
     }
 
 
-def _root_mean_square(values: Floats) -> float:
-    return float(np.sqrt(np.mean(values**2)))
+def _root_mean_square(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.sqrt(np.mean(np.square(known)))) if known else None
+
+
+def _mean_absolute(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(np.abs(known))) if known else None
 
 
 def score(scoring: ScoringInput) -> TaskResult:
@@ -354,7 +363,7 @@ def _level_row(level: str, chosen: Sequence[Pair], metrics: Sequence[MetricValue
     return row
 
 
-def _frame_row(pair: Pair, per_charge: float, all_charges: float) -> dict[str, Any]:
+def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) -> dict[str, Any]:
     sums = force_sums(pair)[None]
     return {
         "level": pair.frame.level,
@@ -403,11 +412,13 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
     add("force_slope", sums, groups, slope, none)
     add("force_softening", sums, [(p.frame.defect, p.frame.charge) for p in chosen], _softening, none)
     for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
-        errors = np.array(energy_errors(chosen, by_charge))
-        table = np.column_stack([errors**2, np.abs(errors), np.zeros((len(errors), 2)), np.ones(len(errors))]) if len(errors) else errors
-        add(name, table, groups, _rmse, none)
+        found = [(e, g) for e, g in zip(energy_errors(chosen, by_charge), groups, strict=True) if e is not None]
+        table = np.array([[e**2, abs(e), 0.0, 0.0, 1.0] for e, _ in found]).reshape(-1, 5)
+        with_error = [g for _, g in found]
+        why = none if not chosen else f"no {'charge state' if by_charge else 'defect'} has two frames"
+        add(name, table, with_error, _rmse, why)
         if by_charge:
-            add("energy_mae", table, groups, _mae, none)
+            add("energy_mae", table, with_error, _mae, why)
     energies, labels = slope_sums(chosen)
     answered = any(p.energy is not None for p in chosen)
     why = none if not chosen else "the frames of no charge state differ in energy" if answered else "the model failed on all frames"
@@ -440,11 +451,11 @@ def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) ->
         for name, masks in (("force_rmse_near", [p.near for p in flat]), ("force_rmse_far", [~p.near for p in flat])):
             table = np.array([force_sums(p, m) for p, m in zip(flat, masks, strict=True)])
             found[name] = _rmse(table) if table[:, -1].sum() else None
-        per_charge = np.array(energy_errors(flat, by_charge=True))
+        per_charge = energy_errors(flat, by_charge=True)
         found |= {
             "energy_rmse": _root_mean_square(per_charge),
-            "energy_mae": float(np.abs(per_charge).mean()),
-            "energy_rmse_all_charges": _root_mean_square(np.array(energy_errors(flat, by_charge=False))),
+            "energy_mae": _mean_absolute(per_charge),
+            "energy_rmse_all_charges": _root_mean_square(energy_errors(flat, by_charge=False)),
             "energy_softening": 1.0 if len(slope_sums(flat)[0]) else None,
         }
     if relative:

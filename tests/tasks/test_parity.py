@@ -176,6 +176,16 @@ def test_every_level_of_theory_has_its_own_errors():
     expected = np.std(np.arange(STEPS) * 0.1) / len(DATASET.starts(DEFECT, 0)["Dimer"])
     assert hse["energy_rmse"] == pytest.approx(expected, abs=1e-6)
     assert hse["energy_rmse_low"] is not None
+    # one frame of a charge state has no energy error, as its own mean is all there is to take off: it neither counts as 0 nor dilutes
+    lone = {name: own[-1] for name, own in frames.items()}
+    single = extended("HSE06", **{n: [(f.atoms.positions, -3.0, q)] for q, (n, f) in zip(CHARGES, lone.items(), strict=False)})
+    result_of_one = parity.score(scoring(parity.TASK, ORACLE, single))
+    one = next(row for row in result_of_one.tables["levels"] if row["level"] == "HSE06")
+    assert one["energy_rmse"] is None
+    assert one["energy_mae"] is None
+    assert one["energy_rmse_all_charges"] == pytest.approx(0, abs=1e-6)
+    assert one["force_rmse"] == pytest.approx(0, abs=1e-6)
+    assert [row["energy_rmse"] for row in result_of_one.rows if row["level"] == "HSE06"] == [None, None]
     # metrics, which are scored, are the reference level's
     assert parity.score(scoring(parity.TASK, RANDOM, dataset)).metrics == plain.metrics
     assert any("HSE06" in note or "other levels" in note for note in result.notes)
