@@ -225,6 +225,13 @@ def test_check_with_other_settings(tmp_path: Path, fake_cp2k: Path) -> None:
     assert "UKS T" in next((tmp_path / "work" / "check" / "PBE").glob("*triplet/segment-00/input.inp")).read_text()
 
 
+def test_a_check_at_a_level_without_relaxations_needs_a_step(tmp_path: Path) -> None:
+    block = {"kind": "check", "name": "finer", **FRAME, "level": "HSE06", "method": {"cutoff_ry": 300.0}}
+    with pytest.raises(DatasetError, match="check finer: nothing is relaxed at HSE06, so there is no last frame; give a step"):
+        ReferenceData(write_tiny_dataset(tmp_path / "without", {"blocks": [block]}))
+    ReferenceData(write_tiny_dataset(tmp_path / "with", {"blocks": [{**block, "step": 1}]}))
+
+
 def test_a_check_that_changes_what_there_is_not_is_refused(tiny: Path) -> None:
     method = ReferenceData(tiny).method("PBE")
     assert changed_method(method, {"cutoff_ry": 400}).cutoff_ry == 400

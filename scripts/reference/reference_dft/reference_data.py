@@ -64,11 +64,22 @@ class ReferenceData:
         self.reload()
 
     def reload(self) -> None:
-        """Reads dataset and queue anew: both may have grown."""
+        """Reads dataset and queue anew: both may have grown.
+
+        Raises:
+            DatasetError: one of them is not valid, or they do not fit together; what was read before stays.
+        """
         self._stamp = self._newest()
+        queue, dataset = read_queue(self.folder), load_dataset(self.folder)
+        for block in queue.blocks:
+            if isinstance(block, CheckBlock) and block.step is None:
+                method = dataset.level_of_theory(block.level).settings.cp2k
+                if method is not None and method.optimizer is None:
+                    why = f"nothing is relaxed at {block.level}, so there is no last frame; give a step"
+                    raise DatasetError(f"{self.folder / QUEUE_FILE}: check {block.name}: {why}")
         self._paths: dict[tuple[str, int, str, int, str], ConfigurationPath] = {}
-        self.queue: Queue = read_queue(self.folder)
-        self.dataset: Dataset = load_dataset(self.folder)
+        self.queue: Queue = queue
+        self.dataset: Dataset = dataset
 
     def refresh(self) -> None:
         """Reads dataset and queue anew if another program has changed them."""
