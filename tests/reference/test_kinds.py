@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import Bohr, Hartree
+from reference_dft.describe import tables
 from reference_dft.manager import Manager
 from reference_dft.properties import growth_conditions, read_properties, site_potentials
 from reference_dft.reference_data import ReferenceData, changed_method
@@ -77,8 +78,19 @@ def test_hybrid_single_points_start_from_the_pbe_wave_function(tmp_path: Path, f
     assert "XWPBE" in second
     assert "SCF_GUESS RESTART" in second
     assert (job / "segment-01" / "relax-RESTART.wfn").is_file()
+    text = tables(folder)
+    for charge, sign in ((0, "0"), (1, "+1")):
+        ground = dataset.ground_state("V_H1", charge, "PBE")
+        assert ground is not None
+        size = np.abs(dataset.frames("V_H1", charge, ground.configuration, "HSE06")[-1].get_forces()).max()
+        assert f"| HSE06//PBE | V_H1 | {sign} | {ground.configuration} | 0.000 | 0.000 | {size:.3f} |" in text
+        frames = [a for name in dataset.configurations("V_H1", charge, "HSE06") for a in dataset.frames("V_H1", charge, name, "HSE06")]
+        own = np.sqrt(np.mean([a.get_forces() ** 2 for a in frames]))
+        row = next(line for line in text.splitlines() if line.startswith(f"| HSE06 | V_H1 | {sign} | {len(frames)} |"))
+        assert row.split(" | ")[5] == f"{own:.3f}"
     kept = {r["charge"]: r["configuration"] for r in results(folder, "potential", "HSE06")}
-    assert kept == {q: ground.configuration for q in (0, 1) if (ground := dataset.ground_state("V_H1", q, "PBE")) is not None}
+    grounds = {q: dataset.ground_state("V_H1", q, "PBE") for q in (0, 1)}
+    assert kept == {q: ground.configuration for q, ground in grounds.items() if ground is not None}
 
 
 def test_single_points_wait_for_all_relaxations_of_their_charge(tmp_path: Path) -> None:

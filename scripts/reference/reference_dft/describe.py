@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
@@ -35,19 +36,21 @@ def tables(folder: Path, level: str | None = None) -> str:
     name = level or dataset.level
     dataset.level_of_theory(name)
     parts = [
-        ("Extent", _extent(dataset, name)),
-        ("Ground states", _ground_states(dataset, name)),
-        ("Minima", _minima(dataset, name)),
-        ("Relaxations", _relaxations(dataset, name)),
+        (f"Extent ({name})", _extent(dataset, name)),
+        (f"Ground states ({name})", _ground_states(dataset, name)),
+        (f"Minima ({name})", _minima(dataset, name)),
+        (f"Relaxations ({name})", _relaxations(dataset, name)),
         ("Single points", _single_points(dataset)),
+        ("Minima at other levels", _minima_elsewhere(dataset, name)),
+        ("Forces at other levels", _forces_elsewhere(dataset, name)),
         ("Host and elements", _host(dataset, name)),
         ("Finite-size corrections", _corrections(dataset, name)),
         ("Transition levels", _levels(dataset)),
-        ("Force check", _force_check(folder, name)),
-        ("Other settings", _checks(folder, name)),
+        (f"Force check ({name})", _force_check(folder, name)),
+        ("Other settings", _checks(dataset, name)),
     ]
     state = f"Content of the dataset: `{dataset.sha256[:16]}`.\n"
-    return "\n".join([state, *(f"### {title} ({name})\n\n{text}\n" for title, text in parts)])
+    return "\n".join([state, *(f"### {title}\n\n{text}\n" for title, text in parts)])
 
 
 def comparison(folder: Path, other: str, level: str | None = None) -> str:
@@ -240,9 +243,77 @@ def _single_points(dataset: Dataset) -> str:
     return _table(("level", "defect", "charge", "of", "frames"), body)
 
 
+def _minima_elsewhere(dataset: Dataset, name: str) -> str:
+    """Energies of other levels of theory at the minima of one, above that at its ground state."""
+    body = []
+    for level in _others(dataset, name):
+        for defect, charge in dataset.states:
+            minima = sorted(dataset.minima(defect, charge, name).values(), key=lambda m: m.energy)
+            found = [(m, atoms) for m in minima if (atoms := _frame_at(dataset, m, level)) is not None]
+            # without the ground state among them their energies have nothing to stand above
+            if not found or found[0][0] is not minima[0]:
+                continue
+            zero = float(found[0][1].get_potential_energy())
+            for m, atoms in found:
+                forces = np.asarray(atoms.get_forces())
+                here, there = m.energy - minima[0].energy, float(atoms.get_potential_energy()) - zero
+                size = (f"{np.abs(forces).max():.3f}", f"{np.sqrt((forces**2).mean()):.3f}")
+                body.append(_row(f"{level}//{name}", defect, _sign(charge), m.configuration, f"{here:.3f}", f"{there:.3f}", *size))
+    return _table(
+        (
+            "level of theory",
+            "defect",
+            "charge",
+            f"minimum at {name}",
+            f"above the ground state at {name} (eV)",
+            "above the same structure at this level (eV)",
+            "largest force component at this level (eV/Å)",
+            "rms",
+        ),
+        body,
+    )
+
+
+def _forces_elsewhere(dataset: Dataset, name: str) -> str:
+    """How far the forces of other levels of theory are from those of one, on the same frames."""
+    body = []
+    for level in _others(dataset, name):
+        for defect, charge in dataset.states:
+            here, there = [], []
+            for configuration in dataset.configurations(defect, charge, level):
+                parents = {int(a.info["step"]): a for a in dataset.frames(defect, charge, configuration, name)}
+                for atoms in dataset.frames(defect, charge, configuration, level):
+                    parent = parents.get(int(atoms.info["step"]))
+                    if parent is not None and same_geometry(atoms, parent):
+                        here.append(np.asarray(parent.get_forces()))
+                        there.append(np.asarray(atoms.get_forces()))
+            if here:
+                difference = np.array(there) - np.array(here)
+                size = [float(np.sqrt((values**2).mean())) for values in (np.array(here), np.array(there), difference)]
+                largest = f"{np.abs(difference).max():.3f}"
+                body.append(_row(level, defect, _sign(charge), len(here), *(f"{value:.3f}" for value in size), largest))
+    return _table(
+        (
+            "level of theory",
+            "defect",
+            "charge",
+            "frames",
+            f"rms force at {name} (eV/Å)",
+            "at this level",
+            "rms difference (eV/Å)",
+            "largest (eV/Å)",
+        ),
+        body,
+    )
+
+
+def _others(dataset: Dataset, name: str) -> list[str]:
+    return [level for level in dataset.levels if level != name]
+
+
 def _host(dataset: Dataset, name: str) -> str:
     body = []
-    for level in [name, *(each for each in dataset.levels if each != name)]:
+    for level in [name, *_others(dataset, name)]:
         found = dataset.level_of_theory(level)
         edges = found.band_edges
         gap = "–" if edges is None or edges.cbm is None else f"{edges.cbm - edges.vbm:.3f}"
@@ -257,15 +328,16 @@ def _host(dataset: Dataset, name: str) -> str:
     )
 
 
-def _corrections(dataset: Dataset, level: str) -> str:
-    results = read_properties(dataset.path, level)
+def _corrections(dataset: Dataset, name: str) -> str:
     body = []
-    for (defect, charge), found in corrections_of(dataset, results)[1].items():
-        ground = dataset.ground_state(defect, charge)
-        name = "–" if ground is None else ground.configuration
-        numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
-        body.append(_row(defect, _sign(charge), name, *numbers))
+    for level in (name, *_others(dataset, name)):
+        for (defect, charge), found in corrections_of(dataset, read_properties(dataset.path, level))[1].items():
+            ground = dataset.ground_state(defect, charge)
+            configuration = "–" if ground is None else ground.configuration
+            numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
+            body.append(_row(level, defect, _sign(charge), configuration, *numbers))
     heading = (
+        "level of theory",
         "defect",
         "charge",
         "ground state",
@@ -307,12 +379,16 @@ def _energy_at(dataset: Dataset, ground: ReferenceMinimum, level: str) -> float 
     """The energy of a level of theory at the geometry of a ground state of the reference level; None if it was not calculated."""
     if level == ground.level:
         return ground.energy
-    if ground.configuration not in dataset.configurations(ground.defect, ground.charge, level):
+    atoms = _frame_at(dataset, ground, level)
+    return None if atoms is None else float(atoms.get_potential_energy())
+
+
+def _frame_at(dataset: Dataset, minimum: ReferenceMinimum, level: str) -> Atoms | None:
+    """The frame of another level of theory at the geometry of a minimum; None if it was not calculated."""
+    if minimum.configuration not in dataset.configurations(minimum.defect, minimum.charge, level):
         return None
-    for atoms in dataset.frames(ground.defect, ground.charge, ground.configuration, level):
-        if same_geometry(atoms, ground.atoms):
-            return float(atoms.get_potential_energy())
-    return None
+    frames = dataset.frames(minimum.defect, minimum.charge, minimum.configuration, level)
+    return next((atoms for atoms in frames if same_geometry(atoms, minimum.atoms)), None)
 
 
 def _force_check(folder: Path, level: str) -> str:
@@ -332,13 +408,15 @@ def _force_check(folder: Path, level: str) -> str:
     return _table(("defect", "charge", "frame", "component", "force (eV/Å)", "minus energy difference quotient (eV/Å)"), body)
 
 
-def _checks(folder: Path, level: str) -> str:
+def _checks(dataset: Dataset, name: str) -> str:
     body = []
-    for result in read_properties(folder, level):
+    results = [result for level in (name, *_others(dataset, name)) for result in read_properties(dataset.path, level)]
+    for result in results:
         if result["kind"] != "check":
             continue
         body.append(
             _row(
+                result["level"],
                 result["name"],
                 f"{result['defect']} {_sign(result['charge'])}, {result['configuration']}, step {result['step']}",
                 f"{result['energy_difference'] * 1000:.2f}",
@@ -347,7 +425,15 @@ def _checks(folder: Path, level: str) -> str:
                 "–" if result["s_squared"] is None else f"{result['s_squared']:.3f}",
             )
         )
-    heading = ("changed", "frame", "energy difference (meV, whole cell)", "force difference, rms (eV/Å)", "largest (eV/Å)", "⟨S²⟩")
+    heading = (
+        "level of theory",
+        "changed",
+        "frame",
+        "energy difference (meV, whole cell)",
+        "force difference, rms (eV/Å)",
+        "largest (eV/Å)",
+        "⟨S²⟩",
+    )
     return _table(heading, body)
 
 
