@@ -172,6 +172,31 @@ def test_ground_states_may_change_during_a_run(tmp_path: Path, fake_cp2k: Path, 
     assert [task.label for task in data.tasks() if not data.finished(task)] == []
 
 
+def test_what_was_running_when_a_lower_ground_state_came_is_not_added(
+    tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CP2K_SPLIT", "0.4")
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [RELAX, PATH]})
+    manager = Manager(ReferenceData(folder), tmp_path / "work")
+    manager.run([str(fake_cp2k)], 2, poll=0.02, report=lambda _: None, niceness=0)
+    jobs = [job for task in manager.tasks() if task.kind == "path" and (job := manager.job(task)) is not None]
+    assert len(jobs) == 6
+    ground = load_dataset(folder).ground_state("V_H1", 0)
+    assert ground is not None
+    other = "Dimer" if ground.configuration == "Unperturbed" else "Unperturbed"
+    frames = load_dataset(folder).frames("V_H1", 0, other)
+    for atoms in frames:
+        atoms.calc.results["energy"] -= 5.0
+        atoms.positions[0, 1] -= 0.05 * atoms.info["step"]
+    add_relaxation(folder, frames, overwrite=True)
+    lines: list[str] = []
+    for job in jobs:
+        manager._finish(job, True, lines.append)
+    assert sum("not added" in line and "its structure is no longer on the path" in line for line in lines) == len(jobs) - 1, lines
+    unmoved = [line for line in lines if "is in the dataset" in line]
+    assert unmoved == ["path/PBE/V_H1_q+0_Path_+1_+0_at_0.0000: is in the dataset"], "at the ground state of +1"
+
+
 def test_one_start_at_several_charges(tmp_path: Path, fake_cp2k: Path) -> None:
     block = {"kind": "start", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configuration": "Unperturbed"}
     folder, _ = work_through(tmp_path, fake_cp2k, block)

@@ -13,6 +13,7 @@ from reference_dft.cp2k_input import electrons, multiplicity
 from reference_dft.describe import tables
 from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
+from reference_dft.selection import distinct_minima
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import largest_force
@@ -110,6 +111,16 @@ def test_ground_state_is_the_lowest_minimum_and_its_bonding_is_described(dataset
         assert described[0].energy == 0.0
         for bond in described[0].bonds:
             assert f"{bond.element}–{bond.element} {bond.length:.2f}" in text
+
+
+def test_trimer_and_dimer_of_the_neutral_vacancy_are_two_minima() -> None:
+    """They are 10 meV apart at PBE: it is their bonds that tell them from each other when frames for HSE06 are chosen."""
+    data = ReferenceData(FOLDER)
+    minima = distinct_minima(data.candidates("V_Sb1", [0], "PBE"), 0.02)
+    assert [(m.configuration, m.clusters) for m in minima][:2] == [
+        ("Bond_Distortion_-60.0%", ("Se3",)),
+        ("Bond_Distortion_-40.0%", ("Se2",)),
+    ]
 
 
 def test_the_host_has_no_homonuclear_bonds(dataset: Dataset) -> None:

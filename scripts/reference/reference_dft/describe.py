@@ -385,8 +385,6 @@ def _energy_at(dataset: Dataset, ground: ReferenceMinimum, level: str) -> float 
 
 def _frame_at(dataset: Dataset, minimum: ReferenceMinimum, level: str) -> Atoms | None:
     """The frame of another level of theory at the geometry of a minimum; None if it was not calculated."""
-    if minimum.configuration not in dataset.configurations(minimum.defect, minimum.charge, level):
-        return None
     frames = dataset.frames(minimum.defect, minimum.charge, minimum.configuration, level)
     return next((atoms for atoms in frames if same_geometry(atoms, minimum.atoms)), None)
 
