@@ -29,6 +29,7 @@ def main() -> int:
     text = Path("input.inp").read_text()
     out = Path("out").open("w")  # noqa: SIM115  # stays open until the process dies
     relax = "RUN_TYPE GEO_OPT" in text
+    with_forces = not re.search(r"RUN_TYPE ENERGY\b", text)
     minimizer = re.search(r"MINIMIZER (\S+)|ALGORITHM (STANDARD)", text).group(1)
     charge = int(re.search(r"CHARGE (-?\d+)", text).group(1))
     spin = int(re.search(r"MULTIPLICITY (\d+)", text).group(1))
@@ -84,12 +85,13 @@ def main() -> int:
                     handle.write(f"       {len(symbols)}\n i = {step:8d}, E = {energy:19.10f}\n")
                     for symbol, value in zip(symbols, values, strict=False):
                         handle.write(f"  {symbol} " + " ".join(f"{x:19.10f}" for x in value) + "\n")
-        say(f" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]: {energy:32.15f}\n\n ATOMIC FORCES in [a.u.]\n")
-        say(" # Atom   Kind   Element          X                Y                Z")
-        for index, symbol in enumerate(symbols):
-            x = force if index == 1 else 0.0
-            say(f" {index + 1:6d} {1:6d}      {symbol}     {x:16.10f} {0.0:16.10f} {0.0:16.10f}")
-        say(" SUM OF ATOMIC FORCES           0.0 0.0 0.0 0.0")
+        say(f" ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]: {energy:32.15f}\n")
+        if with_forces:
+            say(" ATOMIC FORCES in [a.u.]\n\n # Atom   Kind   Element          X                Y                Z")
+            for index, symbol in enumerate(symbols):
+                x = force if index == 1 else 0.0
+                say(f" {index + 1:6d} {1:6d}      {symbol}     {x:16.10f} {0.0:16.10f} {0.0:16.10f}")
+            say(" SUM OF ATOMIC FORCES           0.0 0.0 0.0 0.0")
         if not relax:
             break
         say(f"\n --------  Informations at step = {step:5d} ------------\n  Used time                  =   {0.5:20.3f}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.units import Bohr, Hartree
 from reference_dft.describe import tables
@@ -54,6 +55,28 @@ def test_force_check(tmp_path: Path, fake_cp2k: Path) -> None:
     }
 
 
+def test_force_check_of_a_hybrid_begins_with_the_pbe_wave_function_of_each_side(tmp_path: Path, fake_cp2k: Path) -> None:
+    single = {"kind": "single_point", "level": "HSE06", "of": "PBE", "defect": "V_H1", "charges": [0, 1], "frames": 5}
+    folder, _ = work_through(tmp_path, fake_cp2k, RELAX, single)
+    name, frame = next(
+        (name, atoms)
+        for name in load_dataset(folder).configurations("V_H1", 0, "HSE06")
+        for atoms in load_dataset(folder).frames("V_H1", 0, name, "HSE06")
+    )
+    block = {"kind": "finite_difference", **FRAME, "level": "HSE06", "configuration": name, "step": frame.info["step"], "components": 1}
+    (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [RELAX, single, block]}))
+    Manager(ReferenceData(folder), tmp_path / "work").run([str(fake_cp2k)], 2, poll=0.02, report=lambda _: None, niceness=0)
+    (found,) = results(folder, "finite_difference", "HSE06")
+    assert found["force"] == pytest.approx(float(frame.get_forces()[1, 0]))
+    assert found["force_by_difference"] == pytest.approx(found["force"], rel=1e-4, abs=1e-6)
+    assert f"| HSE06 | V_H1 | 0 | {name}, step {frame.info['step']} | 1 x |" in tables(folder)
+    (job,) = (tmp_path / "work" / "finite_difference" / "HSE06").iterdir()
+    inputs = [(job / f"segment-0{i}" / "input.inp").read_text() for i in range(4)]
+    assert ["XWPBE" in text for text in inputs] == [False, True, False, True]
+    assert all("RUN_TYPE ENERGY\n" in text for text in inputs), "nobody reads its forces"
+    assert all("SCF_GUESS RESTART" in text for text in inputs), "the first from the relaxation's wave function"
+
+
 def test_hybrid_single_points_start_from_the_pbe_wave_function(tmp_path: Path, fake_cp2k: Path) -> None:
     block = {"kind": "single_point", "level": "HSE06", "of": "PBE", "defect": "V_H1", "charges": [0, 1], "frames": 5}
     folder, _ = work_through(tmp_path, fake_cp2k, RELAX, block)
@@ -74,6 +97,8 @@ def test_hybrid_single_points_start_from_the_pbe_wave_function(tmp_path: Path, f
     job = next((tmp_path / "work" / "single_point" / "HSE06").iterdir())
     first, second = ((job / f"segment-0{i}" / "input.inp").read_text() for i in (0, 1))
     assert "XWPBE" not in first
+    assert "RUN_TYPE ENERGY\n" in first
+    assert "RUN_TYPE ENERGY_FORCE" in second
     assert "SCF_GUESS RESTART" in first, "from the relaxation's wave function"
     assert "XWPBE" in second
     assert "SCF_GUESS RESTART" in second

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from reference_dft.cli import main
 from reference_dft.manager import EXECUTABLES
 from reference_dft.properties import read_properties
@@ -62,3 +63,9 @@ def test_relaxation_force_check_hybrid_and_host(tmp_path: Path) -> None:
     assert level.band_edges.vbm < level.band_edges.cbm
     assert len(stored["host"]["site_potentials"]) == 3
     assert main([str(folder), "--work", str(tmp_path / "work"), "--status"]) == 0
+    at_hybrid = {**QUEUE["blocks"][1], "level": "HSE06", "step": frames[-1].info["step"]}
+    (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [*QUEUE["blocks"], at_hybrid]}))
+    assert main([str(folder), "--work", str(tmp_path / "work"), "--poll", "0.2", "--nice", "0"]) == 0
+    (check,) = [result for result in read_properties(folder, "HSE06") if result["kind"] == "finite_difference"]
+    assert abs(check["force"]) == pytest.approx(float(np.abs(hybrid[0].get_forces()).max()))
+    assert check["force_by_difference"] == pytest.approx(check["force"], rel=0.02)

@@ -24,7 +24,7 @@ class RunOptions:
     """What differs from run to run under one method.
 
     Attributes:
-        run_type: relaxation, or one energy with forces.
+        run_type: relaxation, or one energy with or without forces.
         attempt: 0 for the method's own settings; 1 and 2 are ever safer ones, see :func:`safer_scf`.
         restart: start from the wave function in the run's folder.
         restart_hessian: start BFGS from the Hessian in the run's folder.
@@ -35,7 +35,7 @@ class RunOptions:
         max_steps: of the optimiser, instead of the method's.
     """
 
-    run_type: Literal["GEO_OPT", "ENERGY_FORCE"] = "GEO_OPT"
+    run_type: Literal["GEO_OPT", "ENERGY_FORCE", "ENERGY"] = "GEO_OPT"
     attempt: int = 0
     restart: bool = False
     restart_hessian: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -46,7 +47,7 @@ def tables(folder: Path, level: str | None = None) -> str:
         ("Host and elements", _host(dataset, name)),
         ("Finite-size corrections", _corrections(dataset, name)),
         ("Transition levels", _levels(dataset)),
-        (f"Force check ({name})", _force_check(folder, name)),
+        ("Force check", _force_check(dataset, name)),
         ("Other settings", _checks(dataset, name)),
     ]
     state = f"Content of the dataset: `{dataset.sha256[:16]}`.\n"
@@ -389,12 +390,18 @@ def _frame_at(dataset: Dataset, minimum: ReferenceMinimum, level: str) -> Atoms 
     return next((atoms for atoms in frames if same_geometry(atoms, minimum.atoms)), None)
 
 
-def _force_check(folder: Path, level: str) -> str:
+def _results(dataset: Dataset, name: str) -> list[dict[str, Any]]:
+    """Results that are no frames, of a level and then of the others."""
+    return [result for level in (name, *_others(dataset, name)) for result in read_properties(dataset.path, level)]
+
+
+def _force_check(dataset: Dataset, name: str) -> str:
     body = []
-    for result in read_properties(folder, level):
+    for result in _results(dataset, name):
         if result["kind"] == "finite_difference":
             body.append(
                 _row(
+                    result["level"],
                     result["defect"],
                     _sign(result["charge"]),
                     f"{result['configuration']}, step {result['step']}",
@@ -403,13 +410,13 @@ def _force_check(folder: Path, level: str) -> str:
                     f"{result['force_by_difference']:.5f}",
                 )
             )
-    return _table(("defect", "charge", "frame", "component", "force (eV/Å)", "minus energy difference quotient (eV/Å)"), body)
+    heading = ("level of theory", "defect", "charge", "frame", "component", "force (eV/Å)", "minus energy difference quotient (eV/Å)")
+    return _table(heading, body)
 
 
 def _checks(dataset: Dataset, name: str) -> str:
     body = []
-    results = [result for level in (name, *_others(dataset, name)) for result in read_properties(dataset.path, level)]
-    for result in results:
+    for result in _results(dataset, name):
         if result["kind"] != "check":
             continue
         body.append(

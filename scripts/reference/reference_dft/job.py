@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -59,7 +59,7 @@ class Frame:
     Attributes:
         atoms: positions; no calculator.
         energy: eV.
-        forces: (N, 3), eV/Å.
+        forces: (N, 3), eV/Å; None if only the energy was asked for.
         scf_steps: SCF steps it took.
         s_squared: of the determinant; None if restricted.
         attempt: 0 if calculated with the method's own SCF settings.
@@ -69,7 +69,7 @@ class Frame:
 
     atoms: Atoms
     energy: float
-    forces: NDArray[np.float64]
+    forces: NDArray[np.float64] | None
     scf_steps: int
     s_squared: float | None
     attempt: int
@@ -79,12 +79,23 @@ class Frame:
     @property
     def max_component(self) -> float:
         """Largest absolute Cartesian force component, eV/Å."""
-        return float(np.abs(self.forces).max())
+        return float(np.abs(self.known_forces).max())
 
     @property
     def rms_component(self) -> float:
         """Root mean square force component, eV/Å."""
-        return float(np.sqrt((self.forces**2).mean()))
+        return float(np.sqrt((self.known_forces**2).mean()))
+
+    @property
+    def known_forces(self) -> NDArray[np.float64]:
+        """The forces, (N, 3), eV/Å.
+
+        Raises:
+            RunError: only the energy was asked for.
+        """
+        if self.forces is None:
+            raise RunError("no forces were calculated, only the energy")
+        return self.forces
 
 
 @dataclass
@@ -255,7 +266,13 @@ class Job:
         hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
         options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
         write_atomically(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
-        note = {"stage": stage.name, "attempt": self.state.attempt, "restart": restart, "started": time.time()}
+        note = {
+            "stage": stage.name,
+            "forces": options.run_type != "ENERGY",
+            "attempt": self.state.attempt,
+            "restart": restart,
+            "started": time.time(),
+        }
         write_atomically(folder / "segment.json", json.dumps(note))
         atoms.calc = None
         write_atomically(folder / "start.json", _atoms_to_json(atoms))
@@ -486,7 +503,7 @@ def read_segment(folder: Path) -> SegmentResult:
     for number, evaluation in enumerate(output.evaluations):
         if not evaluation.scf_converged:
             break
-        frame = _frame(evaluation, number, start, positions, forces, int(note.get("attempt", 0)))
+        frame = _frame(evaluation, number, start, positions, forces, note)
         if frame is not None:
             frames.append(frame)
     return SegmentResult(output, tuple(frames), note.get("stage"))
@@ -498,7 +515,7 @@ def _frame(
     start: Atoms | None,
     positions: dict[int, Any],
     forces: dict[int, Any],
-    attempt: int,
+    note: Mapping[str, Any],
 ) -> Frame | None:
     if start is None:
         return None
@@ -515,8 +532,11 @@ def _frame(
         written = forces.get(step)
         if values is None and written is not None and abs(written.energy - evaluation.energy) < 1e-4:
             values = written.values * FORCE_UNIT
-    if values is None or values.shape != atoms.positions.shape:
+    if values is None and note.get("forces", True):
+        return None  # not written yet
+    if values is not None and values.shape != atoms.positions.shape:
         return None
+    attempt = int(note.get("attempt", 0))
     return Frame(atoms, evaluation.energy, values, evaluation.scf_steps, evaluation.s_squared, attempt, evaluation.seconds, step or 0)
 
 

@@ -48,7 +48,7 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
     }
     if task.kind == "finite_difference":
         displacement = data.displacement_block(task).displacement
-        plus, minus = results["plus"].frames[-1].energy, results["minus"].frames[-1].energy
+        plus, minus = (results[name].frames[-1].energy for name in ("plus", "minus"))
         reference = data.frame(task.defect, task.charge, task.configuration, task.step, task.level)
         if reference is None or task.component is None:
             raise RunError(f"{task.label}: its frame is no longer in the dataset")
@@ -69,7 +69,7 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
         reference = data.frame(task.defect, task.charge, task.configuration, task.step, task.level)
         if reference is None:
             raise RunError(f"{task.label}: its frame is no longer in the dataset")
-        difference = frame.forces - reference.get_forces()
+        difference = frame.known_forces - reference.get_forces()
         out |= {
             "configuration": task.configuration,
             "step": task.step,

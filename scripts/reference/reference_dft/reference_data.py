@@ -254,22 +254,28 @@ class ReferenceData:
         if task.kind == "relaxation":
             return [Stage(task.level, method, RunOptions("GEO_OPT"))]
         options = RunOptions(
-            "ENERGY_FORCE", band_edges=task.kind == "host", potential=task.kind in ("host", "potential") or self.is_ground(task)
+            "ENERGY_FORCE" if task.kind in FRAME_KINDS else "ENERGY",
+            band_edges=task.kind == "host",
+            potential=task.kind in ("host", "potential") or self.is_ground(task),
         )
         if task.kind == "element":
             block = self._element(task)
-            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY_FORCE", kpoints=block.kpoints))]
+            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY", kpoints=block.kpoints))]
         if task.kind == "finite_difference":
             return self._displaced_stages(task, method)
         if task.kind == "check":
             check = self.check_block(task)
             options = RunOptions("ENERGY_FORCE", kpoints=check.kpoints, multiplicity=check.multiplicity)
             return [Stage(task.level, changed_method(method, check.method), options)]
-        stages = [Stage(task.level, method, options)]
-        if method.hybrid is not None and method.hybrid.start_from is not None:
-            first = self.method(method.hybrid.start_from)
-            stages.insert(0, Stage(method.hybrid.start_from, first, RunOptions("ENERGY_FORCE")))
-        return stages
+        return self._with_start(Stage(task.level, method, options))
+
+    def _with_start(self, stage: Stage) -> list[Stage]:
+        """A stage, after one that makes the wave function which a hybrid level starts from."""
+        level = None if stage.method.hybrid is None else stage.method.hybrid.start_from
+        if level is None:
+            return [stage]
+        name = level if stage.displacement is None else f"{level} {stage.name}"
+        return [Stage(name, self.method(level), RunOptions("ENERGY"), stage.displacement), stage]
 
     def previous(self, task: Task) -> list[Frame]:
         """Frames of an unfinished relaxation that the dataset already holds."""
@@ -363,7 +369,10 @@ class ReferenceData:
                 return None
             if self.method(level).hybrid is not None:
                 return replace(task, kind="single_point", variant=None)
-        elif task.kind not in ("start", "finite_difference"):
+        elif task.kind == "finite_difference":
+            hybrid = self.method(level).hybrid
+            level = level if hybrid is None else hybrid.start_from or level
+        elif task.kind != "start":
             return None
         return Task("relaxation", level, task.defect, task.charge, configuration) if configuration else None
 
@@ -445,7 +454,7 @@ class ReferenceData:
         for name, sign in (("plus", 1.0), ("minus", -1.0)):
             shift = np.zeros((len(frame), 3))
             shift[task.component] = sign * block.displacement
-            stages.append(Stage(name, method, RunOptions("ENERGY_FORCE"), shift))
+            stages += self._with_start(Stage(name, method, RunOptions("ENERGY"), shift))
         return stages
 
     def _single_point_level(self, task: Task) -> str:
