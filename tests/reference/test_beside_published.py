@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reference_dft.analysis import Minimum, alike
 from reference_dft.comparison import compared_states, matching_defects
 from reference_dft.describe import COMPARISON, comparison, update_page
 
@@ -42,18 +41,3 @@ def test_the_table_goes_between_its_own_marks(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| V_Sb1 | -3 | none; 3.7" in text
-
-
-def minimum(name: str, energy: float, clusters: tuple[str, ...] = ()) -> Minimum:
-    return Minimum("V_Sb1", 1, name, energy, 1, (), clusters, (), (), 3.0, None, None)
-
-
-def test_minima_are_alike_only_with_the_same_clusters() -> None:
-    minima = [
-        minimum("A", 0.0, ("Se3",)),
-        minimum("B", 1.355, ("Se2",)),
-        minimum("C", 1.36),
-        minimum("D", 1.37, ("Se2",)),
-        minimum("E", 1.381),
-    ]
-    assert alike(minima) == {"A": "A", "B": "B", "C": "C", "D": "B", "E": "E"}

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from reference_dft.selection import Candidate, distinct_minima, select_frames
 
 
-def relaxation(charge: int, name: str, depth: float, steps: int = 12, start: float = 2.0) -> list[Candidate]:
-    """Frames that fall from ``start`` above the minimum to it; the minimum lies ``depth`` above the ground state."""
+def relaxation(charge: int, name: str, depth: float, steps: int = 12, start: float = 2.0, same: str | None = None) -> list[Candidate]:
+    """Frames that fall from ``start`` above the minimum to it; the minimum lies ``depth`` above the ground state, and may equal another."""
     frames = []
     for step in range(steps):
         rest = 0.6**step if step < steps - 1 else 0.0
-        frames.append(Candidate(charge, name, step, depth + start * rest, 0.5 * rest**0.5, step == steps - 1))
+        frames.append(Candidate(charge, name, step, depth + start * rest, 0.5 * rest**0.5, None if step < steps - 1 else same or name))
     return frames
 
 
 ALL = [
     *relaxation(-1, "Unperturbed", 0.4),
     *relaxation(-1, "Bond_Distortion_-40.0%", 0.0),
-    *relaxation(-1, "Bond_Distortion_-60.0%", 0.005),
+    *relaxation(-1, "Bond_Distortion_-60.0%", 0.005, same="Bond_Distortion_-40.0%"),
     *relaxation(0, "Unperturbed", 0.0),
     *relaxation(0, "Dimer", 0.1, start=10.0),
     *relaxation(1, "Unperturbed", 0.0),
@@ -37,20 +37,21 @@ def test_ground_states_come_first_then_other_distinct_minima() -> None:
         (0, "Dimer"),
         (-1, "Unperturbed"),
     ]
-    assert all(c.minimum for c in selected)
+    assert all(c.minimum == c.configuration for c in selected)
 
 
-def test_minima_within_the_tolerance_are_one() -> None:
-    names = [c.configuration for c in distinct_minima(ALL, 0.02) if c.charge == -1]
+def test_equal_minima_are_one() -> None:
+    names = [c.configuration for c in distinct_minima(ALL) if c.charge == -1]
     assert names == ["Bond_Distortion_-40.0%", "Unperturbed"]
-    assert len([c for c in distinct_minima(ALL, 0.001) if c.charge == -1]) == 3
 
 
-def test_minima_level_in_energy_with_other_bonds_are_two() -> None:
-    found = (("A", 0.0, ("Se3",)), ("B", 0.01, ("Se2",)), ("C", 0.015, ("Se2",)))
-    trimer, dimer, same = (Candidate(0, name, 9, energy, 0.0, True, bonds) for name, energy, bonds in found)
-    assert distinct_minima([trimer, dimer, same], 0.02) == [trimer, dimer]
+def test_a_minimum_is_taken_once_though_another_relaxation_into_it_is_there() -> None:
+    trimer, dimer, same = (
+        Candidate(0, name, 9, energy, 0.0, of) for name, energy, of in (("A", 0.0, "A"), ("B", 0.01, "B"), ("C", 0.015, "B"))
+    )
+    assert distinct_minima([trimer, dimer, same]) == [trimer, dimer]
     assert select_frames([trimer, dimer, same], 1, already=[trimer.key]) == [trimer, dimer]
+    assert select_frames([trimer, dimer, same], 1, already=[same.key]) == [same, trimer]
 
 
 def test_charges_energies_and_distances_are_covered() -> None:

@@ -22,6 +22,7 @@ from defectbench.downloads import sha256_of
 from defectbench.labels import is_relaxation
 from defectbench.tasks.base import StateSelection
 from defectbench.tasks.frames import shared_geometries
+from defectbench.tasks.landscape import operations_of, reference_state
 from defectbench.thermodynamics import find_corrections, level_diagram
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "sb2se3-vacancies"
@@ -114,13 +115,23 @@ def test_ground_state_is_the_lowest_minimum_and_its_bonding_is_described(dataset
 
 
 def test_trimer_and_dimer_of_the_neutral_vacancy_are_two_minima() -> None:
-    """They are 10 meV apart at PBE: it is their bonds that tell them from each other when frames for HSE06 are chosen."""
+    """They are 10 meV apart at PBE: it is their structure that tells them from each other when frames for HSE06 are chosen."""
     data = ReferenceData(FOLDER)
-    minima = distinct_minima(data.candidates("V_Sb1", [0], "PBE"), 0.02)
-    assert [(m.configuration, m.clusters) for m in minima][:2] == [
+    minima = distinct_minima(data.candidates("V_Sb1", [0], "PBE"))
+    described = {m.configuration: m.clusters for m in describe_state(data.dataset, "V_Sb1", 0)}
+    assert [(m.configuration, described[m.configuration]) for m in minima][:2] == [
         ("Bond_Distortion_-60.0%", ("Se3",)),
         ("Bond_Distortion_-40.0%", ("Se2",)),
     ]
+
+
+def test_minima_are_those_that_models_are_judged_by(dataset: Dataset) -> None:
+    data = ReferenceData(FOLDER)
+    for charge in dataset.charges("V_Sb1"):
+        reference = reference_state(dataset, "V_Sb1", charge, operations_of(dataset))
+        assert reference is not None
+        minima = distinct_minima(data.candidates("V_Sb1", [charge], "PBE"))
+        assert [m.configuration for m in minima] == [m.configuration for m in reference.distinct]
 
 
 def test_the_host_has_no_homonuclear_bonds(dataset: Dataset) -> None:

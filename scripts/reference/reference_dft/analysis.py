@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,10 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
-from defectbench.datasets.dataset import Dataset
+from defectbench.datasets.dataset import Dataset, ReferenceMinimum
+from defectbench.labels import sort_key
+from defectbench.structures.matching import Operations
+from defectbench.tasks.landscape import cluster
 
 BOND_FACTOR = 1.15
 """Two atoms are bonded if they are closer than this times the sum of their covalent radii (Cordero et al. 2008, doi:10.1039/b801115j)."""
@@ -149,16 +152,14 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
     return out
 
 
-def alike(minima: Sequence[Minimum], energy: float = 0.02) -> dict[str, str]:
-    """Start of each minimum → start of the lowest one like it: less than ``energy`` eV apart and with the same clusters."""
-    out: dict[str, str] = {}
-    kept: list[Minimum] = []
-    for minimum in sorted(minima, key=lambda m: m.energy):
-        like = next((k for k in kept if minimum.energy - k.energy < energy and minimum.clusters == k.clusters), minimum)
-        if like is minimum:
-            kept.append(minimum)
-        out[minimum.configuration] = like.configuration
-    return out
+def same_minima(minima: Mapping[str, ReferenceMinimum], operations: Operations) -> dict[str, str]:
+    """Start of each minimum of a charge state → start of the lowest one that it equals, or its own.
+
+    By the benchmark's definition of one minimum, structure and energy (:func:`defectbench.tasks.landscape.cluster`).
+    """
+    named = sorted(minima.values(), key=lambda m: (m.energy, sort_key(m.configuration)))
+    lowest = cluster([(m.energy, m.atoms) for m in named], operations)
+    return {m.configuration: named[i].configuration for m, i in zip(named, lowest, strict=True)}
 
 
 def _number(value: object) -> float | None:

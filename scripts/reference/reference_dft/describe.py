@@ -13,9 +13,10 @@ from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.errors import DatasetError
 from defectbench.labels import is_relaxation
+from defectbench.tasks.landscape import operations_of
 from defectbench.thermodynamics import find_corrections, level_diagram
 
-from .analysis import Minimum, alike, describe_state
+from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
 from .corrections import corrections_of
 from .job import write_atomically
@@ -167,9 +168,10 @@ def _ground_states(dataset: Dataset, level: str) -> str:
 
 def _minima(dataset: Dataset, level: str) -> str:
     body = []
+    operations = operations_of(dataset)
     for defect, charge in dataset.states:
         minima = describe_state(dataset, defect, charge, level)
-        like = alike(minima)
+        like = same_minima(dataset.minima(defect, charge, level), operations)
         for m in minima:
             mark = "" if like[m.configuration] == m.configuration else f" (as {like[m.configuration]})"
             cells = (m.configuration, f"{m.energy:.3f}{mark}", _bonds(m), _clusters(m), f"{m.shortest:.2f}", m.frames)

@@ -23,7 +23,7 @@ from defectbench.structures.configuration_coordinate import ConfigurationPath, c
 from defectbench.tasks.ccd import SHORTEST_PATH
 from defectbench.tasks.landscape import operations_of
 
-from .analysis import clusters, homonuclear_bonds
+from .analysis import same_minima
 from .cp2k_input import RunOptions
 from .job import SAME_POSITION, Frame, Stage
 from .selection import Candidate, select_frames
@@ -195,7 +195,6 @@ class ReferenceData:
             self.candidates(block.defect, ready, block.of),
             block.frames,
             max_energy=block.max_energy,
-            distinct=block.distinct,
             already=already,
         )
         return [Task("single_point", block.level, block.defect, c.charge, c.configuration, step=c.step) for c in chosen]
@@ -208,9 +207,9 @@ class ReferenceData:
             ground = self.dataset.ground_state(defect, charge, level)
             if ground is None:
                 continue
+            same = same_minima(minima, operations_of(self.dataset))
             for name, minimum in minima.items():
                 frames = self.dataset.frames(defect, charge, name, level)
-                found = clusters(homonuclear_bonds(minimum.atoms))
                 for frame in frames:
                     out.append(
                         Candidate(
@@ -219,8 +218,7 @@ class ReferenceData:
                             int(frame.info["step"]),
                             float(frame.get_potential_energy()) - ground.energy,
                             _rms(frame, minimum.atoms),
-                            frame is frames[-1],
-                            found if frame is frames[-1] else (),
+                            same[name] if frame is frames[-1] else None,
                         )
                     )
         return out

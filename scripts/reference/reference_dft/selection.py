@@ -18,8 +18,7 @@ class Candidate:
         step: of its relaxation.
         energy: above the lowest minimum of its charge state, eV.
         distance: from the minimum its own relaxation ends in: root mean square displacement, Å.
-        minimum: it is a converged minimum.
-        clusters: for a minimum, the homonuclear clusters in it, e.g. ``("Se3",)``.
+        minimum: for a converged minimum, the start of the lowest one of its charge state that it equals, or its own; else None.
     """
 
     charge: int
@@ -27,25 +26,19 @@ class Candidate:
     step: int
     energy: float
     distance: float
-    minimum: bool = False
-    clusters: tuple[str, ...] = ()
+    minimum: str | None = None
 
     @property
     def key(self) -> tuple[int, str, int]:
         return (self.charge, self.configuration, self.step)
 
-    def like(self, other: Candidate, distinct: float) -> bool:
-        """Whether two minima count as one: the same charge and clusters, and energies less than ``distinct`` eV apart."""
-        same = (self.charge, self.clusters) == (other.charge, other.clusters)
-        return same and abs(self.energy - other.energy) < distinct
 
-
-def distinct_minima(candidates: Iterable[Candidate], distinct: float) -> list[Candidate]:
-    """The minima of each charge state, lowest first, without those like one already taken; ground states first."""
+def distinct_minima(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The lowest candidate of each distinct minimum; ground states first, then by energy."""
     by_charge: dict[int, list[Candidate]] = {}
-    for candidate in sorted((c for c in candidates if c.minimum), key=lambda c: (c.energy, c.key)):
+    for candidate in sorted((c for c in candidates if c.minimum is not None), key=lambda c: (c.energy, c.key)):
         taken = by_charge.setdefault(candidate.charge, [])
-        if not any(candidate.like(other, distinct) for other in taken):
+        if candidate.minimum not in [other.minimum for other in taken]:
             taken.append(candidate)
     ranked = [(rank, c) for taken in by_charge.values() for rank, c in enumerate(taken)]
     return [c for _, c in sorted(ranked, key=lambda item: (item[0] > 0, item[1].energy if item[0] else 0.0, item[1].key))]
@@ -56,7 +49,6 @@ def select_frames(
     frames: int,
     *,
     max_energy: float = 3.0,
-    distinct: float = 0.02,
     already: Iterable[tuple[int, str, int]] = (),
     bins: int = 3,
 ) -> list[Candidate]:
@@ -71,7 +63,6 @@ def select_frames(
         candidates: all frames.
         frames: how many in all, minima included; minima are selected even if there are more of them.
         max_energy: frames further (eV) above their ground state are left out.
-        distinct: minima of a state with the same clusters and closer in energy than this (eV) count as one.
         already: keys of frames that are calculated.
         bins: cells along each coordinate.
 
@@ -81,9 +72,8 @@ def select_frames(
     by_key = {candidate.key: candidate for candidate in sorted(candidates)}
     selected = [by_key[key] for key in dict.fromkeys(already) if key in by_key]
     chosen = {candidate.key for candidate in selected}
-    for candidate in distinct_minima(by_key.values(), distinct):
-        represented = any(c.minimum and candidate.like(c, distinct) for c in selected)
-        if candidate.key not in chosen and not represented:
+    for candidate in distinct_minima(by_key.values()):
+        if (candidate.charge, candidate.minimum) not in {(c.charge, c.minimum) for c in selected}:
             selected.append(candidate)
             chosen.add(candidate.key)
     near = [c for c in by_key.values() if c.energy <= max_energy]

@@ -132,7 +132,6 @@ class SinglePointBlock(_Block):
         of: level of the relaxations.
         frames: how many at least, minima included.
         max_energy: frames that lie further (eV) above their ground state are not taken.
-        distinct: minima of one state with the same clusters and closer in energy than this (eV) count as one.
         wait: begin with a charge state only when all its relaxations in the queue have ended.
     """
 
@@ -142,7 +141,6 @@ class SinglePointBlock(_Block):
     charges: tuple[int, ...]
     frames: Annotated[int, Field(ge=0)]
     max_energy: float = 3.0
-    distinct: float = 0.02
     wait: bool = True
 
 
