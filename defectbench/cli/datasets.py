@@ -53,6 +53,7 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
     from rich.table import Table
 
     from defectbench.datasets.catalogue import load_dataset
+    from defectbench.labels import is_relaxation
 
     dataset = load_dataset(name)
     console = _console()
@@ -63,7 +64,7 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
     for defect, charge in dataset.states:
         minima = dataset.minima(defect, charge)
         ground = dataset.ground_state(defect, charge)
-        unfinished = len(dataset.configurations(defect, charge)) - len(minima)
+        unfinished = sum(is_relaxation(c) and c not in minima for c in dataset.configurations(defect, charge))
         found = f"{len(minima)}" + (f" (+{unfinished} begun)" if unfinished else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
         table.add_row(defect, f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)

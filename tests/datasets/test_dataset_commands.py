@@ -10,6 +10,8 @@ from datasets_helpers import RATTLED_FRAMES, make_defects, make_host, make_relax
 from typer.testing import CliRunner
 
 from defectbench.cli.datasets import app
+from defectbench.datasets.building import add_relaxation
+from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import write_extxyz
 from defectbench.errors import DatasetError, DownloadError, UnknownNameError
@@ -30,6 +32,19 @@ def test_list_and_show(tiny: Path) -> None:
     text = " ".join(runner.invoke(app, ["show", str(tiny)]).stdout.split())
     for part in ("no DFT yet", "0 (+1 begun)", "2 of 5 charge states have no reference yet"):
         assert part in text
+
+
+def test_show_counts_relaxations_only_as_begun(tiny: Path) -> None:
+    """Unrelaxed starts and points of paths are single points: nobody has begun to relax them."""
+    start = load_dataset(tiny).starts("V_Sb", 0)["Unperturbed"]
+    for name in ("Start_Unperturbed", "Path_+0_-1"):
+        frame = make_relaxation(start, 0, 1, converged=False)[0]
+        frame.info.update(defect="V_Sb", charge=0, configuration=name, level_of_theory="PBE")
+        add_relaxation(tiny, [frame])
+    rows = [line.split() for line in runner.invoke(app, ["show", str(tiny)]).stdout.splitlines()]
+    states = [" ".join(word for word in row if word not in ("│", "|")) for row in rows]
+    assert any(state.startswith("V_Sb +0 3 2 Rattled") for state in states), states
+    assert any(state.startswith("V_Sb -1 3 0 (+1 begun)") for state in states), states
 
 
 def test_validate(tiny: Path) -> None:
