@@ -102,7 +102,7 @@ def restore_old_message_passing(model: Any, saved_by: str) -> None:
 
     matgl 3.0 (TensorNet: 2.2) moved the sum over messages from the atom that an edge points to onto the atom that it starts from
     (its change log: "Pre-trained weights generated under the old convention are no longer numerically valid"). Old weights load without
-    an error and give a potential that is wrong by some 0.5 eV/atom. Here those places are turned back; the energies and forces are
+    an error and give a potential that is wrong by 0.2 to 0.6 eV/atom. Here those places are turned back; the energies and forces are
     those of the old releases (``tests/models/matgl_before_3.json``).
 
     Args:
