@@ -23,7 +23,13 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--workers", type=int, default=2, help="CP2K processes at a time, one core each (default: 2)")
     out.add_argument("--status", action="store_true", help="show what is done, running and waiting, and end")
     out.add_argument("--add", action="store_true", help="put what the work folder holds into the dataset, unfinished too, and end")
-    out.add_argument("--only", action="append", default=[], metavar="WORD", help="only tasks whose label contains this (may be repeated)")
+    out.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only tasks whose label contains this or matches it as a regular expression (may be repeated)",
+    )
     out.add_argument("--level", help="only tasks at this level of theory")
     out.add_argument("--work", type=Path, help="folder for the runs (default: reference-work/<dataset id>)")
     out.add_argument("--cp2k", help="CP2K program (default: cp2k.psmp or the like on the PATH)")
