@@ -410,7 +410,8 @@ def score(scoring: ScoringInput) -> TaskResult:
     for diagram in found:
         name = f"{diagram.defect} {signed(diagram.upper)}/{signed(diagram.lower)}"
         states = [placed.get((diagram.defect, q)) for q in (diagram.upper, diagram.lower)]
-        own, why = _own_path(states[0], states[1], operations)
+        # one surface has one set of minima: different starts of different charges must not look like a change with charge
+        own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)
         error = abs(own - diagram.path.delta_q) / diagram.path.delta_q if own is not None and diagram.usable else None
         pairs.append({"usable": diagram.usable, "error": error})
         if not diagram.usable:

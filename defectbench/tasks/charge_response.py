@@ -14,15 +14,17 @@ with both sums over the pairs of charges. It is 0 for a model that does not resp
 is what its name says: m = x·d gives f = x for 0 ≤ x ≤ 1. The plainer choice, the projection p = Σ m·d / Σ d·d, is given beside it but is
 not the number, because it cannot see two ways of being wrong: over-response (x = 1.5 gives p = 1.5, which clipped would pass as perfect;
 f = 0.5) and response in other directions (noise of any size leaves p unchanged; it lowers f). f cannot exceed 1. It has no lower
-bound: below 0 the model's response is farther from DFT's than no response at all would be. The value is given as it is; only the score
-is clipped, at the charge-blind 0.
+bound of its own: below 0 the model's response is farther from DFT's than no response at all would be, and each pair counts down to -1.
+Only the score is clipped at the charge-blind 0.
 
-A pair in which the model has no ground state counts as no response. A *charge-blind* model has one energy surface for all charges, so one
-ground state: its response is 0 by definition, and the different starts of different charges cannot make it look like one. An *energy-only*
-model (its certificate says that the energy hears the charge, and that the forces change by less than what ends a relaxation) has one
-surface as well, shifted from charge to charge: one set of minima, in one order. What its ground states of two charges differ by can only
-come from their different starts, so its displacements are 0 by definition too. Its changes of forces are small, not nothing: that look is
-computed as for any model.
+A pair in which the model has no ground state or no forces is a miss: it counts as if the model responded as strongly as DFT the other way
+(f = -1), and no answer counts as less, so that failing is never better than any answer.
+
+A *charge-blind* model has one energy surface for all charges, so one ground state: its response is 0 by definition, and the different
+starts of different charges cannot make it look like one. An *energy-only* model (its certificate says that the energy hears the charge,
+and that the forces change by less than what ends a relaxation) has one surface as well, shifted from charge to charge: one set of minima,
+in one order. What its ground states of two charges differ by can only come from their different starts, so its displacements are 0 by
+definition too. Its changes of forces are small, not nothing: that look is computed as for any model.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ Kind = Literal["ground states", "one start", "forces"]
 METRICS = (
     MetricDefinition(
         "reproduced", "charge response reproduced", "1", "higher", 1.0, 0.0,
-        "Fraction of DFT's displacements between the ground states of neighbouring charges that the model reproduces; 0: charge-blind.",
+        "Fraction of DFT's displacements between ground states of neighbouring charges that it reproduces; 0: charge-blind, -1: a miss.",
     ),
     MetricDefinition(
         "correlation", "correlation", "1", "higher", 1.0, 0.0,
@@ -120,7 +122,7 @@ class Response:
         charges: (lower, higher).
         configuration: the start, or the geometry's; for ground states DFT's two.
         reference: (N, 3), Å or eV/Å, higher charge minus lower.
-        model: (N, 3), in the order of ``reference``; zeros for a miss.
+        model: (N, 3), in the order of ``reference``; None for a miss.
         reason: why the model has none; None if it has.
     """
 
@@ -129,15 +131,21 @@ class Response:
     charges: tuple[int, int]
     configuration: str
     reference: Floats
-    model: Floats
+    model: Floats | None
     reason: str | None
 
     @property
+    def size(self) -> float:
+        """DFT's response, rms over atoms."""
+        return float(np.sqrt((self.reference**2).sum() / len(self.reference)))
+
+    @property
     def sums(self) -> Floats:
-        """(‖m − d‖, ‖d‖, m·d, m·m, d·d), norms as rms over atoms."""
-        m, d, n = self.model, self.reference, len(self.reference)
-        norm = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
-        return np.array([*norm, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
+        """(‖m − d‖, ‖d‖, m·d, m·m, d·d), norms as rms over atoms; for a miss m = −d, and ‖m − d‖ counts up to 2 ‖d‖, as for that."""
+        d, n = self.reference, len(self.reference)
+        m = -d if self.model is None else self.model
+        residual, size = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
+        return np.array([min(residual, 2.0 * size), size, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
 
 
 def reproduced(table: Floats) -> float:
@@ -273,15 +281,14 @@ def _displacement(
 ) -> Response:
     charges = (lower.reference.charge, higher.reference.charge)
     wanted = _without_shift(match(reference[1], reference[0], operations).displacements)
-    nothing = np.zeros_like(wanted)
     if scoring.charge_class in ONE_SURFACE:
-        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, None)
+        return Response(kind, lower.reference.defect, charges, name, wanted, np.zeros_like(wanted), None)
     if model is None or model[0] is None or model[1] is None:
-        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, reason or "no relaxed structure")
+        return Response(kind, lower.reference.defect, charges, name, wanted, None, reason or "no relaxed structure")
     try:
         wanted, found = aligned_response(reference, (model[0], model[1]), operations)
     except MatchingError as error:
-        return Response(kind, lower.reference.defect, charges, name, wanted, nothing, f"cannot be compared: {error}")
+        return Response(kind, lower.reference.defect, charges, name, wanted, None, f"cannot be compared: {error}")
     return Response(kind, lower.reference.defect, charges, name, wanted, found, None)
 
 
@@ -294,7 +301,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
             results = [energy_and_forces(scoring, geometry.atoms, q) for q in (lower, higher)]
             failures = [r for r in results if isinstance(r, str)]
             forces = [r[1] for r in results if not isinstance(r, str)]
-            model = np.zeros_like(wanted) if failures else forces[1] - forces[0]
+            model = None if failures else forces[1] - forces[0]
             reason = failures[0] if failures else None
             out.append(Response("forces", geometry.defect, (lower, higher), geometry.configuration, wanted, model, reason))
     return out
@@ -309,8 +316,8 @@ def responses(scoring: ScoringInput) -> tuple[list[Response], list[Response]]:
         *same_start_responses(scoring, states, operations),
         *force_responses(scoring),
     ]
-    kept = [r for r in everything if r.sums[1] >= LEAST_RESPONSE[r.kind]]
-    return kept, [r for r in everything if r.sums[1] < LEAST_RESPONSE[r.kind]]
+    kept = [r for r in everything if r.size >= LEAST_RESPONSE[r.kind]]
+    return kept, [r for r in everything if r.size < LEAST_RESPONSE[r.kind]]
 
 
 def score(scoring: ScoringInput) -> TaskResult:
@@ -326,19 +333,19 @@ def score(scoring: ScoringInput) -> TaskResult:
 
 
 def _row(response: Response) -> dict[str, Any]:
-    table = response.sums[None]
+    table = None if response.model is None else response.sums[None]
     return {
         "look": response.kind,
         "defect": response.defect,
         "charge": response.charges[0],
         "other_charge": response.charges[1],
         "configuration": response.configuration,
-        "dft_response": rounded(float(table[0, 1])),
-        "model_response": rounded(float(np.sqrt(table[0, 3]))),
-        "residual": rounded(float(table[0, 0])),
-        "reproduced": rounded(reproduced(table)),
-        "correlation": rounded(correlation(table)),
-        "projection": rounded(projection(table)),
+        "dft_response": rounded(response.size),
+        "model_response": None if table is None else rounded(float(np.sqrt(table[0, 3]))),
+        "residual": None if table is None else rounded(float(table[0, 0])),
+        "reproduced": None if table is None else rounded(reproduced(table)),
+        "correlation": None if table is None else rounded(correlation(table)),
+        "projection": None if table is None else rounded(projection(table)),
         "unit": "eV/Å" if response.kind == "forces" else "Å",
         "reason": response.reason,
     }
@@ -410,7 +417,7 @@ def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Res
     if missed:
         pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])
         more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
-        notes.append(f"No structure or result of the model, counted as no response: {pairs}{more}.")
+        notes.append(f"No structure or result of the model, counted as the opposite of DFT's response: {pairs}{more}.")
     if small:
         notes.append(f"{len(small)} pairs in which DFT itself hardly responds are left out.")
     if not any(r.kind == "forces" for r in found):
@@ -451,14 +458,14 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             unit = "eV/Å" if kind == "forces" else "Å"
             largest = 0.0
             for number, pair in enumerate(pairs):
-                mine = [r for r in found if r.kind == kind and r.charges == pair]
+                mine = [(r.reference, r.model) for r in found if r.kind == kind and r.charges == pair and r.model is not None]
                 if not mine:
                     continue
-                x = np.concatenate([r.reference.ravel() for r in mine])
-                y = np.concatenate([r.model.ravel() for r in mine])
+                x = np.concatenate([reference.ravel() for reference, _ in mine])
+                y = np.concatenate([answer.ravel() for _, answer in mine])
                 handles[pair] = axes.scatter(x, y, s=5, color=colours[number], linewidth=0, alpha=0.8, zorder=2)
                 largest = max(largest, float(np.abs(x).max()), float(np.abs(y).max()))
-            limit = 1.08 * largest
+            limit = 1.08 * largest or 1.0
             axes.plot([-limit, limit], [-limit, limit], "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
             axes.axhline(0.0, color=style.COLOURS["muted"], linewidth=0.6, linestyle=":", zorder=1)
             axes.set_xlim(-limit, limit)

@@ -31,7 +31,8 @@ NEGLIGIBLE = 1e-10
 METRICS = (
     MetricDefinition(
         "silhouette_gain", "separation by the charge", "1", "higher", 0.5, 0.0,
-        "Silhouette of the frames by charge, less that of the same frames all described as neutral: 0 for a charge-blind model.", "none",
+        "Silhouette of the frames by charge, less that of the same frames described as neutral: 0 for a charge-blind model; a miss is -1.",
+        "none",
     ),
     MetricDefinition(
         "silhouette", "silhouette by charge", "1", "none", None, None,
@@ -179,21 +180,22 @@ def _separation(components: PrincipalComponents, charges: Sequence[int], count: 
     return silhouettes(components.coordinates[:, :count], charges)
 
 
-def described(scoring: ScoringInput) -> tuple[list[Described], str | None, int]:
-    """Descriptors by defect, why the model has none at all (else None), and how many frames failed."""
+def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[ReferenceFrame]]:
+    """Descriptors by defect, why the model has none at all (else None), and the frames that failed."""
     host, why = _vector(stored(scoring, "descriptors", scoring.dataset.host, 0))
     chosen = frames(scoring)
     if not chosen:
-        return [], None, 0
+        return [], None, []
     if host is None:
-        return [], why, len(chosen)
-    failed = 0
+        return [], why, list(chosen)
+    failed: list[ReferenceFrame] = []
     found: dict[str, list[tuple[ReferenceFrame, Floats, Floats | None]]] = {}
     for frame in chosen:
         vector, reason = _vector(stored(scoring, "descriptors", frame.atoms, frame.charge))
         neutral, _ = _vector(stored(scoring, "descriptors", frame.atoms, 0))
         if vector is None or vector.shape != host.shape:
-            failed, why = failed + 1, why or reason
+            failed.append(frame)
+            why = why or reason
         else:
             found.setdefault(frame.defect, []).append((frame, vector - host, neutral))
     out = []
@@ -267,10 +269,10 @@ def score(scoring: ScoringInput) -> TaskResult:
             )
     return TaskResult(
         task="descriptors",
-        metrics=_metrics(scoring, found, judged, (flat, whole, neutral), why),
+        metrics=_metrics(scoring, found, judged, (flat, whole, neutral), why, failed),
         rows=tuple(rows),
         baselines={"charge-blind": {"silhouette_gain": 0.0}} if judged else {},
-        notes=tuple(_notes(scoring, found, judged, why, failed)),
+        notes=tuple(_notes(scoring, found, judged, why, len(failed))),
         tables={"frames": tuple(table)},
     )
 
@@ -281,9 +283,10 @@ def _metrics(
     judged: Sequence[Described],
     values: tuple[Sequence[Floats], Sequence[Floats], Sequence[Floats | None]],
     why: str | None,
+    failed: Sequence[ReferenceFrame],
 ) -> tuple[MetricValue, ...]:
     out = []
-    applies = bool(frames(scoring)) and not unsupported(scoring) and not found
+    applies = not unsupported(scoring) and bool(failed)
     reason = why or ("only one charge of each defect has frames" if found else "no DFT frames for the selected charge states")
     flat, whole, neutral = values
     if not judged:
@@ -291,7 +294,8 @@ def _metrics(
     elif any(array is None for array in neutral):
         out.append(MetricValue("silhouette_gain", None, None, "the model failed to describe a frame as neutral"))
     else:
-        relaxations = _by_relaxation(judged, [_difference(a, b) for a, b in zip(flat, neutral, strict=True) if b is not None])
+        gains = [_difference(a, b) for a, b in zip(flat, neutral, strict=True) if b is not None]
+        relaxations = _by_relaxation(judged, gains, [f for f in failed if f.defect in {d.defect for d in judged}])
         out.append(MetricValue("silhouette_gain", _weighted(relaxations), bootstrap_interval(relaxations, _weighted)))
     for name, arrays in (("silhouette", flat), ("silhouette_all", whole)):
         if judged:
@@ -312,9 +316,11 @@ def _difference(first: Floats, second: Floats) -> Floats:
     return np.asarray(np.round(first - second, 9) + 0.0)
 
 
-def _by_relaxation(judged: Sequence[Described], arrays: Iterable[Floats]) -> Floats:
-    """(sum of silhouettes, number of frames) of each relaxation."""
+def _by_relaxation(judged: Sequence[Described], arrays: Iterable[Floats], misses: Iterable[ReferenceFrame] = ()) -> Floats:
+    """(sum of silhouettes, number of frames) of each relaxation; frames that are misses count as −1."""
     sums: dict[object, Floats] = {}
+    for frame in misses:
+        sums.setdefault(frame.relaxation, np.zeros(2))[:] += (-1.0, 1.0)
     for d, values in zip(judged, arrays, strict=True):
         for frame, value in zip(d.frames, values, strict=True):
             sums.setdefault(frame.relaxation, np.zeros(2))[:] += (float(value), 1.0)
@@ -330,7 +336,7 @@ def _notes(scoring: ScoringInput, found: Sequence[Described], judged: Sequence[D
     if why is not None:
         notes.append(f"No descriptors: {why}.")
     elif failed:
-        notes.append(f"{failed} frames have no descriptor and are left out.")
+        notes.append(f"{failed} frames have no descriptor: they count as -1 in the separation by the charge, and the picture lacks them.")
     alone = [d.defect for d in found if d not in judged]
     if alone:
         notes.append(f"Only one charge of {', '.join(alone)} has frames, so there is nothing to separate.")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FORCE_MISS = 1.0
 """eV/Å: a frame without a result counts as if every force component were off by this, or by DFT's rms force if that is larger."""
 
+ENERGY_MISS = 0.1
+"""eV/atom: a frame without a result counts as if its energy were off by this, or by the largest distance of DFT's from their mean."""
+
 RELATIVE_ENERGY_CAP = 1.0
 """eV: an error of a relative energy counts up to this, and a missing one counts as this."""
 
@@ -149,15 +152,20 @@ def pairs(scoring: ScoringInput, level: str | None = None) -> list[Pair]:
 
 
 def force_sums(pair: Pair, mask: NDArray[np.bool_] | None = None) -> Floats:
-    """(Σ squared error, Σ |error|, Σ model·DFT, Σ DFT², number) over the force components of a frame, or of the atoms of a mask."""
+    """(Σ squared error, Σ |error|, Σ model·DFT, Σ DFT², number) over the force components of a frame, or of the atoms of a mask.
+
+    The errors of a frame count up to those of a frame without a result.
+    """
     reference = pair.frame.forces if mask is None else pair.frame.forces[mask]
     squared, count = float((reference**2).sum()), reference.size
+    missed = max(FORCE_MISS, float(np.sqrt(np.mean(pair.frame.forces**2))))
+    most = missed**2 * count, missed * count
     if pair.forces is None:
-        missed = max(FORCE_MISS, float(np.sqrt(np.mean(pair.frame.forces**2))))
-        return np.array([missed**2 * count, missed * count, 0.0, squared, count])
+        return np.array([*most, 0.0, squared, count])
     model = pair.forces if mask is None else pair.forces[mask]
     error = model - reference
-    return np.array([float((error**2).sum()), float(np.abs(error).sum()), float((model * reference).sum()), squared, count])
+    errors = min(float((error**2).sum()), most[0]), min(float(np.abs(error).sum()), most[1])
+    return np.array([*errors, float((model * reference).sum()), squared, count])
 
 
 def _rmse(table: Floats) -> float:
@@ -180,16 +188,35 @@ def slope(table: Floats) -> float:
 
 
 def _softening(table: Floats) -> float:
-    """Mean over rows (charge states) of |1 − slope|; a row in which DFT has no forces counts as 0."""
+    """Mean over rows (charge states) of |1 − slope| up to 1; a row in which DFT has no forces counts as 0."""
     slopes = np.divide(table[:, 2], table[:, 3], out=np.ones(len(table)), where=table[:, 3] > 0)
-    return float(np.mean(np.abs(1.0 - slopes)))
+    return float(np.mean(np.minimum(np.abs(1.0 - slopes), 1.0)))
+
+
+def fitted_constant(values: Floats, cap: float) -> float:
+    """The constant c for which Σ min((x − c)², cap²) is smallest: the mean, unless some values are farther than ``cap`` from it.
+
+    Then it is the mean of those that it fits, so that one value far off does not spoil the others (truncated least squares).
+
+    Args:
+        values: at least one.
+        cap: positive.
+    """
+    x = np.sort(values)
+    sums = np.concatenate([[0.0], np.cumsum(x)])
+    first, last = np.triu_indices(len(x))
+    means = (sums[last + 1] - sums[first]) / (last + 1 - first)
+    candidates = np.concatenate([[x.mean()], means])  # the plain mean first: it wins a tie
+    costs = np.minimum((x[None] - candidates[:, None]) ** 2, cap**2).sum(axis=1)
+    return float(candidates[int(np.argmin(np.round(costs, 12)))])
 
 
 def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float | None]:
-    """Energy errors per atom (eV) after the mean error is taken off: of each charge state, or of each defect over all charge states.
+    """Energy errors per atom (eV) after one constant is taken off: of each charge state, or of each defect over all charge states.
 
-    A frame without a result counts as the largest error that its group has, and at least as DFT's rms energy spread there. A frame
-    that is the only one of its group has no error (None): its own mean is all there is to take off.
+    The constant is the mean error (:func:`fitted_constant`). A frame without a result counts as 0.1 eV/atom, or as the largest distance
+    of DFT's energies from their mean in the group if that is more, and no error counts as more. A frame that is the only one of its
+    group has no error (None): its own mean is all there is to take off.
     """
     groups: dict[tuple[str, int | None], list[int]] = {}
     for i, pair in enumerate(chosen):
@@ -199,12 +226,12 @@ def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float | None]
         if len(indices) < 2:
             continue
         known = [i for i in indices if chosen[i].energy is not None]
-        values = np.array([chosen[i].energy_per_atom for i in known], dtype=float)
-        values -= values.mean() if len(values) else 0.0
-        out[known] = values
         reference = np.array([chosen[i].frame.energy / len(chosen[i].frame.atoms) for i in indices])
-        worst = max(float(np.abs(values).max()) if len(values) else 0.0, float(reference.std()), 1e-3)
-        out[[i for i in indices if chosen[i].energy is None]] = worst
+        missed = max(ENERGY_MISS, float(np.abs(reference - reference.mean()).max()))
+        out[indices] = missed
+        if known:
+            values = np.array([chosen[i].energy_per_atom for i in known], dtype=float)
+            out[known] = np.clip(values - fitted_constant(values, missed), -missed, missed)
     return [None if np.isnan(x) else float(x) for x in out]
 
 
@@ -221,20 +248,24 @@ def slope_row(model: Sequence[float], reference: Sequence[float]) -> Floats | No
     return np.array([0.0, 0.0, float(y @ x), float(x @ x), len(x)])
 
 
-def slope_sums(chosen: Sequence[Pair]) -> tuple[Floats, list[object]]:
+def slope_sums(chosen: Sequence[Pair], *, misses: bool = False) -> tuple[Floats, list[object]]:
     """For each charge state (0, 0, Σ model·DFT, Σ DFT², number) of energies less their mean, eV², and its label.
 
-    States whose DFT energies differ by less than 10 meV, or with fewer than two results, are left out.
+    States whose DFT energies differ by less than 10 meV are left out, and those whose answers allow no slope; with ``misses`` the latter
+    have slope 0.
     """
     rows: list[Floats] = []
     labels: list[object] = []
     states: dict[tuple[str, int], list[Pair]] = {}
     for pair in chosen:
-        if pair.energy is not None:
-            states.setdefault((pair.frame.defect, pair.frame.charge), []).append(pair)
+        states.setdefault((pair.frame.defect, pair.frame.charge), []).append(pair)
     for state, items in states.items():
-        row = slope_row([p.energy for p in items if p.energy is not None], [p.frame.energy for p in items])
-        if row is not None:
+        energies = [p.frame.energy for p in items]
+        flat = slope_row([0.0] * len(items), energies)
+        known = [(p.energy, p.frame.energy) for p in items if p.energy is not None]
+        row = slope_row([model for model, _ in known], [dft for _, dft in known])
+        row = flat if row is None and misses else row
+        if flat is not None and row is not None:
             rows.append(row)
             labels.append(state)
     return np.array(rows).reshape(-1, 5), labels
@@ -390,11 +421,9 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
     none = f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states"
     out: dict[str, MetricValue] = {}
 
-    def add(
-        name: str, table: Floats, labels: Sequence[object], statistic: Callable[[Floats], float], why: str, applies: bool = False
-    ) -> None:
+    def add(name: str, table: Floats, labels: Sequence[object], statistic: Callable[[Floats], float], why: str) -> None:
         value, interval = grouped_interval(table, labels, statistic)
-        out[name] = MetricValue(name, value, interval, why if value is None else None, applies if value is None else True)
+        out[name] = MetricValue(name, value, interval, why if value is None else None, applies=value is not None)
 
     sums = np.array([force_sums(p) for p in chosen]).reshape(-1, 5)
     add("force_rmse", sums, groups, _rmse, none)
@@ -420,10 +449,10 @@ def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[M
         if by_charge:
             add("energy_mae", table, with_error, _mae, why)
     energies, labels = slope_sums(chosen)
-    answered = any(p.energy is not None for p in chosen)
-    why = none if not chosen else "the frames of no charge state differ in energy" if answered else "the model failed on all frames"
-    add("energy_slope", energies, labels, slope, why)
-    add("energy_softening", energies, labels, _softening, why, applies=bool(chosen) and not answered)
+    counted, counted_labels = slope_sums(chosen, misses=True)
+    flat = "the frames of no charge state differ in energy" if chosen else none
+    add("energy_slope", energies, labels, slope, "the model failed on all frames that differ in energy" if len(counted) else flat)
+    add("energy_softening", counted, counted_labels, _softening, flat)
     errors = np.array(_relative_errors(relative))
     if len(errors):
         out["relative_energy_mae"] = MetricValue("relative_energy_mae", float(errors.mean()), bootstrap_interval(errors, _mean))

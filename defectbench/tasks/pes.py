@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ METRICS = (
     ),
     MetricDefinition(
         "rank_correlation", "rank correlation", "1", "higher", 1.0, 0.0,
-        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss counts as -1.",
+        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss ranks worst.",
     ),
     MetricDefinition(
         "ground_state_fraction", "reach the ground state", "1", "higher", 1.0, 0.0,
@@ -114,6 +115,41 @@ def rank_correlation(model: Sequence[float], reference: Sequence[float]) -> floa
     return float(np.corrcoef(a, b)[0, 1])
 
 
+def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, float]) -> float | None:
+    """:func:`rank_correlation` where the model lacks some energies, which take the places that make it smallest.
+
+    All places are tried, between the known energies and level with them; of two that are lacking, the higher by DFT is never above. Those
+    in one place are tried level with each other and in order.
+
+    Args:
+        model: configuration → energy, eV; at least one of the reference's.
+        reference: configuration → DFT energy, eV.
+
+    Returns:
+        None if the reference's energies agree within 10 meV.
+    """
+    from scipy.stats import rankdata
+
+    dft = rankdata(_ties(list(reference.values())))
+    if np.ptp(dft) == 0:
+        return None
+    names = list(reference)
+    known = [i for i, name in enumerate(names) if name in model]
+    lacking = sorted((i for i, name in enumerate(names) if name not in model), key=lambda i: -dft[i])
+    ties = _ties([model[names[i]] for i in known])
+    # ties are whole numbers; what is lacking lies on one of them, or halfway between two
+    places = np.array(list(combinations_with_replacement(np.arange(-0.5, ties.max() + 1.0, 0.5), len(lacking))))
+    in_order = places + (places % 1.0) * 0.5 * np.arange(len(lacking)) / max(len(lacking), 1)
+    places = np.concatenate([places, in_order])
+    energies = np.empty((len(places), len(names)))
+    energies[:, known] = ties
+    energies[:, lacking] = places
+    ranks = rankdata(energies, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    size = np.sqrt((ranks**2).sum(axis=1) * ((dft - dft.mean()) ** 2).sum())
+    return float(np.divide(ranks @ (dft - dft.mean()), size, out=np.zeros(len(ranks)), where=size > 0).min())
+
+
 @dataclass(frozen=True)
 class Curve:
     """How energies predicted for the configurations of one charge state compare with DFT's.
@@ -122,7 +158,7 @@ class Curve:
         common: number of the selected configurations that DFT has.
         predicted: number of these that have a prediction.
         errors: configuration → error of its energy, eV, each curve relative to its own lowest; None for a miss.
-        rank: rank correlation, misses as −1; None if there is nothing to correlate.
+        rank: rank correlation, misses in the worst places; None if there is nothing to correlate.
         slope: of predicted against DFT energies; None if there is none.
         sums: what :func:`defectbench.tasks.parity.slope` needs.
         reason: why there is no curve error or no rank, or why the rank is a miss.
@@ -144,35 +180,36 @@ class Curve:
         return float(np.mean([capped(e, ENERGY_CAP) for e in self.errors.values()]))
 
 
-def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float]) -> Curve:
-    """Compares predicted energies with DFT's.
+def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float], below: Mapping[str, float] | None = None) -> Curve:
+    """Compares predicted energies with DFT's, each relative to its own lowest.
 
     Args:
         predicted: configuration → energy, eV; a configuration of the reference that is missing is a miss, one too many is ignored.
         reference: configuration → DFT energy, eV, of the selected configurations that DFT has relaxed.
+        below: last energies, eV, of misses that were on their way below all others: the model's lowest is down there.
     """
     done = [name for name in reference if name in predicted]
-    zero = min((predicted[name] for name in done), default=0.0)
+    falling = [energy for name, energy in (below or {}).items() if name in reference]
+    zero = min([*(predicted[name] for name in done), *falling], default=0.0)
     dft_zero = min(reference.values(), default=0.0)
     errors = {name: abs((predicted[name] - zero) - (e - dft_zero)) if name in predicted else None for name, e in reference.items()}
     model, dft = [predicted[name] for name in done], [reference[name] for name in done]
     sums = slope_row(model, dft) if len(done) >= MINIMUM_CONFIGURATIONS else None
-    rank, reason = _rank(model, dft, reference)
+    rank, reason = _rank(predicted, reference)
     return Curve(len(reference), len(done), errors, rank, None if sums is None else slope(sums[None]), sums, reason)
 
 
-def _rank(model: Sequence[float], dft: Sequence[float], reference: Mapping[str, float]) -> tuple[float | None, str | None]:
+def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tuple[float | None, str | None]:
     """Rank correlation with misses, and why there is none or why it is a miss."""
-    n = len(reference)
+    n, done = len(reference), sum(name in predicted for name in reference)
     if n < MINIMUM_RANKED:
         needs = f"a rank needs {MINIMUM_RANKED}" if n >= MINIMUM_CONFIGURATIONS else f"a curve needs {MINIMUM_CONFIGURATIONS}"
         return None, f"DFT has relaxed {n} of the selected configurations; {needs}"
     if np.ptp(list(reference.values())) < ENERGY_RESOLUTION:
         return None, "DFT's energies agree within 10 meV, so they have no order to correlate with"
-    if len(model) < MINIMUM_RANKED_CONVERGED:
-        return -1.0, f"only {len(model)} of the {n} configurations with DFT converged, so the rank is a miss (-1)"
-    fraction = len(model) / n
-    return fraction * (rank_correlation(model, dft) or 0.0) - (1.0 - fraction), None
+    if done < MINIMUM_RANKED_CONVERGED:
+        return -1.0, f"only {done} of the {n} configurations with DFT converged, so the rank is a miss (-1)"
+    return worst_rank_correlation(predicted, reference), None
 
 
 def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operations: Operations) -> bool | None:
@@ -273,7 +310,8 @@ def score(scoring: ScoringInput) -> TaskResult:
         placed = {p.configuration: p for p in state.placed}
         energies = {p.configuration: p.energy for p in state.converged if p.energy is not None}
         common = {name: m.energy for name, m in reference.minima.items() if name in placed}
-        curve = compare_curves(energies, common)
+        below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
+        curve = compare_curves(energies, common, below)
         unmoved = unrelaxed_guess(dataset, reference, list(placed), operations)
         other = other_charge_guess(dataset, reference, list(placed), operations)
         # the zero of the picture's curve: over everything

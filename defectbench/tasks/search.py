@@ -7,6 +7,9 @@ fewer DFT relaxations). Here that is replayed on starts whose DFT relaxations ar
 What DFT would make of a structure that the model passes is not known, so it is judged by where it lies: in the basin of the
 reference minimum that is nearest to it and within 0.1 Å (RMSD), once as it is and, where the model's own host relaxed, once with the
 host's error taken off, since DFT undoes that by itself. A structure in no known basin finds nothing.
+
+Nothing says that a start can be left out which the model did not relax to convergence: each costs a DFT relaxation before the model's
+minima are looked at, and finds nothing, so that failing is never better than any answer.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ METRICS = (
     ),
     MetricDefinition(
         "lowest_recall", "found by the lowest", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose DFT ground state is the model's lowest minimum.",
+        "Fraction of charge states whose DFT ground state is the model's established ground state.",
     ),
     MetricDefinition(
         "unique_recall", "found by the unique minima", "1", "higher", 1.0, 0.0,
@@ -68,11 +71,11 @@ METRICS = (
     ),
     MetricDefinition(
         "unique_saved", "saved by the unique minima", "1", "none", None, None,
-        "DFT relaxations not needed if all distinct minima of the model are passed on, found or not: a collapsed landscape saves most.",
+        "DFT relaxations not needed if all its minima and failed starts are passed on, found or not: a collapsed landscape saves most.",
     ),
     MetricDefinition(
         "saved_at_full_recall", "DFT relaxations saved at full recall", "1", "higher", 1.0, 0.0,
-        "Fraction of the avoidable DFT relaxations saved by the smallest number of minima a charge state that loses no ground state.",
+        "Fraction of the avoidable DFT relaxations saved by the smallest number of them a charge state that loses no ground state.",
     ),
     MetricDefinition(
         "gain_over_random", "gain over random", "1", "none", None, None,
@@ -125,6 +128,7 @@ class Search:
         minima: the model's distinct minima by energy, each as its members' names, lowest first.
         hits: whether each of these lies in the ground state's basin.
         failed: number of candidates that the model did not relax to convergence.
+        established: whether the lowest minimum may pass as the model's ground state (:attr:`PlacedState.established`).
     """
 
     defect: str
@@ -134,11 +138,22 @@ class Search:
     minima: tuple[tuple[str, ...], ...]
     hits: tuple[bool, ...]
     failed: int
+    established: bool
 
     @property
     def first(self) -> int | None:
-        """How many of the model's minima, lowest first, find the ground state; None if all miss it."""
-        return self.hits.index(True) + 1 if True in self.hits else None
+        """How many DFT relaxations find the ground state, failed candidates first, then minima from the lowest; None if all miss it."""
+        return self.failed + self.hits.index(True) + 1 if True in self.hits else None
+
+    @property
+    def most(self) -> int:
+        """DFT relaxations of all that is passed on: failed candidates and distinct minima."""
+        return self.failed + len(self.minima)
+
+    @property
+    def found_by_lowest(self) -> bool:
+        """Whether the model's ground state is DFT's."""
+        return self.established and self.hits[:1] == (True,)
 
     @property
     def first_in_order(self) -> int | None:
@@ -146,7 +161,7 @@ class Search:
         return self.reference_hits.index(True) + 1 if True in self.reference_hits else None
 
     def found(self, chosen: int) -> bool:
-        """Whether the ``chosen`` lowest minima hold the ground state."""
+        """Whether the first ``chosen`` DFT relaxations find the ground state."""
         return self.first is not None and self.first <= chosen
 
     @property
@@ -218,6 +233,7 @@ def replay(
         # one structure of each minimum is passed on: the lowest
         hits=tuple(in_ground_state(g[0], state, host, scoring, operations) for g in groups),
         failed=len(candidates) - len(usable),
+        established=state.established,
     )
 
 
@@ -270,20 +286,21 @@ def searches(scoring: ScoringInput, tell_apart: TellApart | None = None) -> tupl
 
 
 def smallest_full(found: Sequence[Search]) -> int | None:
-    """The smallest number of minima a charge state with which no ground state is lost; None if some always is."""
+    """The smallest number of DFT relaxations a charge state with which no ground state is lost; None if some always is."""
     needed = [s.first for s in found]
     return None if not needed or None in needed else max(n for n in needed if n is not None)
 
 
 def saved(found: Sequence[Search], chosen: int | None) -> float:
-    """Fraction of the avoidable DFT relaxations that passing the ``chosen`` lowest minima of every state saves; 0 for None.
+    """Fraction of the avoidable DFT relaxations that stopping after the first ``chosen`` of every state saves; 0 for None.
 
-    One relaxation a charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, U)) / (Σ N − S) with U distinct minima.
+    One relaxation a charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, F + U)) / (Σ N − S) with F failed candidates and U
+    distinct minima.
     """
     total = sum(len(s.candidates) for s in found)
     if chosen is None or total <= len(found):
         return 0.0
-    used = sum(min(chosen, len(s.minima)) for s in found)
+    used = sum(min(chosen, s.most) for s in found)
     return (total - used) / (total - len(found))
 
 
@@ -299,7 +316,7 @@ def score(scoring: ScoringInput) -> TaskResult:
             "failed": s.failed,
             "unique_minima": len(s.minima),
             "needed": s.first,
-            "found_by_lowest": s.found(1),
+            "found_by_lowest": s.found_by_lowest,
             "found_by_unique": s.first is not None,
             "area": rounded(area(s.first, len(s.candidates))),
             "random_area": rounded(s.random_area),
@@ -383,7 +400,9 @@ def _metrics(found: Sequence[Search], left_out: Sequence[str]) -> tuple[MetricVa
     if not found:
         why = "no charge state can be searched: " + left_out[0] if left_out else "no charge state with a reference was selected"
         return tuple(MetricValue(m.name, None, None, why, applies=False) for m in METRICS)
-    table = np.array([[area(s.first, len(s.candidates)), s.random_area, s.found(1), s.first is not None] for s in found], dtype=float)
+    table = np.array(
+        [[area(s.first, len(s.candidates)), s.random_area, s.found_by_lowest, s.first is not None] for s in found], dtype=float
+    )
     places = np.arange(len(found))
 
     def mean(column: int) -> tuple[float, tuple[float, float] | None]:
@@ -399,7 +418,7 @@ def _metrics(found: Sequence[Search], left_out: Sequence[str]) -> tuple[MetricVa
         "recall_area": mean(0),
         "lowest_recall": mean(2),
         "unique_recall": mean(3),
-        "unique_saved": drawn(lambda chosen: 1.0 - sum(len(s.minima) for s in chosen) / sum(len(s.candidates) for s in chosen)),
+        "unique_saved": drawn(lambda chosen: 1.0 - sum(s.most for s in chosen) / sum(len(s.candidates) for s in chosen)),
         "saved_at_full_recall": drawn(lambda chosen: saved(chosen, smallest_full(chosen))),
         "gain_over_random": (_gain(table), bootstrap_interval(table, _gain)),
     }
@@ -453,9 +472,12 @@ def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
             lost = ", ".join(f"{s.defect} {s.charge:+d}" for s in found if s.first is None)
             notes.append(f"No number of this model's minima finds every ground state, so it saves nothing at full recall; lost: {lost}.")
         else:
-            used = sum(min(number, len(s.minima)) for s in found)
+            used = sum(min(number, s.most) for s in found)
+            notes.append(f"At most {number} DFT relaxations a charge state find every ground state: {used} instead of {total}.")
+        failed = sum(s.failed for s in found)
+        if failed:
             notes.append(
-                f"The {number} lowest minima of each charge state find every ground state: {used} DFT relaxations instead of {total}."
+                f"{failed} of {total} candidates did not relax with the model; each costs a DFT relaxation first and finds nothing."
             )
         notes.append(
             "Minima told apart by SOAP instead of the matching: 'defectbench rescore ENTRY --soap' (needs dscribe); it is never scored."
@@ -484,7 +506,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
         ):
             where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
             axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
-        passed = [r["unique_minima"] for r in result.rows]
+        passed = [r["failed"] + r["unique_minima"] for r in result.rows]
         mean = float(np.mean(passed))
         axes.plot(
             [mean],
@@ -492,7 +514,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
             "o",
             color=style.COLOURS["model"],
             markersize=4,
-            label="all its distinct minima",
+            label="all that it passes on",
             zorder=4,
         )
         axes.set_xlim(0, max(n))

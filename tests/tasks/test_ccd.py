@@ -129,6 +129,14 @@ def test_without_energies_on_the_path_only_the_ends_are_compared() -> None:
     assert any("no energies along the paths" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("charge_class", ["charge-blind", "energy-only"])
+def test_different_starts_do_not_make_a_change_with_charge(charge_class: str) -> None:
+    """Its relaxations end where DFT's do, each from the start of its charge: one surface has one set of minima all the same."""
+    result = scored(truth, charge_class)
+    assert all(row["delta_q_own"] == 0 and row["delta_q_error"] == 1 for row in result.rows)
+    assert value(result, "delta_q_error") == 1
+
+
 def test_a_charge_blind_model_has_one_curve_and_no_better_scores_than_the_baseline() -> None:
     """It knows the neutral surface exactly and is asked for +1, 0 and −1: for one of two charges of each pair it is right."""
     asked: list[int | None] = []

@@ -106,7 +106,7 @@ def test_geometries_of_one_relaxation_are_drawn_together():
         frames = [_single_point(geometry(1, aside=0.1 * k), charge) for k in range(1, 6)]
         dataset._relaxations["PBE", DEFECT, charge, "Path_+1_+0"] = tuple(frames)
     generator = np.random.default_rng(4)
-    noise = {q: 0.5 * generator.normal(size=(len(geometry(0)), 3)) for q in CHARGES}
+    noise = {q: 0.1 * generator.normal(size=(len(geometry(0)), 3)) for q in CHARGES}
 
     def point(atoms, charge):
         energy, forces = surface(atoms, charge)
@@ -172,14 +172,22 @@ def test_frozen_and_random_models_do_not_beat_the_charge_blind_one():
             assert result.metric(name).value <= result.baselines["charge-blind"][name] + 1e-9, name
 
 
-def test_a_model_without_a_ground_state_has_no_response():
+def test_a_miss_counts_as_the_opposite_response():
     result = score(BROKEN)
-    assert all(values(result)[name] == 0 for name in FRACTIONS)
-    assert all(r["reason"] for r in result.rows)
+    assert all(values(result)[name] == pytest.approx(-1) for name in (*FRACTIONS, "correlation", "projection"))
+    assert all(r["reason"] and r["model_response"] is r["reproduced"] is None for r in result.rows)
     one = replace(ORACLE, relax=lambda charge, name: None if charge == 1 else relaxed(charge, name))
     half = score(one)
-    assert 0.4 < half.metric("reproduced").value < 0.6
+    assert -0.2 < half.metric("reproduced").value < 0.2, "one of two pairs"
     assert any("+0/+1" in note for note in half.notes)
+
+
+@pytest.mark.parametrize("amount", [-3.0, -1.0, 0.0, 3.0, 20.0])
+def test_failing_at_a_charge_is_never_better_than_answering(amount):
+    wrong = replace(ORACLE, relax=lambda q, name: relaxed(q, name, response=amount) if q == 1 else relaxed(q, name))
+    fails = replace(ORACLE, relax=lambda q, name: None if q == 1 else relaxed(q, name))
+    for name in ("reproduced", "same_start_reproduced"):
+        assert values(score(fails))[name] <= values(score(wrong))[name] + 1e-9, name
 
 
 def test_the_fraction_is_worked_by_hand():

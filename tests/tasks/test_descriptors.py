@@ -139,6 +139,17 @@ def test_a_model_that_fails_to_describe_has_failed():
     assert neutral.metric("silhouette_gain").applies
 
 
+def test_frames_without_a_descriptor_are_held_against_the_separation():
+    calls = iter(range(10**6))
+    some = score(replace(HEARING, describe=lambda atoms, charge: "no" if charge == 1 and next(calls) % 2 else hears(atoms, charge)))
+    lost = 3 * descriptors.FRAMES - len(some.tables["frames"])
+    assert 0 < lost < descriptors.FRAMES
+    gains = [row["silhouette"] - row["silhouette_neutral"] for row in some.tables["frames"]]
+    assert values(some)["silhouette_gain"] == pytest.approx((sum(gains) - lost) / (len(gains) + lost), abs=1e-4)
+    one_charge = score(replace(HEARING, describe=lambda atoms, charge: "no" if charge not in (0, None) else hears(atoms, charge)))
+    assert one_charge.metric("silhouette_gain").applies, "DFT has frames at other charges"
+
+
 def test_without_frames_or_other_charges_it_does_not_apply():
     for dataset in (make_dataset(frames=False), make_dataset(charges=(0,))):
         metric = score(HEARING, dataset=dataset).metric("silhouette_gain")

@@ -274,14 +274,52 @@ def test_a_failed_frame_counts_as_a_miss():
     assert got["failed"] == 1
     for name in (*ERRORS, "relative_energy_mae"):
         assert got[name] >= baseline[name] - 1e-12, name
-    slope = nothing.metric("energy_softening")
+    assert got["energy_softening"] == 1
+    slope = nothing.metric("energy_slope")
     assert slope.value is None
-    assert slope.applies
     assert "failed" in slope.reason
 
 
+def test_failing_is_never_better_than_an_answer_far_off():
+    """One frame of all, and one charge state whose energies and forces are too large throughout."""
+    bad = DATASET.frames(DEFECT, -1, "Dimer")[0].positions
+
+    def one(atoms, charge, answer):
+        here = charge == -1 and np.abs(atoms.positions - bad).max() < 1e-6
+        return answer(*surface(atoms, charge)) if here else surface(atoms, charge)
+
+    def state(atoms, charge, answer):
+        return answer(*surface(atoms, charge)) if charge == 1 else surface(atoms, charge)
+
+    for where in (one, state):
+        for factor in (-2.0, 0.5, 4.0, 50.0):
+            wrong = values(score(replace(ORACLE, point=lambda a, q, f=factor, w=where: w(a, q, lambda e, x: (f * e, f * x)))))
+            fails = values(score(replace(ORACLE, point=lambda a, q, w=where: w(a, q, lambda e, x: None))))
+            softening = ("force_softening", "energy_softening") if where is state else ()  # judged by whole states
+            for name in (*ERRORS, *softening, "relative_energy_mae", "failed"):
+                assert fails[name] >= wrong[name] - 1e-9, (where.__name__, factor, name)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=12), st.floats(0.05, 3), st.data())
+def test_the_constant_is_the_mean_where_it_fits_and_leaves_out_what_it_does_not(values, cap, data):
+    x = np.array(values)
+
+    def cost(c):
+        return np.minimum((x - c) ** 2, cap**2).sum()
+
+    found = parity.fitted_constant(x, cap)
+    assert cost(found) <= min(cost(c) for c in np.linspace(-6, 6, 121)) + 1e-6
+    if np.abs(x - x.mean()).max() <= cap / 2:
+        assert found == pytest.approx(x.mean(), abs=1e-9)
+    kept = np.delete(x, data.draw(st.integers(0, len(x) - 1)))
+    if len(kept):
+        less = np.minimum((kept - parity.fitted_constant(kept, cap)) ** 2, cap**2).sum() + cap**2
+        assert less >= cost(found) - 1e-9, "a value without an answer costs no less than any answer"
+
+
 def test_near_and_far_share_all_atoms():
-    for pair in parity.pairs(scoring(parity.TASK, RANDOM))[:8]:
+    for pair in parity.pairs(scoring(parity.TASK, BLIND))[:8]:
         assert np.allclose(parity.force_sums(pair), parity.force_sums(pair, pair.near) + parity.force_sums(pair, ~pair.near))
         assert 0 < pair.near.sum() < len(pair.near)
 
