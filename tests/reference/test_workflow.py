@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import yaml
 from reference_dft.cli import main
 from reference_dft.describe import BEGIN, END, tables, update_page
 from reference_dft.job import read_state
@@ -383,3 +384,46 @@ def test_page_of_tables(tiny: Path, fake_cp2k: Path) -> None:
     page.write_text("no marks")
     with pytest.raises(DatasetError, match="for the tables to go between"):
         update_page(page, tables(tiny))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "["], "is no regular expression"),
+        (["--poll", "nan"], "a positive number"),
+        (["--poll", "-1"], "a positive number"),
+        (["--workers", "0"], "from 1 to 1024"),
+        (["--nice", "99"], "from 0 to 19"),
+    ],
+)
+def test_bad_options_are_refused(tiny: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(tiny), *arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["--level", "nope"], "unknown level of theory 'nope'"), (["--only", "Unpertubed"], "matches Unpertubed")]
+)
+@pytest.mark.parametrize("status", [True, False])
+def test_what_selects_nothing_is_said(
+    tiny: Path, fake_cp2k: Path, arguments: list[str], said: str, status: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tiny), *arguments, *(["--status"] if status else ["--cp2k", str(fake_cp2k)])]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_no_dataset_folder_no_configuration_and_no_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nope")]) == 2
+    assert "nope is no folder" in capsys.readouterr().err
+    block = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unpertubed"]}
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [block]})
+    assert main([str(folder)]) == 2
+    assert "'Unpertubed'; did you mean Unperturbed" in capsys.readouterr().err
+    (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [{**block, "configurations": ["Unperturbed"]}]}))
+    work = tmp_path / "work" / "relaxation" / "PBE" / "V_H1_q+0_Unperturbed"
+    work.mkdir(parents=True)
+    (work / "state.json").write_text('{"status": 5}')
+    assert main([str(folder), "--work", str(tmp_path / "work"), "--status"]) != 0
+    assert "state.json: status 5; delete it" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import signal
 import sys
 import time
@@ -10,7 +12,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from defectbench.errors import DefectbenchError
+from defectbench.errors import DatasetError, DefectbenchError
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to 1024, not '{text}'")
+    return int(text)
+
+
+def _niceness(text: str) -> int:
+    if not text.isdigit() or int(text) > 19:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to 19, not '{text}'")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"a positive number, not '{text}'")
+    return value
+
+
+def _word(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from error
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,12 +52,13 @@ def parser() -> argparse.ArgumentParser:
         description="Works through the queue.yaml of a dataset folder with CP2K and adds the results to the dataset.",
     )
     out.add_argument("dataset", type=Path, help="dataset folder with dataset.yaml and queue.yaml")
-    out.add_argument("--workers", type=int, default=2, help="CP2K processes at a time, one core each (default: 2)")
+    out.add_argument("--workers", type=_count, default=2, help="CP2K processes at a time, one core each (default: 2)")
     out.add_argument("--status", action="store_true", help="show what is done, running and waiting, and end")
     out.add_argument("--add", action="store_true", help="put what the work folder holds into the dataset, unfinished too, and end")
     out.add_argument(
         "--only",
         action="append",
+        type=_word,
         default=[],
         metavar="WORD",
         help="only tasks whose label contains this or matches it as a regular expression (may be repeated)",
@@ -38,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
     out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up once more")
-    out.add_argument("--nice", type=int, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
-    out.add_argument("--poll", type=float, default=5.0, help="seconds between looks at the running jobs (default: 5)")
+    out.add_argument("--nice", type=_niceness, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
+    out.add_argument("--poll", type=_seconds, default=5.0, help="seconds between looks at the running jobs (default: 5)")
     return out
 
 
@@ -63,7 +96,12 @@ def _run(options: argparse.Namespace) -> None:
 
     data = ReferenceData(options.dataset)
     work: Path = options.work or default_work_folder(data)
+    if options.level is not None:
+        data.dataset.level_of_theory(options.level)
     manager = Manager(data, work, options.only, options.level)
+    if (options.only or options.level) and not manager.tasks():
+        chosen = " and ".join([*options.only, *([f"level {options.level}"] if options.level else [])])
+        raise DatasetError(f"no task that can be named now matches {chosen}; --status alone lists all")
     if options.status:
         from rich.console import Console
 
@@ -92,7 +130,7 @@ def _run(options: argparse.Namespace) -> None:
         try:
             manager.run(
                 command,
-                max(1, options.workers),
+                options.workers,
                 add=not options.no_add,
                 poll=options.poll,
                 report=_report,

@@ -92,8 +92,8 @@ def update_page(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) ->
     """
     try:
         content = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(f"cannot read {page}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {page}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
     before, begin, rest = content.partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not begin or not end:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import psutil
@@ -484,7 +484,10 @@ def read_state(folder: Path) -> State:
     if not path.is_file():
         return State()
     try:
-        return State(**json.loads(path.read_text(encoding="utf-8")))
+        state = State(**json.loads(path.read_text(encoding="utf-8")))
+        if state.status not in get_args(Status):
+            raise ValueError(f"status {state.status!r}")
+        return state
     except (ValueError, TypeError, OSError) as error:
         raise RunError(f"cannot read {path}: {error}; delete it to begin this task anew") from error
 

@@ -18,7 +18,7 @@ from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
-from defectbench.errors import DatasetError
+from defectbench.errors import DatasetError, UnknownNameError
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
 from defectbench.tasks.ccd import SHORTEST_PATH
 from defectbench.tasks.landscape import operations_of
@@ -72,6 +72,11 @@ class ReferenceData:
         self._stamp = self._newest()
         queue, dataset = read_queue(self.folder), load_dataset(self.folder)
         for block in queue.blocks:
+            if isinstance(block, RelaxationBlock):
+                known = {name for charge in block.charges for name in dataset.starts(block.defect, charge)}
+                for name in block.configurations:
+                    if name not in known:
+                        raise UnknownNameError(f"configuration in {self.folder / QUEUE_FILE}", name, sorted(known))
             if isinstance(block, CheckBlock) and block.step is None:
                 method = dataset.level_of_theory(block.level).settings.cp2k
                 if method is not None and method.optimizer is None:

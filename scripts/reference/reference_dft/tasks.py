@@ -181,7 +181,7 @@ class PathBlock(_Block):
     kind: Literal["path"]
     defect: str
     charges: tuple[int, ...]
-    fractions: tuple[float, ...] = PATH_FRACTIONS
+    fractions: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = PATH_FRACTIONS
     wait: bool = True
 
 
@@ -266,6 +266,8 @@ def read_queue(folder: Path) -> Queue:
         DatasetError: no such file, not YAML, or against the schema; one line naming the first wrong fields.
     """
     path = folder / QUEUE_FILE
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is no folder; give that of a dataset")
     if not path.is_file():
         raise DatasetError(f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)")
     try:
