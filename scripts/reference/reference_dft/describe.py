@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,7 @@ def _relaxations(dataset: Dataset, level: str) -> str:
                     f"{np.sqrt((forces**2).mean()):.4f}",
                     f"{max(rise, 0.0) * 1000:.1f}",
                     retries,
+                    _largest_spin(frames),
                     "yes" if frames[-1].info.get("converged") else "no",
                 )
             )
@@ -227,6 +229,7 @@ def _relaxations(dataset: Dataset, level: str) -> str:
             "rms",
             "largest rise (meV)",
             "frames after an SCF retry",
+            "largest ⟨S²⟩",
             "converged",
         ),
         body,
@@ -242,8 +245,14 @@ def _single_points(dataset: Dataset) -> str:
                     continue
                 frames = dataset.frames(defect, charge, name, level)
                 if frames:
-                    body.append(_row(level, defect, _sign(charge), name, len(frames)))
-    return _table(("level", "defect", "charge", "of", "frames"), body)
+                    body.append(_row(level, defect, _sign(charge), name, len(frames), _largest_spin(frames)))
+    return _table(("level", "defect", "charge", "of", "frames", "largest ⟨S²⟩"), body)
+
+
+def _largest_spin(frames: Sequence[Atoms]) -> str:
+    """The largest ⟨S²⟩ of frames; none where all are closed shells or have none."""
+    found = [float(a.info["s_squared"]) for a in frames if "s_squared" in a.info]
+    return f"{max(found):.3f}" if found else "–"
 
 
 def _minima_elsewhere(dataset: Dataset, name: str) -> str:
