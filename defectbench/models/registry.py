@@ -112,11 +112,11 @@ class ResolvedModel:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 over adapter, arguments, charge handling, weights and packages: what results are stored under.
+        """SHA-256 over adapter, arguments, charge handling (with the range, where one is declared), weights, packages and code.
 
-        The device is not in it: the same model on a GPU resumes a run begun on a CPU.
+        Results are stored under it. The device is not in it: the same model on a GPU resumes a run begun on a CPU.
         """
-        content = {
+        content: dict[str, Any] = {
             "adapter": f"{self.definition.adapter} {_ADAPTER_REVISION.get(self.definition.adapter, 1)}",
             "arguments": self.definition.arguments,
             "charge": self.definition.charge.how,
@@ -124,6 +124,8 @@ class ResolvedModel:
             "packages": self.pins_sha256,
             "code": self.code_sha256,
         }
+        if (bounds := self.definition.charge.range) is not None:  # charges outside fail
+            content["charge_range"] = list(bounds)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def worker_spec(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from ase.io import read
 
 import defectbench
@@ -106,6 +107,21 @@ def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path
     assert len(set(hashes)) == len(hashes)
     energies = {(c.charge, c.configuration): c.energy for c in done.entry.configurations}
     assert energies[-1, "Unperturbed"] - energies[-3, "Unperturbed"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
+    model = toy("hears", charge="info:charge", hears=True)
+    definition = yaml.safe_load(model.read_text())
+
+    def failures(smallest, output):
+        model.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [smallest, 1]}}))
+        run = {"defects": ["V_Sb1"], "charges": [-3, -1], "configurations": ["Unperturbed"], "tasks": ["relax"]}
+        done = defectbench.evaluate(model, **run, output=tmp_path / output)
+        return {c.charge: c.failure is not None for c in done.entry.configurations}
+
+    assert failures(-1, "widened") == {-3: True, -1: False}
+    assert failures(-3, "widened") == {-3: False, -1: False}
+    assert failures(-1, "widened") == {-3: True, -1: False}
 
 
 def test_the_same_command_again_calculates_nothing(toy, tmp_path):

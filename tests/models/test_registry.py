@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import yaml
 from defectbench.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.environment import PythonEnvironment, list_environments
 from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
-from defectbench.models.schema import ModelDefinition
+from defectbench.models.schema import ModelDefinition, Weights
 
 REQUIRED = {
     "sevennet-0",
@@ -239,6 +241,27 @@ def test_the_identity_is_what_changes_results() -> None:
     assert cpu.identity == cuda.identity
     other = PythonEnvironment(Path("python"), "some", {}, "1" * 64)
     assert resolve_model(definition, environment=other).identity != cpu.identity
+
+
+def test_the_charge_range_is_part_of_the_identity() -> None:
+    hears = {"how": "total_charge"}
+    ranges: list[dict[str, Any]] = [{}, {"range": [-1, 1]}, {"range": [-3, 1]}]
+    assert len({identity(charge=hears | r) for r in ranges}) == 3
+    assert identity(charge=hears | {"range": [-1, 1]}) == identity(charge=hears | {"range": [-1, 1], "claim": "charge-aware"})
+
+
+def test_published_entries_keep_the_identity_of_their_model() -> None:
+    """Of registered models: what their results are stored under must not change with the code, or entries are calculated anew."""
+    entries = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/*/entry.json"))
+    assert entries
+    for path in entries:
+        content = json.loads(path.read_text())
+        model, provenance = content["model"], content["provenance"]
+        definition = load_model(model["id"])
+        bare = resolve_model(definition.model_copy(update={"weights": Weights(source="none")}), environment=ENVIRONMENT)
+        pins = provenance["environment_pins_sha256"]
+        resolved = dataclasses.replace(bare, weights_sha256=model["weights_sha256"], pins_sha256=pins)
+        assert resolved.identity == model["identity"], path.parent
 
 
 def test_an_edited_module_is_another_model(tmp_path: Path) -> None:
