@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.downloads import RemoteFile, cache_folder, fetch, sha256_of
 from defectbench.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class ResolvedModel:
         trust_weights: whether files of unknown hash may be loaded.
         folder: on ``sys.path`` of an ``ase_calculator``'s worker.
         own_weights: whether the user's own weights replace the definition's.
-        code_sha256: hash of an ``ase_calculator``'s module where it lies beside the YAML.
+        code_sha256: hash of an ``ase_calculator``'s code and of the files that its arguments name; see :mod:`defectbench.models.own_code`.
     """
 
     definition: ModelDefinition
@@ -172,10 +173,12 @@ def resolve_model(
         trust_weights: load files of unknown hash all the same; they are hashed and the hash is recorded.
         device: ``cpu``, ``cuda``, ``cuda:<n>``.
         folder: of the definition's YAML, for relative paths; see :func:`definition_folder`.
-        environment: what it will run in; by default the definition's managed environment stands for the packages in the identity.
+        environment: what it will run in; by default the definition's managed environment stands for the packages in the identity, and
+            the code of a calculator that does not lie in ``folder`` is not looked for.
 
     Raises:
-        ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted.
+        ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted; or a
+            file that the arguments name cannot be read.
         DownloadError: a download failed.
     """
     from defectbench.models.environment import pins_sha256
@@ -221,7 +224,7 @@ def resolve_model(
         trust_weights=trust_weights,
         folder=folder,
         own_weights=weights is not None,
-        code_sha256=_code_sha256(definition, folder),
+        code_sha256=own_code_sha256(definition.arguments, folder, environment) if definition.adapter == "ase_calculator" else None,
     )
 
 
@@ -320,17 +323,6 @@ def _unpacked(archive: Path) -> list[Path]:
             if not folder.is_dir():
                 raise ModelError(f"cannot unpack {archive}: {error}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _code_sha256(definition: ModelDefinition, folder: Path | None) -> str | None:
-    """Hash of a user's own module, so that results of an edited calculator are not taken for those of the old one."""
-    if definition.adapter != "ase_calculator" or folder is None:
-        return None
-    module = str(definition.arguments["factory"]).split(":")[0].replace(".", "/")
-    for path in (folder / f"{module}.py", folder / module / "__init__.py"):
-        if path.is_file():
-            return sha256_of(path)
-    return None
 
 
 def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
 
 
 def test_the_same_command_again_calculates_nothing(toy, tmp_path):
-    model = toy(log=str(tmp_path / "calls"))
+    model = toy(log=str(tmp_path))
     first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
     assert calls > 0
@@ -135,7 +135,7 @@ def test_the_same_command_again_calculates_nothing(toy, tmp_path):
 
 
 def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
-    model = toy(log=str(tmp_path / "calls"))
+    model = toy(log=str(tmp_path))
     first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     calls = lines(tmp_path / "calls")
@@ -151,7 +151,7 @@ def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
 def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
     defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
-    other = toy("hears", charge="info:charge", hears=True, log=str(tmp_path / "calls"))
+    other = toy("hears", charge="info:charge", hears=True, log=str(tmp_path))
     there = defectbench.evaluate(other, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
     fresh = defectbench.evaluate(other, **SMALL, output=tmp_path / "fresh")
@@ -161,7 +161,7 @@ def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncated", "not a mapping", "no such machine"])
 def test_a_damaged_entry_is_calculated_anew(toy, tmp_path, damage):
-    model = toy(log=str(tmp_path / "calls"))
+    model = toy(log=str(tmp_path))
     first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     path = tmp_path / "run" / "calculations.json.gz"
@@ -209,7 +209,7 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
 
 
 def test_a_wider_selection_calculates_only_what_is_missing(toy, tmp_path):
-    model = toy(log=str(tmp_path / "calls"))
+    model = toy(log=str(tmp_path))
     defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
     wider = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "run")
