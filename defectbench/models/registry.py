@@ -279,10 +279,10 @@ def _download(file: WeightsFileDefinition) -> Path:
 
 
 def _fetch_unhashed(url: str, path: str) -> Path:
-    """A trusted file without a known hash: from the cache, the mirror or its URL."""
+    """A trusted file without a known hash: from the cache, the mirror or its URL. Nothing but the URL says which file it is."""
     import pooch
 
-    target = cache_folder() / "weights" / path
+    target = cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16] / path
     if target.is_file():
         return target
     mirror = os.environ.get("DEFECTBENCH_WEIGHTS_MIRROR")

@@ -22,8 +22,8 @@ class WeightsFileDefinition(_Closed):
     """One weights file.
 
     Attributes:
-        path: relative POSIX path: inside site-packages (``package``), below the weights cache and mirror (``url``), or relative
-            to the YAML's folder (``path``; absolute allowed).
+        path: relative POSIX path: inside site-packages (``package``), below the weights mirror and cache (``url``; without a hash
+            below ``unhashed/<digest of the URL>/`` in the cache), or relative to the YAML's folder (``path``; absolute allowed).
         url: where it comes from; only and always with source ``url``.
         sha256: hex digest; null where it is not known, and then running it needs ``--trust-weights``.
         unpack: the file is a ``.tar.gz``; its content is the model.

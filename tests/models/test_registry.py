@@ -184,9 +184,28 @@ def test_a_download_of_unknown_hash_needs_trust(
     resolved = resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
     assert resolved.weights_sha256 == {"a.model": digest(b"weights")}
     (mirror / "a.model").unlink()
-    (cache / "weights" / "a.model").unlink()
+    resolved.weights_paths["a.model"].unlink()
     with pytest.raises(DownloadError, match="has no file"):
         resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
+
+
+def test_downloads_of_unknown_hash_are_kept_apart_by_their_url(
+    define: Callable[..., Path], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "mine").mkdir(parents=True)
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror))
+
+    def contents(url: str, served: str) -> list[str]:
+        (mirror / "mine" / "a.model").write_text(served)
+        definition = load_model(define(weights={"source": "url", "files": [{"path": "mine/a.model", "url": url}]}))
+        resolved = resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
+        assert all(path.is_relative_to(cache / "weights") for path in resolved.weights_paths.values())
+        return [path.read_text() for path in resolved.weights_paths.values()]
+
+    assert contents("https://example.org/A/a.model", "A") == ["A"]
+    assert contents("https://example.org/B/a.model", "B") == ["B"]
+    assert contents("https://example.org/A/a.model", "of the next version") == ["A"]  # of the cache, as before
 
 
 def test_archives_are_unpacked_once_and_safely(
