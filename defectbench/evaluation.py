@@ -256,7 +256,8 @@ def evaluate(
         suite: ``full`` runs every start; ``quick`` those of :data:`QUICK_CONFIGURATIONS`.
         output: the run directory; by default ``defectbench-results/<model>/<dataset>``.
         device: ``cpu`` or ``cuda``.
-        workers: worker processes of one thread each; by default one a core, or one a GPU with ``cuda``.
+        workers: worker processes of one thread each; by default one a core, or one a GPU with ``cuda``, of those that
+            ``CUDA_VISIBLE_DEVICES`` leaves.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
         trust_weights: load weights whose SHA-256 is not known. A weights file is often a pickle and can run code.
@@ -326,10 +327,10 @@ def evaluate(
 
 
 def default_workers(device: str) -> int:
-    """One worker a core; one a GPU on CUDA."""
-    from defectbench.hardware import available_cores, gpus
+    """One worker a core; one a GPU that this process may use on CUDA."""
+    from defectbench.hardware import available_cores, visible_gpus
 
-    return max(1, len(gpus())) if device == "cuda" else available_cores()
+    return max(1, len(visible_gpus())) if device == "cuda" else available_cores()
 
 
 def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:

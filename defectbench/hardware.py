@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import platform
 import shutil
@@ -19,10 +21,28 @@ def available_cores() -> int:
 
 def gpus() -> list[str]:
     """Names of the NVIDIA GPUs, by index; empty without ``nvidia-smi``."""
+    return list(_gpus())
+
+
+@functools.cache
+def _gpus() -> tuple[str, ...]:
     if shutil.which("nvidia-smi") is None:
-        return []
+        return ()
     found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False)
-    return [line.strip() for line in found.stdout.splitlines() if line.strip()] if found.returncode == 0 else []
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip()) if found.returncode == 0 else ()
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them: numbers or identifiers.
+
+    Read as CUDA reads the variable: what follows the first entry that names no GPU (empty, ``-1``) is hidden too. Without the variable
+    all GPUs are visible.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(number) for number in range(len(gpus()))]
+    named = itertools.takewhile(lambda entry: entry.isdigit() or entry.startswith(("GPU-", "MIG-")), (e.strip() for e in given.split(",")))
+    return list(dict.fromkeys(named))
 
 
 def describe() -> dict[str, object]:

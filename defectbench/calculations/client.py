@@ -23,6 +23,7 @@ import numpy as np
 from defectbench.calculations.calculation import Calculation, Relaxation
 from defectbench.downloads import cache_folder
 from defectbench.errors import DefectbenchError, ModelError, RunError
+from defectbench.hardware import visible_gpus
 from defectbench.models.registry import ResolvedModel, check_against_definition
 
 if TYPE_CHECKING:
@@ -93,7 +94,15 @@ def worker_folder() -> Path:
 
 
 def worker_environment(environment_name: str, threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
-    """The child's environment variables: thread counts, the one GPU it sees, nothing of the parent's Python path."""
+    """The child's environment variables: thread counts, the one GPU it sees, nothing of the parent's Python path.
+
+    Args:
+        environment_name: ``current`` keeps ``PYTHONPATH``.
+        threads: of each library.
+        device: ``cpu`` hides all GPUs.
+        cuda_device: a number counts the GPUs that this process may use (round, if there are fewer; without any the child sees what this
+            process sees); a text is taken as it is.
+    """
     variables = dict(os.environ)
     path = variables.pop("PYTHONPATH", None)
     if path and environment_name == "current":
@@ -106,8 +115,10 @@ def worker_environment(environment_name: str, threads: int, device: str, cuda_de
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if device == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""
-    elif cuda_device is not None:
-        variables["CUDA_VISIBLE_DEVICES"] = str(cuda_device)
+    elif isinstance(cuda_device, str):
+        variables["CUDA_VISIBLE_DEVICES"] = cuda_device
+    elif cuda_device is not None and (visible := visible_gpus()):
+        variables["CUDA_VISIBLE_DEVICES"] = visible[cuda_device % len(visible)]
     return variables
 
 
@@ -133,7 +144,7 @@ class WorkerClient:
             environment: the model's environment.
             model: from ``resolve_model``.
             threads: threads of the worker.
-            cuda_device: the one GPU that the worker sees; only for a CUDA device.
+            cuda_device: the one GPU that the worker sees, see :func:`worker_environment`; only for a CUDA device.
             start_timeout_s: how long imports and loading may take.
         """
         self.environment = environment
