@@ -11,6 +11,10 @@ from typing import Any, Protocol
 
 from defectbench.calculations.calculation import Calculation
 from defectbench.calculations.client import Progress, WorkerDied
+from defectbench.errors import RunError
+
+_STARTS = 3
+"""How often in a row a worker may die while it starts before the run ends."""
 
 
 class Client(Protocol):
@@ -59,8 +63,9 @@ def run(
 ) -> Iterator[Finished]:
     """Runs calculations on ``workers`` workers, in order of the list, and yields each as it finishes.
 
-    A worker that dies is started again and its calculation tried once more; the second death is its result
-    (status ``failed``, kind ``worker_died``). Leaving the iterator early (Ctrl-C, an error of the consumer) ends all workers.
+    A worker that dies in a calculation is started again and its calculation tried once more; the second death is its result
+    (status ``failed``, kind ``worker_died``). One that dies while it starts says nothing of a calculation: it is started again,
+    and the third such death in a row ends the run. Leaving the iterator early (Ctrl-C, an error of the consumer) ends all workers.
 
     Args:
         calculations: what to run.
@@ -70,6 +75,7 @@ def run(
 
     Raises:
         DefectbenchError: what ``start_client`` or its handshake raises (a model that cannot be loaded).
+        RunError: a worker died while it started, time and again.
     """
     todo: queue.SimpleQueue[Calculation] = queue.SimpleQueue()
     done: queue.SimpleQueue[Finished | BaseException | None] = queue.SimpleQueue()
@@ -79,29 +85,35 @@ def run(
     clients: dict[int, Client] = {}
 
     def serve(number: int) -> None:
-        attempts = 0
         pending: Calculation | None = None
+        deaths = failed_starts = 0
         while not stop.is_set():
             try:
                 with start_client(number) as client:
                     clients[number] = client
+                    failed_starts = 0
                     while not stop.is_set():
                         if pending is None:
-                            pending, attempts = todo.get_nowait(), 0
-                        result = client.calculate(pending, on_progress)
+                            pending, deaths = todo.get_nowait(), 0
+                        try:
+                            result = client.calculate(pending, on_progress)
+                        except WorkerDied as error:
+                            deaths += 1
+                            if deaths == 2 and not stop.is_set():
+                                done.put(Finished(pending, died_result(pending, str(error))))
+                                pending = None
+                            break  # this client is of no use any more
                         done.put(Finished(pending, result))
                         pending = None
             except queue.Empty:
                 return
             except WorkerDied as error:
-                if stop.is_set():
-                    return
-                if pending is None:
-                    raise
-                attempts += 1
-                if attempts == 2:
-                    done.put(Finished(pending, died_result(pending, str(error))))
-                    pending = None
+                failed_starts += 1
+                if failed_starts == _STARTS and not stop.is_set():
+                    raise RunError(
+                        f"{error}; it died {_STARTS} times in a row while it loaded the model; the same command goes on from here, "
+                        "with fewer workers if memory is short"
+                    ) from error
 
     def guarded(number: int) -> None:
         try:

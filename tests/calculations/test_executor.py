@@ -10,7 +10,7 @@ from ase.build import bulk
 from defectbench.calculations.calculation import Calculation, Structure
 from defectbench.calculations.client import WorkerDied
 from defectbench.calculations.executor import run
-from defectbench.errors import ModelError
+from defectbench.errors import ModelError, RunError
 
 
 def calculations(count: int) -> list[Calculation]:
@@ -65,6 +65,50 @@ def test_a_calculation_that_kills_two_workers_is_a_recorded_failure():
     assert failed["failure_kind"] == "worker_died"
     assert "signal 9" in failed["failure"]
     assert sum(r["status"] == "converged" for r in done.values()) == 2
+
+
+def starts_that_die(*numbers: int, deaths: dict[str, int] | None = None):
+    """A start function whose n-th calls (from 1) die while they load; and its calls so far."""
+    calls: list[int] = []
+
+    class Dies(Fake):
+        def __enter__(self):
+            raise WorkerDied("killed by signal 9 while it loaded", -9)
+
+    def start(number):
+        calls.append(number)
+        return Dies() if len(calls) in numbers else Fake(deaths)
+
+    return start, calls
+
+
+def test_a_death_while_it_loads_is_not_the_calculation_s():
+    wanted = calculations(3)
+    start, calls = starts_that_die(1, 3, 4, deaths={wanted[1].content_hash: 1})
+    assert [d.result["status"] for d in run(wanted, start, 1)] == ["converged"] * 3
+    assert len(calls) == 5
+
+
+def test_deaths_in_calculations_still_count_when_loading_dies_between_them():
+    wanted = calculations(2)
+    start, _ = starts_that_die(2, 3, deaths={wanted[0].content_hash: 99})
+    assert [d.result.get("failure_kind") for d in run(wanted, start, 1)] == ["worker_died", None]
+
+
+def test_a_model_that_always_dies_while_it_loads_ends_the_run_and_stores_nothing():
+    wanted = calculations(3)
+    start, calls = starts_that_die(*range(2, 99), deaths={wanted[1].content_hash: 1})
+    finished = []
+
+    def collect():
+        for done in run(wanted, start, 1):
+            finished.append(done.calculation)
+
+    with pytest.raises(RunError, match=r"signal 9 while it loaded; it died 3 times in a row") as caught:
+        collect()
+    assert "\n" not in str(caught.value)
+    assert finished == wanted[:1]
+    assert len(calls) == 4
 
 
 def test_a_model_that_cannot_start_is_raised():
