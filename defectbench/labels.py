@@ -6,6 +6,7 @@ import re
 
 _CONFIGURATION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%(?:_from_([+-]?\d+))?$")
 _SINGLE_POINTS = ("Path_", "Start_")
+_TRUTH_VALUES = frozenset({"T", "F", "true", "false", "True", "False", "TRUE", "FALSE"})
 
 
 def charge_label(charge: int) -> str:
@@ -16,6 +17,40 @@ def charge_label(charge: int) -> str:
 def state_label(defect: str, charge: int) -> str:
     """``("V_Sb1", -3)`` → ``V_Sb1_q-3``."""
     return f"{defect}_{charge_label(charge)}"
+
+
+def name_problem(name: str) -> str | None:
+    """Why a text cannot name a defect, a configuration or a level of theory; None if it can.
+
+    Names are written into extxyz files and the database of results, which take whatever reads as numbers or truth values for such:
+    ``1``, ``1e3``, ``nan``, ``1,2``, ``F``.
+
+    Returns:
+        What the name does wrong, to follow "it": ``reads as a number …``.
+    """
+    words = re.findall(r"[^\s,]+", name)
+    if not words:
+        return "is empty"
+    if not name.isprintable():
+        return "holds a character that cannot be printed"
+    if all(word in _TRUTH_VALUES for word in words):
+        return f"reads as a truth value, not as text (x_{name} would not)"
+    if all(_is_number(word) for word in words):
+        return f"reads as a number, not as text (x_{name} would not)"
+    return "reads as JSON, not as text" if name.startswith("_JSON ") else None
+
+
+def configuration_problem(name: str) -> str | None:
+    """As :func:`name_problem`, for configurations: they are a part of file names."""
+    return "holds a /" if "/" in name else name_problem(name)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def bond_distortion(configuration: str) -> float | None:

@@ -74,7 +74,7 @@ class ResultStore:
             machine: what it was calculated on (JSON values).
 
         Raises:
-            RunError: the disk is full or the database cannot be written.
+            RunError: the disk is full, the database cannot be written, or takes no such label (one that reads as a number).
         """
         from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -96,5 +96,8 @@ class ResultStore:
             self._rows[key] = self._database.write(atoms, key_value_pairs=pairs, data=data)
             if old is not None:
                 self._database.delete([old])
+        except ValueError as error:
+            named = ", ".join(f"{name} '{value}'" for name, value in (labels or {}).items())
+            raise RunError(f"{self.path} takes no result of {named}: {str(error).splitlines()[0]}") from error
         except (sqlite3.Error, OSError) as error:
             raise RunError(f"cannot write to {self.path}: {error}; free some space and run the same command, nothing is lost") from error

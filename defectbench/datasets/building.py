@@ -18,7 +18,7 @@ from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
 from defectbench.downloads import sha256_of
 from defectbench.errors import DatasetError
-from defectbench.labels import sort_key
+from defectbench.labels import configuration_problem, sort_key
 
 _FRAME_KEYS = (
     "defect",
@@ -59,6 +59,9 @@ def write_dataset(
     Raises:
         DatasetError: the folder exists, cannot be written, or the content contradicts itself.
     """
+    for configuration in sorted({name for named in starts.values() for name in named} | {key[3] for key in relaxations}):
+        if (problem := configuration_problem(configuration)) is not None:
+            raise DatasetError(f"the configuration '{configuration}' {problem}; rename it")
     if destination.exists() and not overwrite and (not destination.is_dir() or any(destination.iterdir())):
         raise DatasetError(f"{destination} exists already; choose another destination or remove it")
     if not destination.parent.is_dir():

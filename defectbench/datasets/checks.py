@@ -17,6 +17,7 @@ from defectbench.datasets.extxyz import formula, parse_frame_file_name, stored_r
 from defectbench.datasets.schema import METADATA_FILE, Convergence, DatasetFile, Defect
 from defectbench.downloads import sha256_of
 from defectbench.errors import DatasetError
+from defectbench.labels import configuration_problem
 
 CELL_TOLERANCE = 1e-4
 """Å; cells that differ by less are equal."""
@@ -81,6 +82,8 @@ def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:
                 yield Problem(name, None, "files", "is not of the form frames/<level>/<defect>_q<charge>_<configuration>.extxyz")
             elif parts[1] not in levels:
                 yield Problem(name, None, "files", f"'{parts[1]}' is no level of theory of the dataset ({', '.join(sorted(levels))})")
+            elif (problem := configuration_problem(key[2])) is not None:
+                yield Problem(name, None, "files", f"the configuration '{key[2]}' {problem}")
             elif key[0] not in names or key[1] not in metadata.defect(key[0]).charges:
                 yield Problem(name, None, "files", "is no charge state of the dataset")
 
@@ -207,6 +210,10 @@ def _check_labels(file: str, frame: int, atoms: Atoms, expected: dict[str, Any])
             yield Problem(file, frame, f"info.{key}", "is missing")
         elif key == "charge" and (not isinstance(value, int) or isinstance(value, bool)):
             yield Problem(file, frame, "info.charge", f"'{value}' is no whole number")
+        elif key != "charge" and not isinstance(value, str):
+            yield Problem(file, frame, f"info.{key}", f"'{value}' reads as a number or a truth value, and names must not")
+        elif key == "configuration" and (problem := configuration_problem(value)) is not None:
+            yield Problem(file, frame, "info.configuration", f"'{value}' {problem}")
     for key, wanted in expected.items():
         value = atoms.info.get(key)
         if value is not None and value != wanted:

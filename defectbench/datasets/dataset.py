@@ -16,7 +16,7 @@ from defectbench.datasets import checks
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
 from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import charge_label, sort_key
+from defectbench.labels import charge_label, configuration_problem, sort_key
 
 StateKey = tuple[str, int]
 """(defect, charge)."""
@@ -83,7 +83,13 @@ class Dataset:
             host: perfect supercell.
             starts: start structures by state and configuration.
             relaxations: frames, or the file that holds them, by level, state and configuration.
+
+        Raises:
+            DatasetError: a configuration has a name that would not come back as text from a file.
         """
+        for configuration in sorted({name for named in starts.values() for name in named} | {key[3] for key in relaxations}):
+            if (problem := configuration_problem(configuration)) is not None:
+                raise DatasetError(f"dataset {path}: the configuration '{configuration}' {problem}")
         self.id = metadata.id
         self.path = path
         self.metadata = metadata

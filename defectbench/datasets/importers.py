@@ -26,7 +26,7 @@ from defectbench.datasets.schema import DatasetFile, Defect, Host, LevelOfTheory
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.errors import DatasetError
-from defectbench.labels import sort_key, state_label
+from defectbench.labels import configuration_problem, name_problem, sort_key, state_label
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
@@ -400,7 +400,12 @@ def _labels(atoms: Atoms, file: Path, index: int, keys: _Keys, found: _Findings)
     except (TypeError, ValueError):
         found.drop(file, index, f"info '{keys.charge}' is '{value}', no whole charge")
         return None
-    return str(name), round(charge), str(atoms.info.get(keys.configuration, file.stem))
+    return _text(name), round(charge), _text(atoms.info.get(keys.configuration, file.stem))
+
+
+def _text(value: object) -> str:
+    """A label as it was written, as far as that can be told of what read as numbers or truth values."""
+    return " ".join(map(str, np.ravel(value))) if isinstance(value, np.ndarray | list) else str(value)
 
 
 def _with_results(atoms: Atoms, file: object, index: int, keys: _Keys, found: _Findings) -> Atoms | None:
@@ -457,13 +462,22 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     perfect = host if isinstance(host, Atoms) else read_host_file(host)
     perfect = Atoms(perfect.get_chemical_symbols(), positions=np.round(perfect.positions, 8), cell=perfect.cell, pbc=True)
     destination = Path(options.destination).expanduser()
-    level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code)
+    try:
+        level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code)
+    except ValidationError as error:
+        raise DatasetError(f"the level of theory '{options.level}': {explain(error)[0][1]}") from error
     groups: dict[str, list[_Item]] = {}
     for item in found.items:
         if _DEFECT_NAME.match(item.defect) is None:
             found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name (letters, digits and _ . , - only)")
-        elif "/" in item.configuration or not item.configuration.strip():
-            found.drop(item.source, None, f"'{item.configuration}' cannot be a configuration's name")
+        elif (problem := name_problem(item.defect)) is not None:
+            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name: it {problem}; rename it")
+        elif (problem := configuration_problem(item.configuration)) is not None:
+            found.drop(
+                item.source,
+                None,
+                f"'{item.configuration}' cannot be a configuration's name: it {problem}; rename the file, or label its frames otherwise",
+            )
         else:
             groups.setdefault(item.defect, []).append(item)
     defects: list[Defect] = []

@@ -12,19 +12,26 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import charge_label
+from defectbench.labels import charge_label, name_problem
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "dataset.yaml"
 
+
+def _name(value: str) -> str:
+    if (problem := name_problem(value)) is not None:
+        raise ValueError(f"the name '{value}' {problem}")
+    return value
+
+
 Element = Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
-DefectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$", max_length=64)]
-LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=48)]
+DefectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$", max_length=64), AfterValidator(_name)]
+LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=48), AfterValidator(_name)]
 Charge = Annotated[int, Field(strict=True, ge=-12, le=12)]
 Vector = tuple[float, float, float]
 

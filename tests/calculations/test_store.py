@@ -71,6 +71,15 @@ def test_a_failure_without_energy_is_stored(tmp_path, calculation):
     assert ResultStore(tmp_path / "c.db").get("ab" * 32)["failure"] == "energy is NaN"
 
 
+@pytest.mark.parametrize("name", ["01", "1e3", "nan", "True"])
+def test_a_label_that_reads_as_a_number_is_one_clear_line(tmp_path, calculation, name):
+    store = ResultStore(tmp_path / "c.db")
+    with pytest.raises(RunError, match=f"takes no result of defect 'V_Cl', configuration '{name}': ") as caught:
+        store.put("ab" * 32, calculation, result(), {"defect": "V_Cl", "configuration": name})
+    assert "\n" not in str(caught.value)
+    assert "ab" * 32 not in store
+
+
 def test_a_broken_database_is_one_clear_line(tmp_path):
     (tmp_path / "c.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(RunError, match=r"cannot use the result database .*c\.db"):

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from datasets_helpers import make_host, make_metadata, make_relaxation
+from datasets_helpers import make_defects, make_host, make_metadata, make_relaxation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench import load_dataset
 from defectbench.datasets.building import add_relaxation, from_cp2k, update_metadata, write_dataset
+from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import attach_results, copy_with_results, read_extxyz, stored_results, write_extxyz
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
@@ -130,6 +131,19 @@ def test_building_anew_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Pa
     assert (tiny / "queue.yaml").read_text() == "blocks: []"
     assert not (tiny / "host2.extxyz").exists()
     assert set(new) == {"host.extxyz", "properties/PBE/host.json", "elements/Se.extxyz"}
+
+
+def test_a_configuration_that_reads_as_a_number_is_not_written(tmp_path: Path) -> None:
+    host = make_host()
+    defect = make_defects(host)["V_Sb"]
+    start = ideal_structure(host, defect)
+    for starts, relaxations in (
+        ({("V_Sb", 0): {"1e3": start}}, {}),
+        ({}, {("PBE", "V_Sb", 0, "1e3"): make_relaxation(start, 0)}),
+    ):
+        with pytest.raises(DatasetError, match="the configuration '1e3' reads as a number, not as text"):
+            write_dataset(tmp_path / "out", make_metadata(host), host, starts, relaxations)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

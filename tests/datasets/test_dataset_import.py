@@ -257,6 +257,61 @@ def test_extxyz_frames_that_cannot_be_used(tmp_path: Path) -> None:
     assert [atoms.info["step"] for atoms in load_dataset(tmp_path / "out").frames("V_Sb", 0, "Rattled")] == [0, 7]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("1", "a number"),
+        ("1e3", "a number"),
+        ("nan", "a number"),
+        ("T", "a truth value"),
+        ("F", "a truth value"),
+        ("False", "a truth value"),
+    ],
+)
+def test_a_file_named_by_a_number_or_a_truth_value_is_told_to_be_renamed(tmp_path: Path, name: str, words: str) -> None:
+    host = make_host()
+    start = near(ideal_structure(host, make_defects(host)["V_Sb"]), 1)
+    for index, stem in enumerate((name, "fine")):
+        frames = make_relaxation(start, 0, steps=3, seed=index)
+        for atoms in frames:
+            atoms.info.update({"defect": "V_Sb", "charge": 0})
+        write(tmp_path / f"{stem}.extxyz", frames, format="extxyz")
+    told = f"'{name}' cannot be a configuration's name: it reads as {words}, not as text (x_{name} would not); rename the file"
+    report = import_extxyz([tmp_path / f"{name}.extxyz", tmp_path / "fine.extxyz"], host, tmp_path / "out")
+    assert [(Path(d.file).stem, d.frame, d.reason.startswith(told)) for d in report.dropped] == [(name, None, True)]
+    assert load_dataset(tmp_path / "out").configurations("V_Sb", 0) == ("fine",)
+    with pytest.raises(DatasetError, match=r"nothing could be imported: .*rename the file, or label its frames otherwise$"):
+        import_extxyz([tmp_path / f"{name}.extxyz"], host, tmp_path / "alone")
+    (tmp_path / f"{name}.extxyz").rename(tmp_path / f"x_{name}.extxyz")
+    assert import_extxyz([tmp_path / f"x_{name}.extxyz"], host, tmp_path / "renamed").dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        ({"configuration": 3}, {}, "'3' cannot be a configuration's name: it reads as a number"),
+        ({"configuration": np.array([1, 2])}, {}, "'1 2' cannot be a configuration's name: it reads as a number"),
+        ({"configuration": "a/b"}, {}, "it holds a /"),
+        ({"defect": "F"}, {}, "'False' cannot be a defect's name: it reads as a truth value"),
+        ({"defect": 7}, {}, "'7' cannot be a defect's name: it reads as a number"),
+        ({}, {"level": "1"}, "the level of theory '1': the name '1' reads as a number"),
+        ({}, {"level": "a level"}, "the level of theory 'a level': String should match"),
+    ],
+)
+def test_labels_that_read_as_numbers_or_truth_values_are_refused(
+    tmp_path: Path, labels: dict[str, object], options: dict[str, str], words: str
+) -> None:
+    host = make_host()
+    frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
+    for atoms in frames:
+        atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled", **labels})
+    write(tmp_path / "a.extxyz", frames, format="extxyz")
+    with pytest.raises(DatasetError) as caught:
+        import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_energies_alone_are_enough(tmp_path: Path) -> None:
     host = make_host()
     atoms = near(ideal_structure(host, make_defects(host)["Sb_Se"]), 1)
