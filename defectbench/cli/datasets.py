@@ -134,7 +134,7 @@ def import_command(
     converged_key: Annotated[str, typer.Option(help="extxyz: info key of the convergence label.")] = "converged",
     max_force: Annotated[float, typer.Option(help="extxyz: largest force (eV/Å) of a minimum without that label.")] = 0.03,
     starts: Annotated[list[Path] | None, typer.Option(help="extxyz: file with start structures. Repeat for more.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in the output folder.")] = False,
 ) -> None:
     """Make a dataset of your own results, for 'evaluate --dataset FOLDER'."""
     from defectbench.datasets.importers import import_extxyz, import_shakenbreak

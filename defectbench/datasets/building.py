@@ -6,8 +6,8 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path, PurePath
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +19,7 @@ from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_
 from defectbench.downloads import sha256_of
 from defectbench.errors import DatasetError
 from defectbench.labels import configuration_problem, sort_key
+from defectbench.paths import full_path
 
 _FRAME_KEYS = (
     "defect",
@@ -42,28 +43,33 @@ def write_dataset(
     relaxations: Mapping[RelaxationKey, Sequence[Atoms]],
     *,
     overwrite: bool = False,
+    check: Callable[[Path], None] | None = None,
 ) -> DatasetFile:
     """Writes a dataset folder; the whole of it or nothing.
 
+    It is made in a hidden folder beside the destination and renamed; a dataset that it replaces is renamed aside first and deleted
+    last, so that one of the two is whole whenever this is interrupted.
+
     Args:
-        destination: folder to make; its parent must exist.
+        destination: folder to make; its parent must exist. Not the working directory, nor a folder above it.
         metadata: its ``files`` are ignored and made anew.
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a folder that exists; what it holds besides host, starts and frames is kept.
+        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is no dataset, or
+            has such files without listing them, is refused.
+        check: called with the finished folder before it takes its place; what it raises leaves everything as it was.
 
     Returns:
         The metadata with the files' hashes.
 
     Raises:
-        DatasetError: the folder exists, cannot be written, or the content contradicts itself.
+        DatasetError: the folder exists, may not be replaced, cannot be written, or the content contradicts itself.
     """
     for configuration in sorted({name for named in starts.values() for name in named} | {key[3] for key in relaxations}):
         if (problem := configuration_problem(configuration)) is not None:
             raise DatasetError(f"the configuration '{configuration}' {problem}; rename it")
-    if destination.exists() and not overwrite and (not destination.is_dir() or any(destination.iterdir())):
-        raise DatasetError(f"{destination} exists already; choose another destination or remove it")
+    destination = destination_folder(destination, overwrite=overwrite)
     if not destination.parent.is_dir():
         raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into")
     try:
@@ -86,19 +92,66 @@ def write_dataset(
             write_extxyz(path, [_relaxation_frame(atoms, level, name, charge, configuration) for atoms in steps])
         written = {path.relative_to(building).as_posix(): path for path in building.rglob("*.extxyz")}
         files = {name: sha256_of(path) for name, path in sorted(written.items())}
-        with _lock(destination.resolve()):
+        with _lock(destination):
+            destination_folder(destination, overwrite=overwrite)  # another process may have made it meanwhile
             if destination.exists():
                 files |= _keep_other_files(destination, building)
             complete = DatasetFile.model_validate({**metadata.canonical(), "files": dict(sorted(files.items()))})
             write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
-            if destination.exists():
-                shutil.rmtree(destination)
-            building.rename(destination)
+            if check is not None:
+                check(building)
+            _put_in_place(building, destination)
     except OSError as error:
         raise DatasetError(f"cannot write {destination}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return complete
+
+
+def destination_folder(destination: Path, *, overwrite: bool) -> Path:
+    """The full path of a folder that a dataset may be written to.
+
+    Raises:
+        DefectbenchError: it cannot be found out where it is.
+        DatasetError: it is or contains the working directory; it exists and ``overwrite`` is not given, or replacing it would lose
+            what is no part of a dataset.
+    """
+    folder, here = full_path(destination), full_path(".")
+    if here.is_relative_to(folder):
+        what = "is the working directory" if here == folder else "contains the working directory"
+        raise DatasetError(f"{folder} {what}; name another folder for the dataset, such as {here / 'my-dataset'}")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return folder
+    if not overwrite:
+        raise DatasetError(f"{folder} exists already; choose another destination or remove it")
+    if not (folder / METADATA_FILE).is_file():
+        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is no dataset and is not replaced; choose another destination")
+    strays = [name for name in _unlisted(folder) if not name.rsplit("/", 1)[-1].startswith(".")]
+    if strays:
+        more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
+        raise DatasetError(
+            f"{folder} holds {strays[0]}{more}, which its {METADATA_FILE} does not list, and would be lost; move or remove it first"
+        )
+    return folder
+
+
+def _put_in_place(building: Path, destination: Path) -> None:
+    """Renames the new folder into place; an old one there is renamed aside before and deleted after."""
+    if not destination.exists():
+        building.rename(destination)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
+    try:
+        destination.rename(aside)
+        building.rename(destination)
+    except BaseException:  # interrupted, too
+        if not destination.exists():
+            aside.rename(destination)
+        else:
+            with suppress(OSError):
+                aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
@@ -109,23 +162,38 @@ def _lock(folder: Path) -> AbstractContextManager[object]:
     return FileLock(Path(tempfile.gettempdir()) / name)
 
 
+def _listed(folder: Path) -> Mapping[str, str]:
+    try:
+        return parse_metadata(folder / METADATA_FILE).files
+    except DatasetError:  # a dataset.yaml that lists nothing that could be read
+        return {}
+
+
+def _is_made_anew(name: PurePath) -> bool:
+    return name.parts[0] in ("starts", "frames", METADATA_FILE) or (name.suffix == ".extxyz" and len(name.parts) == 1)
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """Files that a dataset written in this place would not keep, though the dataset that is there does not list them."""
+    listed = {METADATA_FILE, *_listed(folder)}
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    return [name.as_posix() for name in names if _is_made_anew(name) and name.as_posix() not in listed]
+
+
 def _keep_other_files(old: Path, new: Path) -> dict[str, str]:
     """Copies what a dataset folder holds besides host, starts and frames; returns name → SHA-256 of those that its metadata list."""
-    try:
-        listed = parse_metadata(old / METADATA_FILE).files
-    except DatasetError:  # what is replaced need not have been a dataset
-        listed = {}
+    listed = _listed(old)
     kept = {}
     for path in sorted(old.rglob("*")):
         name = path.relative_to(old)
-        if not path.is_file() or name.parts[0] in ("starts", "frames", METADATA_FILE) or (new / name).exists():
+        if _is_made_anew(name) or (new / name).exists():
             continue
-        if path.suffix == ".extxyz" and len(name.parts) == 1:
+        if path.is_dir() and not path.is_symlink():
+            (new / name).mkdir(parents=True)
             continue
-        (new / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, new / name)
-        if name.as_posix() in listed:
-            kept[name.as_posix()] = sha256_of(new / name)
+        shutil.copy2(path, new / name, follow_symlinks=False)
+        if name.as_posix() in listed and path.is_file():
+            kept[name.as_posix()] = sha256_of(path)
     return kept
 
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from defectbench.datasets import checks
 from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
-from defectbench.datasets.building import write_dataset
+from defectbench.datasets.building import destination_folder, write_dataset
 from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
 from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import DatasetFile, Defect, Host, LevelOfTheory, explain
@@ -27,6 +27,7 @@ from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.errors import DatasetError
 from defectbench.labels import configuration_problem, name_problem, sort_key, state_label
+from defectbench.paths import full_path
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
@@ -157,7 +158,7 @@ def import_shakenbreak(
         functional: default: the level's name.
         code: program and version.
         licence: of the data.
-        overwrite: replace a destination that exists.
+        overwrite: replace a dataset that exists. What it is made of must not lie in it.
 
     Raises:
         DatasetError: nothing there can be used, or the destination cannot be written; one line.
@@ -165,6 +166,7 @@ def import_shakenbreak(
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}")
+    _check_destination(destination, overwrite, [root], host)
     found = _Findings()
     states = [root] if _is_state_folder(root) else sorted(path for path in root.iterdir() if path.is_dir())
     base = root.parent if states == [root] else root
@@ -237,13 +239,14 @@ def import_extxyz(
         functional: default: the level's name.
         code: program and version.
         licence: of the data.
-        overwrite: replace a destination that exists.
+        overwrite: replace a dataset that exists. What it is made of must not lie in it.
 
     Raises:
         DatasetError: nothing there can be used, or the destination cannot be written; one line.
     """
     if not files:
         raise DatasetError("there are no files to import")
+    _check_destination(destination, overwrite, [*files, *starts], host)
     keys = _Keys(charge_key, energy_key, forces_key, defect_key, configuration_key, step_key, converged_key, defect)
     found = _Findings()
     items: dict[tuple[str, int, str], _Item] = {}
@@ -512,10 +515,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
         reasons = "; ".join(str(item) for item in found.dropped[:3])
         raise DatasetError(f"nothing could be imported: {reasons or 'no configurations were found'}")
     metadata = _metadata(options, destination, level, tuple(defects))
-    written = write_dataset(destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite)
-    report = validate_dataset(destination)
-    if not report.valid:
-        raise DatasetError(f"the imported dataset is not valid: {report.problems[0]}")
+    written = write_dataset(destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite, check=_refuse_invalid)
     return ImportReport(
         path=destination.resolve(),
         metadata=written,
@@ -526,6 +526,26 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
         dropped=tuple(found.dropped),
         notes=tuple(found.notes),
     )
+
+
+def _refuse_invalid(folder: Path) -> None:
+    report = validate_dataset(folder)
+    if not report.valid:
+        raise DatasetError(f"what would be imported is no valid dataset: {report.problems[0]}")
+
+
+def _check_destination(destination: str | Path, overwrite: bool, sources: Sequence[str | Path], host: str | Path | Atoms) -> None:
+    """Before anything is read: the dataset can be written, and what it is made of does not lie where it is written.
+
+    Raises:
+        DatasetError: not so.
+    """
+    folder = full_path(destination)
+    given = [(path, "what is imported") for path in sources] + ([] if isinstance(host, Atoms) else [(host, "the host")])
+    for path, what in given:
+        if full_path(path).is_relative_to(folder):
+            raise DatasetError(f"{path} ({what}) lies in the output folder {folder}; choose another output folder")
+    destination_folder(folder, overwrite=overwrite)
 
 
 def _metadata(options: _Options, destination: Path, level: LevelOfTheory, defects: tuple[Defect, ...]) -> DatasetFile:

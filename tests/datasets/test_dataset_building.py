@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from datasets_helpers import make_defects, make_host, make_metadata, make_relaxation
+from datasets_helpers import build_tiny, make_defects, make_host, make_metadata, make_relaxation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,7 +121,9 @@ def test_building_anew_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Pa
     ):
         (tiny / name).parent.mkdir(parents=True, exist_ok=True)
         (tiny / name).write_text(text)
-    update_metadata(tiny, lambda metadata: metadata, ["properties/PBE/host.json", "elements/Se.extxyz"])
+    (tiny / "empty").mkdir()
+    (tiny / "link").symlink_to("nowhere")
+    update_metadata(tiny, lambda metadata: metadata, ["properties/PBE/host.json", "elements/Se.extxyz", "host2.extxyz"])
     old = parse_metadata(tiny / "dataset.yaml")
     write_dataset(tiny, old, load_dataset(tiny).host, {}, {}, overwrite=True)
     new = parse_metadata(tiny / "dataset.yaml").files
@@ -129,6 +131,8 @@ def test_building_anew_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Pa
         name: old.files[name] for name in ("properties/PBE/host.json", "elements/Se.extxyz")
     }
     assert (tiny / "queue.yaml").read_text() == "blocks: []"
+    assert (tiny / "empty").is_dir()
+    assert (tiny / "link").is_symlink()
     assert not (tiny / "host2.extxyz").exists()
     assert set(new) == {"host.extxyz", "properties/PBE/host.json", "elements/Se.extxyz"}
 
@@ -161,6 +165,97 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "notes.txt").read_text() == "kept"
     assert validate_dataset(tmp_path / "there").valid
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("given", [".", "", "..", "../here", "inner/..", "~", "link"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_working_directory_and_what_is_above_it_are_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, overwrite: bool
+) -> None:
+    """The temporary folder once lay inside what was deleted, and everything was gone."""
+    here = tmp_path / "here"
+    (here / "inner").mkdir(parents=True)
+    build_tiny(tmp_path / "elsewhere")
+    for name in ("keep.txt", "dataset.yaml"):
+        (here / name).write_text("keep")
+    (tmp_path / "dataset.yaml").write_text("keep")
+    (here / "link").symlink_to(here)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    before = contents(tmp_path)
+    host = make_host()
+    with pytest.raises(DatasetError, match=r"(is|contains) the working directory; name another folder"):
+        write_dataset(Path(given), make_metadata(host), host, {}, {}, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mine.extxyz", "has no dataset.yaml, so it is no dataset"),
+        ("frames/PBE/a.txt", "has no dataset.yaml, so it is no dataset"),
+        ("tiny/mine.extxyz", "holds mine.extxyz, which its dataset.yaml does not list"),
+        ("tiny/starts/notes.txt", "holds starts/notes.txt, which its dataset.yaml does not list"),
+        ("tiny/frames/PBE/V_Sb_q-1_Dimer.extxyz", "does not list, and would be lost"),
+    ],
+)
+def test_what_is_no_part_of_a_dataset_is_not_replaced(tmp_path: Path, name: str, words: str) -> None:
+    folder = tmp_path / "folder"
+    if name.startswith("tiny/"):
+        build_tiny(folder)
+    name = name.removeprefix("tiny/")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("years of work")
+    before = contents(tmp_path)
+    host = make_host()
+    with pytest.raises(DatasetError, match=words):
+        write_dataset(folder, make_metadata(host), host, {}, {}, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_an_interruption_loses_neither_the_old_nor_the_new(tiny: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    before = contents(tiny)
+    host = make_host()
+    rename, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if (len(calls), when) in ((1, "before"), (2, "between")):
+            raise KeyboardInterrupt
+        out = rename(self, target)
+        if (len(calls), when) == (2, "after"):
+            raise KeyboardInterrupt
+        return out
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tiny, make_metadata(host), host, {}, {}, overwrite=True)
+    if when == "after":
+        assert set(contents(tiny)) == {"dataset.yaml", "host.extxyz"}
+        aside = next(path for path in tiny.parent.iterdir() if path != tiny)
+        assert contents(aside) == before
+    else:
+        assert contents(tiny) == before
+        assert [path.name for path in tiny.parent.iterdir()] == ["tiny"]
+
+
+def test_what_a_check_refuses_is_not_put_in_place(tiny: Path) -> None:
+    before = contents(tiny)
+    host = make_host()
+
+    def refuse(folder: Path) -> None:
+        assert (folder / "dataset.yaml").is_file()
+        raise DatasetError("no")
+
+    with pytest.raises(DatasetError, match=r"^no$"):
+        write_dataset(tiny, make_metadata(host), host, {}, {}, overwrite=True, check=refuse)
+    assert contents(tiny) == before
+    assert [path.name for path in tiny.parent.iterdir()] == ["tiny"]
 
 
 def test_cp2k_prints_after_the_first_move_and_repeats_the_end() -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from defectbench import load_dataset
 from defectbench.datasets.alignment import apply, find_defect, in_host_cell, place
-from defectbench.datasets.checks import minimum_image
+from defectbench.datasets.checks import Problem, minimum_image
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import stored_results, write_extxyz
 from defectbench.datasets.importers import import_extxyz, import_shakenbreak
-from defectbench.datasets.validation import validate_dataset
+from defectbench.datasets.validation import ValidationReport, validate_dataset
 from defectbench.errors import DatasetError
 
 CONFIGURATIONS = {"Unperturbed": "Unperturbed", "Rattled": "Rattled", "Dimer": "Dimer", "Bond_Distortion_-40.0%": -0.4}
@@ -310,6 +310,46 @@ def test_labels_that_read_as_numbers_or_truth_values_are_refused(
         import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_sources_inside_the_output_folder_are_refused(tmp_path: Path) -> None:
+    """They were deleted with the folder that they lay in."""
+    mine = tmp_path / "mine"
+    shakenbreak_folder(mine)  # its host lies beside it
+    host, frames, before = make_host(), make_relaxation(near(ideal_structure(make_host(), make_defects(make_host())["V_Sb"]), 1), 0), {}
+    for atoms in frames:
+        atoms.info.update({"defect": "V_Sb", "charge": 0})
+    write(mine / "train.extxyz", frames, format="extxyz")
+    write(mine / "host0.extxyz", host, format="extxyz")
+    (tmp_path / "link").symlink_to(mine)
+    write(tmp_path / "train.extxyz", frames, format="extxyz")
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    for overwrite in (True, False):
+        for source, own_host, starts, word in (
+            (mine / "train.extxyz", host, [], "what is imported"),
+            (tmp_path / "link" / "train.extxyz", host, [], "what is imported"),
+            (tmp_path / "train.extxyz", mine / "host0.extxyz", [], "the host"),
+            (tmp_path / "train.extxyz", host, [mine / "train.extxyz"], "what is imported"),
+        ):
+            with pytest.raises(DatasetError, match=rf"\({word}\) lies in the output folder"):
+                import_extxyz([source], own_host, mine, starts=starts, overwrite=overwrite)
+        with pytest.raises(DatasetError, match="lies in the output folder"):
+            import_shakenbreak(mine, host, mine, overwrite=overwrite)
+    with pytest.raises(DatasetError, match=r"has no dataset\.yaml, so it is no dataset"):
+        import_extxyz([tmp_path / "train.extxyz"], host, mine, overwrite=True)
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
+def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = make_host()
+    shakenbreak_folder(tmp_path / "results")
+    problem = Problem("host.extxyz", 0, "cell", "is wrong")
+    monkeypatch.setattr(
+        "defectbench.datasets.importers.validate_dataset", lambda folder: ValidationReport(folder, (problem,), files=1, frames=1)
+    )
+    with pytest.raises(DatasetError, match=r"what would be imported is no valid dataset: host\.extxyz, frame 0, cell: is wrong"):
+        import_shakenbreak(tmp_path / "results", host, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_energies_alone_are_enough(tmp_path: Path) -> None:
