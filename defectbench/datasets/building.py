@@ -305,7 +305,7 @@ def _start_of(folder: Path, metadata: DatasetFile, defect: str, charge: int, con
     if file not in metadata.files:
         return None
     for atoms in read_extxyz(folder / file):
-        if (atoms.info.get("charge"), atoms.info.get("configuration")) == (charge, configuration):
+        if next(checks.check_labels(file, 0, atoms, {"charge": charge, "configuration": configuration}), None) is None:
             return atoms
     return None
 

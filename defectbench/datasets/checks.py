@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from ase import Atoms
@@ -133,27 +134,31 @@ def check_structure(file: str, frame: int, atoms: Atoms, host: Atoms, defect: De
         yield Problem(
             file, frame, "species", f"{formula(atoms.get_chemical_symbols())} instead of {formula(expected.elements())} for {defect.name}"
         )
+    periodic = bool(np.isfinite(atoms.cell.array).all()) and abs(atoms.cell.volume) >= 1.0
     difference = np.abs(atoms.cell.array - host.cell.array).max()
-    if not difference <= CELL_TOLERANCE:
+    if not periodic:
+        yield Problem(file, frame, "cell", "is missing or has no volume; it must be the host's")
+    elif not difference <= CELL_TOLERANCE:
         yield Problem(file, frame, "cell", f"differs from the host's by up to {difference:.4g} Å")
     if not np.isfinite(atoms.positions).all():
         yield Problem(file, frame, "positions", "not finite")
-    elif (short := shortest_distance(atoms)) < MIN_DISTANCE:
+    elif periodic and (short := shortest_distance(atoms)) < MIN_DISTANCE:
         yield Problem(file, frame, "positions", f"two atoms are {short:.3f} Å apart")
 
 
 def check_starts(file: str, starts: Sequence[Atoms], host: Atoms, defect: Defect) -> Iterator[Problem]:
     """The start structures of one defect."""
-    seen: dict[tuple[Any, Any], int] = {}
+    seen: dict[tuple[int, str], int] = {}
     order = starts[0].get_chemical_symbols() if starts else []
     for frame, atoms in enumerate(starts):
-        yield from _check_labels(file, frame, atoms, {"defect": defect.name})
+        yield from check_labels(file, frame, atoms, {"defect": defect.name})
         charge, configuration = atoms.info.get("charge"), atoms.info.get("configuration")
-        if isinstance(charge, int) and charge not in defect.charges:
+        if _is_whole(charge) and charge not in defect.charges:
             yield Problem(file, frame, "info.charge", f"{charge:+d} is no charge state of {defect.name}")
-        if (charge, configuration) in seen:
-            yield Problem(file, frame, "info.configuration", f"repeats frame {seen[charge, configuration]}")
-        seen.setdefault((charge, configuration), frame)
+        if _is_whole(charge) and isinstance(configuration, str):
+            if (charge, configuration) in seen:
+                yield Problem(file, frame, "info.configuration", f"repeats frame {seen[charge, configuration]}")
+            seen.setdefault((charge, configuration), frame)
         yield from check_structure(file, frame, atoms, host, defect)
         if len(atoms) == len(order) and atoms.get_chemical_symbols() != order:
             yield Problem(file, frame, "species", "atoms are in another order than in frame 0")
@@ -175,12 +180,12 @@ def check_frames(
     last_step = -1
     seen: dict[bytes, int] = {}
     for index, atoms in enumerate(frames):
-        yield from _check_labels(file, index, atoms, expected)
+        yield from check_labels(file, index, atoms, expected)
         yield from check_structure(file, index, atoms, host, defect)
         yield from _check_spin(file, index, atoms, charge)
         yield from _check_results(file, index, atoms, convergence)
         step = atoms.info.get("step")
-        if not isinstance(step, int) or isinstance(step, bool):
+        if not _is_whole(step):
             yield Problem(file, index, "info.step", "is missing or no whole number")
         elif step <= last_step:
             yield Problem(file, index, "info.step", f"{step} does not follow {last_step}; steps must ascend from 0")
@@ -193,7 +198,7 @@ def check_frames(
         reference = start if start is not None else frames[0]
         if len(atoms) == len(reference) and atoms.get_chemical_symbols() != reference.get_chemical_symbols():
             yield Problem(file, index, "species", f"atoms are in another order than in {'the start' if start is not None else 'frame 0'}")
-        elif index == 0 and step == 0 and start is not None and len(atoms) == len(start):
+        elif index == 0 and _is_whole(step) and step == 0 and start is not None and len(atoms) == len(start):
             moved = float(np.linalg.norm(minimum_image(atoms.positions - start.positions, host), axis=1).max())
             if moved > START_TOLERANCE:
                 yield Problem(file, index, "positions", f"step 0 is {moved:.3f} Å from the start of this configuration")
@@ -203,23 +208,39 @@ def check_frames(
         seen.setdefault(content, index)
 
 
-def _check_labels(file: str, frame: int, atoms: Atoms, expected: dict[str, Any]) -> Iterator[Problem]:
-    for key in ("defect", "charge", "configuration"):
-        value = atoms.info.get(key)
+def check_labels(file: str, frame: int, atoms: Atoms, expected: Mapping[str, Any]) -> Iterator[Problem]:
+    """Defect, charge and configuration of a frame, and whatever else is expected of it: there, of the right type, and as expected."""
+    for key in dict.fromkeys(("defect", "charge", "configuration", *expected)):
+        value, field = atoms.info.get(key), f"info.{key}"
         if value is None:
-            yield Problem(file, frame, f"info.{key}", "is missing")
-        elif key == "charge" and (not isinstance(value, int) or isinstance(value, bool)):
-            yield Problem(file, frame, "info.charge", f"'{value}' is no whole number")
+            yield Problem(file, frame, field, "is missing")
+        elif key == "charge" and not _is_whole(value):
+            yield Problem(file, frame, field, f"'{_shown(value)}' is no whole number")
         elif key != "charge" and not isinstance(value, str):
-            yield Problem(file, frame, f"info.{key}", f"'{value}' reads as a number or a truth value, and names must not")
+            yield Problem(file, frame, field, f"'{_shown(value)}' reads as a number or a truth value, and names must not")
         elif key == "configuration" and (problem := configuration_problem(value)) is not None:
-            yield Problem(file, frame, "info.configuration", f"'{value}' {problem}")
-    for key, wanted in expected.items():
-        value = atoms.info.get(key)
-        if value is not None and value != wanted:
-            yield Problem(file, frame, f"info.{key}", f"'{value}' instead of '{wanted}'")
-        elif value is None and key not in ("defect", "charge", "configuration"):
-            yield Problem(file, frame, f"info.{key}", "is missing")
+            yield Problem(file, frame, field, f"'{_shown(value)}' {problem}")
+        elif key in expected and value != expected[key]:
+            yield Problem(file, frame, field, f"'{_shown(value)}' instead of '{expected[key]}'")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a value is one finite number; what a file has for one may be text, a truth value or a list."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _shown(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _check_spin(file: str, frame: int, atoms: Atoms, charge: int) -> Iterator[Problem]:
@@ -227,8 +248,8 @@ def _check_spin(file: str, frame: int, atoms: Atoms, charge: int) -> Iterator[Pr
     if multiplicity is None:
         return
     electrons = int(sum(atomic_numbers[s] for s in atoms.get_chemical_symbols())) - charge
-    if not isinstance(multiplicity, int) or multiplicity < 1:
-        yield Problem(file, frame, "info.spin_multiplicity", f"'{multiplicity}' is no positive whole number")
+    if not _is_whole(multiplicity) or multiplicity < 1:
+        yield Problem(file, frame, "info.spin_multiplicity", f"'{_shown(multiplicity)}' is no positive whole number")
     elif (electrons + multiplicity) % 2 == 0:
         parity = "even" if electrons % 2 == 0 else "odd"
         yield Problem(file, frame, "info.spin_multiplicity", f"{multiplicity} is impossible for an {parity} number of electrons")
@@ -238,15 +259,19 @@ def _check_results(file: str, frame: int, atoms: Atoms, convergence: Convergence
     results = stored_results(atoms)
     if "energy" not in results:
         yield Problem(file, frame, "energy", "is missing")
-    elif not np.isfinite(results["energy"]):
-        yield Problem(file, frame, "energy", "not finite")
+    elif not _is_finite(results["energy"]):
+        yield Problem(file, frame, "energy", f"'{_shown(results['energy'])}' is not finite or no number")
     if "forces" not in results:
         if convergence is not None:
             yield Problem(file, frame, "forces", "are missing, though the level of theory has a force criterion")
         return
     forces = np.asarray(results["forces"])
-    if forces.shape != atoms.positions.shape or not np.isfinite(forces).all():
+    if forces.shape != atoms.positions.shape or forces.dtype.kind not in "iuf":
+        yield Problem(file, frame, "forces", "are not three numbers for each atom")
+    elif not np.isfinite(forces).all():
         yield Problem(file, frame, "forces", "not finite")
+    elif not len(forces):
+        return  # the missing atoms are a problem of their own
     elif convergence is not None and atoms.info.get("converged") is True:
         largest = largest_force(forces, convergence)
         if largest > convergence.max_force * (1.0 + FORCE_TOLERANCE):

@@ -111,7 +111,9 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
             defect = parts[1].removesuffix(".extxyz")
             if defect in {entry.name for entry in metadata.defects}:
                 problems += checks.check_starts(name, frames, host, metadata.defect(defect))
-                starts.update({(defect, atoms.info.get("charge"), atoms.info.get("configuration")): atoms for atoms in frames})
+                for atoms in frames:
+                    if next(checks.check_labels(name, 0, atoms, {"defect": defect}), None) is None:
+                        starts[defect, atoms.info["charge"], atoms.info["configuration"]] = atoms
     for name in metadata.files:
         parts = name.split("/")
         key = parse_frame_file_name(parts[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
 
-from defectbench.datasets.catalogue import embedded_folder
+from defectbench.datasets.catalogue import embedded_folder, load_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
 from defectbench.datasets.validation import validate_dataset
 from defectbench.errors import DatasetError
@@ -120,7 +121,7 @@ def _info(index: int, **changes: Any) -> Callable[[list[Atoms]], None]:
         (RATTLED, _info(2, converged=None), 2, "info.converged", "is missing"),
         (RATTLED, _large_force, 2, "info.converged", "the largest force norm is 0.5"),
         (RATTLED, _nan_force, 1, "forces", "not finite"),
-        (RATTLED, _results(1, energy=float("inf")), 1, "energy", "not finite"),
+        (RATTLED, _results(1, energy=float("inf")), 1, "energy", "'inf' is not finite"),
         (RATTLED, _results(1, energy=None), 1, "energy", "is missing"),
         (RATTLED, _results(1, forces=None), 1, "forces", "are missing"),
         (RATTLED, _repeat, 1, "positions", "the same structure as frame 0"),
@@ -147,6 +148,47 @@ def test_planted_errors_in_frames(
     matching = [problem for problem in problems if (problem.file, problem.frame, problem.field) == (file, frame, field)]
     assert any(message in problem.message for problem in matching), [str(problem) for problem in problems]
     assert str(matching[0]).startswith(f"{file}, frame {frame}, {field}: ")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "field", "message"),
+    [
+        (RATTLED, r"energy=\S+", "energy=abc", "energy", "'abc' is not finite or no number"),
+        (RATTLED, r"energy=\S+", 'energy="1 2 3"', "energy", "'[1 2 3]' is not finite or no number"),
+        (RATTLED, r"energy=\S+", "energy=T", "energy", "'True' is not finite or no number"),
+        (RATTLED, r"charge=\S+", 'charge="0 0"', "info.charge", "'[0 0]' is no whole number"),
+        (RATTLED, r"charge=\S+", "charge=T", "info.charge", "'True' is no whole number"),
+        (RATTLED, r"defect=\S+", 'defect="1 2 3"', "info.defect", "'[1 2 3]' reads as a number"),
+        (RATTLED, r"configuration=\S+", "configuration=5", "info.configuration", "'5' reads as a number"),
+        (RATTLED, r"level_of_theory=\S+", 'level_of_theory="1 2 3"', "info.level_of_theory", "'[1 2 3]' reads as a number"),
+        (RATTLED, r"step=\S+", 'step="1 2"', "info.step", "is missing or no whole number"),
+        (RATTLED, r"step=\S+", f'step="{"1 " * 200}"', "info.step", "is missing or no whole number"),
+        (RATTLED, r"converged=\S+", 'converged="T F"', "info.converged", "is missing or neither T nor F"),
+        (RATTLED, r"spin_multiplicity=\S+", 'spin_multiplicity="1 2"', "info.spin_multiplicity", "is no positive whole number"),
+        (RATTLED, r"spin_multiplicity=\S+", "spin_multiplicity=T", "info.spin_multiplicity", "is no positive whole number"),
+        (RATTLED, r'Lattice="[^"]*"', "", "cell", "is missing or has no volume"),
+        (RATTLED, r'Lattice="[^"]*"', 'Lattice="0 0 0 0 0 0 0 0 0"', "cell", "is missing or has no volume"),
+        (RATTLED, r'Lattice="[^"]*"', 'Lattice="nan 0 0 0 nan 0 0 0 nan"', "cell", "is missing or has no volume"),
+        (STARTS, r"charge=\S+", 'charge="1 2 3"', "info.charge", "'[1 2 3]' is no whole number"),
+        (STARTS, r"configuration=\S+", 'configuration="1 2 3"', "info.configuration", "'[1 2 3]' reads as a number"),
+        (STARTS, r"configuration=\S+", "configuration=5", "info.configuration", "'5' reads as a number"),
+        (STARTS, r"configuration=\S+", f'configuration="{"1 " * 200}"', "info.configuration", "reads as a number"),
+        (STARTS, r"defect=\S+", 'defect="1 2 3"', "info.defect", "'[1 2 3]' reads as a number"),
+        (STARTS, r'Lattice="[^"]*"', "", "cell", "is missing or has no volume"),
+    ],
+)
+def test_values_of_another_type_are_problems_and_no_crash(tiny: Path, file: str, old: str, new: str, field: str, message: str) -> None:
+    text = (tiny / file).read_text()
+    changed = re.sub(old, new, text, count=1)
+    assert changed != text
+    (tiny / file).write_text(changed)
+    rehash(tiny, file)
+    problems = [problem for problem in validate_dataset(tiny).problems if (problem.file, problem.frame, problem.field) == (file, 0, field)]
+    assert [message in problem.message for problem in problems] == [True], problems
+    assert "\n" not in str(problems[0])
+    assert len(str(problems[0])) < 200
+    with pytest.raises(DatasetError, match=re.escape(f"{file}, frame 0, ")):
+        load_dataset(tiny).minima("V_Sb", 0)
 
 
 def test_planted_errors_in_files(tiny: Path) -> None:
