@@ -22,7 +22,7 @@ from defectbench.datasets.alignment import Placement, apply, find_defect, in_hos
 from defectbench.datasets.building import destination_folder, write_dataset
 from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
 from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
-from defectbench.datasets.schema import DatasetFile, Defect, Host, LevelOfTheory, explain
+from defectbench.datasets.schema import MAX_CHARGE, DatasetFile, Defect, Host, LevelOfTheory, explain
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.errors import DatasetError
@@ -33,6 +33,8 @@ _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
 _DEFECT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$")
 _SUBFOLDERS = ("", "vasp_std", "vasp_nkred_std", "vasp_gam", "vasp_ncl")
+_OWN_ARRAYS = ("positions", "numbers", "momenta", "masses", "tags", "initial_magmoms", "initial_charges")
+"""What ASE keeps per atom besides results."""
 _CONVERGED_BY_DEFAULT = 0.03
 """eV/Å; the largest force below which an extxyz relaxation without a ``converged`` label counts as converged."""
 
@@ -177,6 +179,9 @@ def import_shakenbreak(
             found.drop(state.relative_to(base), None, "not a folder <defect>_<charge> with configurations in it")
             continue
         key = (match["defect"], int(match["charge"]))
+        if abs(key[1]) > MAX_CHARGE:
+            found.drop(state.relative_to(base), None, f"its charge {key[1]:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            continue
         if key in seen:
             found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")
             continue
@@ -232,7 +237,7 @@ def import_extxyz(
         step_key: ``info`` key of the step; frames without it are counted.
         converged_key: ``info`` key of the ``converged`` label.
         defect: name of the defect for frames that have none.
-        max_force: eV/Å.
+        max_force: eV/Å, above 0.
         dataset_id: default: the destination's name.
         title: default: names the first file.
         level: name of the level of theory.
@@ -247,7 +252,13 @@ def import_extxyz(
     if not files:
         raise DatasetError("there are no files to import")
     _check_destination(destination, overwrite, [*files, *starts], host)
+    for file in (*files, *starts):
+        if not full_path(file).is_file():
+            raise DatasetError(f"there is no file {file}")
     keys = _Keys(charge_key, energy_key, forces_key, defect_key, configuration_key, step_key, converged_key, defect)
+    _check_keys(keys)
+    if not (np.isfinite(max_force) and max_force > 0):
+        raise DatasetError(f"max_force is {max_force:g}; it must be a number of eV/Å above 0")
     found = _Findings()
     items: dict[tuple[str, int, str], _Item] = {}
     for file in files:
@@ -288,6 +299,21 @@ class _Keys:
     step: str
     converged: str
     default_defect: str | None
+
+
+def _check_keys(keys: _Keys) -> None:
+    """Each label has a key of its own (defect and configuration may share one), and the forces are none of ASE's own arrays.
+
+    Raises:
+        DatasetError: not so.
+    """
+    if keys.forces in _OWN_ARRAYS:
+        raise DatasetError(f"forces_key '{keys.forces}' is an array that every structure has, not forces; name the array of the forces")
+    labels = {"charge_key": keys.charge, "energy_key": keys.energy, "step_key": keys.step, "converged_key": keys.converged}
+    for name, key in (*labels.items(), ("defect_key", keys.defect), ("configuration_key", keys.configuration)):
+        other = next((other for other, same in labels.items() if same == key and other != name), None)
+        if other is not None:
+            raise DatasetError(f"{name} and {other} are both '{key}'; each of the two needs a key of its own")
 
 
 @dataclass(frozen=True)
@@ -356,17 +382,21 @@ def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, floa
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         pairs = {**dict(content.get("distortions") or {}), **{k: v for k, v in content.items() if k != "distortions"}}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        found.drop(path.relative_to(base), None, f"not an energies file ({str(error).splitlines()[0]})")
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError, LookupError, RecursionError) as error:
+        found.drop(path.relative_to(base), None, f"not an energies file ({str(error).splitlines()[0] if str(error) else error!r})")
         return {}
     out: dict[str, float] = {}
     for key, value in pairs.items():
         if "High_Energy" in str(key):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        try:
+            energy = float("nan") if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        except OverflowError:
+            energy = float("inf")
+        if not np.isfinite(energy):
             found.drop(path.relative_to(base), None, f"the energy of {key} is '{value}'")
             continue
-        out[_configuration_of(key)] = float(value)
+        out[_configuration_of(key)] = energy
     return out
 
 
@@ -397,11 +427,14 @@ def _labels(atoms: Atoms, file: Path, index: int, keys: _Keys, found: _Findings)
         found.drop(file, index, f"has no info '{keys.charge}' (total charge)")
         return None
     try:
-        charge = float(value)
+        charge = float("nan") if isinstance(value, bool | np.bool_) else float(value)
         if charge != round(charge):
             raise ValueError
-    except (TypeError, ValueError):
-        found.drop(file, index, f"info '{keys.charge}' is '{value}', no whole charge")
+    except (TypeError, ValueError, OverflowError):
+        found.drop(file, index, f"info '{keys.charge}' is '{_text(value)}', no whole charge")
+        return None
+    if abs(charge) > MAX_CHARGE:
+        found.drop(file, index, f"info '{keys.charge}' is '{_text(value)}', not from -{MAX_CHARGE} to {MAX_CHARGE}")
         return None
     return _text(name), round(charge), _text(atoms.info.get(keys.configuration, file.stem))
 
@@ -420,13 +453,16 @@ def _with_results(atoms: Atoms, file: object, index: int, keys: _Keys, found: _F
     forces = atoms.arrays.get(keys.forces, forces)
     try:
         number = float(energy)  # type: ignore[arg-type]  # None and text are what the except clause is for
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found.drop(file, index, f"has no energy under '{keys.energy}'")
         return None
     if not np.isfinite(number):
         found.drop(file, index, "its energy is not finite")
         return None
-    if forces is not None and (np.shape(forces) != atoms.positions.shape or not np.isfinite(forces).all()):
+    if forces is not None and (np.shape(forces) != atoms.positions.shape or np.asarray(forces).dtype.kind not in "iuf"):
+        found.drop(file, index, f"'{keys.forces}' are not three numbers for each atom")
+        return None
+    if forces is not None and not np.isfinite(forces).all():
         found.drop(file, index, "its forces are not finite")
         return None
     frame = Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
@@ -455,7 +491,7 @@ def _settle_relaxation(item: _Item, keys: _Keys, max_force: float) -> int:
     for index, frame in enumerate(item.frames):
         multiplicity = frame.info.get("spin_multiplicity")
         frame.info = {"_index": frame.info["_index"], "step": numbers[index] if numbered else index + first, "converged": False}
-        if isinstance(multiplicity, int):
+        if isinstance(multiplicity, int) and not isinstance(multiplicity, bool):
             frame.info["spin_multiplicity"] = multiplicity
     last.info["converged"] = converged
     return assumed

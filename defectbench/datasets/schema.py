@@ -32,7 +32,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 DefectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$", max_length=64), AfterValidator(_name)]
 LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=48), AfterValidator(_name)]
-Charge = Annotated[int, Field(strict=True, ge=-12, le=12)]
+MAX_CHARGE = 12
+Charge = Annotated[int, Field(strict=True, ge=-MAX_CHARGE, le=MAX_CHARGE)]
 Vector = tuple[float, float, float]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +312,80 @@ def test_labels_that_read_as_numbers_or_truth_values_are_refused(
         import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_force": float("nan")}, "max_force is nan; it must be a number of eV/Å above 0"),
+        ({"max_force": float("inf")}, "max_force is inf"),
+        ({"max_force": -1.0}, "max_force is -1"),
+        ({"max_force": 0.0}, "max_force is 0"),
+        ({"forces_key": "positions"}, "forces_key 'positions' is an array that every structure has, not forces"),
+        ({"starts": ["nope.extxyz"]}, "there is no file nope.extxyz"),
+        ({"starts": ["."]}, "there is no file ."),
+        ({"configuration_key": "charge"}, "configuration_key and charge_key are both 'charge'"),
+        ({"defect_key": "charge"}, "defect_key and charge_key are both 'charge'"),
+        ({"energy_key": "charge"}, "both 'charge'"),
+        ({"configuration_key": "step"}, "configuration_key and step_key are both 'step'"),
+        ({"level": ""}, "the level of theory ''"),
+        ({"level": "a/b"}, "the level of theory 'a/b'"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    host = make_host()
+    frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
+    for atoms in frames:
+        atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled"})
+    write(tmp_path / "a.extxyz", frames, format="extxyz")
+    with pytest.raises(DatasetError) as caught:
+        import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", defect_key="configuration").relaxations == 1
+    with pytest.raises(DatasetError, match=r"there is no file .*b\.extxyz"):
+        import_extxyz([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], host, tmp_path / "out2")
+
+
+@pytest.mark.parametrize(
+    ("charge", "words"),
+    [
+        ("inf", "info 'charge' is 'inf', no whole charge"),
+        ("nan", "info 'charge' is 'nan', no whole charge"),
+        ("T", "info 'charge' is 'True', no whole charge"),
+        ('"1 2 3"', "info 'charge' is '1 2 3', no whole charge"),
+        ("400", "info 'charge' is '400', not from -12 to 12"),
+        ("-13", "info 'charge' is '-13', not from -12 to 12"),
+    ],
+)
+def test_charges_that_are_none_are_named(tmp_path: Path, charge: str, words: str) -> None:
+    host = make_host()
+    frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
+    for atoms in frames:
+        atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled"})
+    write(tmp_path / "a.extxyz", frames, format="extxyz")
+    (tmp_path / "a.extxyz").write_text((tmp_path / "a.extxyz").read_text().replace(" charge=0 ", f" charge={charge} "))
+    with pytest.raises(DatasetError, match=re.escape(f"a.extxyz, frame 0: {words}")):
+        import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shakenbreak_folder_of_an_impossible_charge_is_named(tmp_path: Path) -> None:
+    host = make_host()
+    poscar(tmp_path / "results" / "V_Sb_400" / "Unperturbed" / "POSCAR", ideal_structure(host, make_defects(host)["V_Sb"]))
+    with pytest.raises(DatasetError, match=r"V_Sb_400: its charge \+400 is not from -12 to 12"):
+        import_shakenbreak(tmp_path / "results", host, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "Unperturbed: !!int abc", "Unperturbed: 2020-99-99", "Unperturbed: 1" + "0" * 400, "a: !!bool x"]
+)
+def test_an_energies_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    shakenbreak_folder(tmp_path / "results")
+    (tmp_path / "results" / "V_Sb_0" / "V_Sb_0.yaml").write_text(text)
+    report = import_shakenbreak(tmp_path / "results", make_host(), tmp_path / "out")
+    assert any(dropped.file == "V_Sb_0/V_Sb_0.yaml" for dropped in report.dropped)
 
 
 def test_sources_inside_the_output_folder_are_refused(tmp_path: Path) -> None:
