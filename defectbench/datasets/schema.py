@@ -536,16 +536,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     except yaml.YAMLError as error:
         raise DatasetError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path} is not YAML of a dataset: lists or mappings are nested too deeply") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
     return content
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, and reads ``1e-5`` as a number (YAML 1.1 wants ``1.0e-5``)."""
+    """Refuses repeated keys, says where a value cannot be what it looks like, and reads ``1e-5`` as a number (YAML 1.1: ``1.0e-5``)."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:  # the base class is untyped
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            kind = str(node.tag).rsplit(":", 1)[-1]
+            text = f"'{node.value[:40]}'" if isinstance(node.value, str) else "this"
+            raise yaml.constructor.ConstructorError(None, None, f"{text} cannot be read as {kind}", node.start_mark) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # the base class is untyped
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # what is none the base class refuses
+        keys = [self.construct_object(key, deep=True) for key, _ in pairs]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", node.start_mark)

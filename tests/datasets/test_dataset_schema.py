@@ -23,6 +23,7 @@ from defectbench.datasets.schema import (
     parse_metadata,
     read_yaml,
 )
+from defectbench.datasets.validation import validate_dataset
 from defectbench.errors import DatasetError
 
 
@@ -82,6 +83,52 @@ def test_repeated_keys_and_broken_yaml_are_refused(tmp_path: Path) -> None:
         read_yaml(file)
     with pytest.raises(DatasetError, match="a dataset is a folder with a dataset"):
         read_yaml(tmp_path / "nothing" / "dataset.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2020-99-99\n", "'2020-99-99' cannot be read as timestamp"),
+        ("a: 1\nb: !!int abc\n", "'abc' cannot be read as int"),
+        ("a: 1\nb: !!float abc\n", "'abc' cannot be read as float"),
+        ("a: 1\nb: !!bool abc\n", "'abc' cannot be read as bool"),
+        ("a: 1\nb: !!timestamp abc\n", "'abc' cannot be read as timestamp"),
+        ("a: 1\nb: !!map abc\n", "expected a mapping node"),
+        (f"a: 1\nb: {'1' * 5000}\n", "cannot be read as int"),
+        ("a: 1\n!!int x: 2\n", "'x' cannot be read as int"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("? [a, b]\n: 1\n", "unhashable key"),
+    ],
+)
+def test_values_that_cannot_be_read_are_one_line(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "dataset.yaml"
+    file.write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        read_yaml(file)
+    assert str(caught.value).startswith(f"{file} is not YAML")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if text.startswith("a: 1"):
+        assert "line 2" in str(caught.value)
+    assert [problem.file for problem in validate_dataset(tmp_path).problems] == ["dataset.yaml"]
+
+
+@pytest.mark.parametrize("text", ["&x [*x]", "1" + "0" * 400, "&x {a: *x}", "2020-01-01", ".nan", "!!set {a, b}"])
+@pytest.mark.parametrize("field", ["title", "levels", "host_energy", "extra"])
+def test_values_of_any_kind_are_problems_of_the_schema(tiny: Path, field: str, text: str) -> None:
+    content = (tiny / "dataset.yaml").read_text()
+    if field == "extra":
+        content += f"extra: {text}\n"
+    else:
+        content = "\n".join(
+            f"{line.split(':')[0]}: {text}" if line.strip().startswith(f"{field}:") else line for line in content.split("\n")
+        )
+        if field == "levels":
+            content = content.split("levels:")[0] + f"levels: {text}\ndefects: []\n"
+    (tiny / "dataset.yaml").write_text(content)
+    report = validate_dataset(tiny)
+    assert all(problem.file == "dataset.yaml" for problem in report.problems)
+    assert not report.valid
 
 
 def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
