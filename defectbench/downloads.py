@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from defectbench.errors import DownloadError
+from defectbench.paths import full_path, user_path
 
 MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR"}
 
@@ -43,10 +44,14 @@ class RemoteFile:
 
 
 def cache_folder() -> Path:
-    """The cache folder; not created here."""
+    """The cache folder; not created here.
+
+    Raises:
+        DefectbenchError: DEFECTBENCH_CACHE begins with a ``~name`` that has no home folder.
+    """
     given = os.environ.get("DEFECTBENCH_CACHE")
     if given:
-        return Path(given).expanduser().resolve()
+        return full_path(given)
     import pooch
 
     return Path(pooch.os_cache("defectbench"))
@@ -78,7 +83,7 @@ def fetch(remote: RemoteFile) -> Path:
     except OSError as error:
         raise DownloadError(f"cannot create the cache folder {target.parent}: {error.strerror}; set DEFECTBENCH_CACHE") from error
     if mirror and "://" not in mirror:
-        source = Path(mirror).expanduser() / remote.path
+        source = user_path(mirror) / remote.path
         if not source.is_file():
             raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}")
         if (found := sha256_of(source)) != remote.sha256:

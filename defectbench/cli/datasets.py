@@ -102,8 +102,9 @@ def validate(name: NameOrPath) -> None:
     """Check a dataset folder; every problem is named with its file, frame and field. Exit code 2 if there is one."""
     from defectbench.datasets.catalogue import dataset_folder
     from defectbench.datasets.validation import validate_dataset
+    from defectbench.paths import user_path
 
-    path = Path(name).expanduser()
+    path = user_path(name)
     report = validate_dataset(path if path.is_dir() else dataset_folder(name))
     typer.echo(report.summary())
     if not report.valid:
@@ -139,8 +140,9 @@ def import_command(
     """Make a dataset of your own results, for 'evaluate --dataset FOLDER'."""
     from defectbench.datasets.importers import import_extxyz, import_shakenbreak
     from defectbench.errors import DatasetError
+    from defectbench.paths import user_path
 
-    if source_format is ImportFormat.shakenbreak or (source_format is ImportFormat.auto and source[0].expanduser().is_dir()):
+    if source_format is ImportFormat.shakenbreak or (source_format is ImportFormat.auto and user_path(source[0]).is_dir()):
         if len(source) > 1:
             raise DatasetError(f"a ShakeNBreak import takes one folder, not {len(source)}")
         report = import_shakenbreak(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.errors import DatasetError, UnknownNameError
+from defectbench.paths import user_path
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -95,10 +96,11 @@ def dataset_folder(name_or_path: str | Path) -> Path:
     Raises:
         UnknownNameError: neither.
         DatasetError: a folder without ``dataset.yaml``.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
     if isinstance(name_or_path, str) and name_or_path in embedded_names():
         return embedded_folder() / name_or_path
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if path.name == "dataset.yaml" and path.is_file():
         return path.resolve().parent
     if path.is_dir():
@@ -119,6 +121,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     Raises:
         UnknownNameError: no such dataset.
         DatasetError: it cannot be read or contradicts itself; one line.
+        DefectbenchError: no home folder is known for a leading ``~name``.
         DownloadError: a remote file is not in the cache and cannot be fetched.
     """
     from defectbench.datasets.dataset import open_folder

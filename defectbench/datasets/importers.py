@@ -27,7 +27,7 @@ from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.errors import DatasetError
 from defectbench.labels import configuration_problem, name_problem, sort_key, state_label
-from defectbench.paths import full_path
+from defectbench.paths import full_path, user_path
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
@@ -110,8 +110,9 @@ def read_host_file(path: str | Path) -> Atoms:
 
     Raises:
         DatasetError: no such file, or no periodic structure.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise DatasetError(f"there is no host file {file}")
     if file.name.upper().startswith(("POSCAR", "CONTCAR", "SPOSCAR")) or file.suffix in (".vasp", ".poscar"):
@@ -164,8 +165,9 @@ def import_shakenbreak(
 
     Raises:
         DatasetError: nothing there can be used, or the destination cannot be written; one line.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
-    root = Path(folder).expanduser().resolve()
+    root = full_path(folder)
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}")
     _check_destination(destination, overwrite, [root], host)
@@ -248,6 +250,7 @@ def import_extxyz(
 
     Raises:
         DatasetError: nothing there can be used, or the destination cannot be written; one line.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
     if not files:
         raise DatasetError("there are no files to import")
@@ -411,7 +414,7 @@ def _configuration_of(key: Any) -> str:
 
 def _frames_of(path: Path, found: _Findings) -> list[Atoms]:
     try:
-        return read_extxyz(path.expanduser())
+        return read_extxyz(user_path(path))
     except DatasetError as error:
         found.drop(path, None, error)
         return []
@@ -500,7 +503,7 @@ def _settle_relaxation(item: _Item, keys: _Keys, max_force: float) -> int:
 def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> ImportReport:
     perfect = host if isinstance(host, Atoms) else read_host_file(host)
     perfect = Atoms(perfect.get_chemical_symbols(), positions=np.round(perfect.positions, 8), cell=perfect.cell, pbc=True)
-    destination = Path(options.destination).expanduser()
+    destination = full_path(options.destination)
     try:
         level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code)
     except ValidationError as error:
@@ -553,7 +556,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     metadata = _metadata(options, destination, level, tuple(defects))
     written = write_dataset(destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite, check=_refuse_invalid)
     return ImportReport(
-        path=destination.resolve(),
+        path=destination,
         metadata=written,
         starts=sum(len(named) for named in starts.values()),
         relaxations=len(relaxations),

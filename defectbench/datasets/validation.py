@@ -13,6 +13,7 @@ from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
 from defectbench.errors import DatasetError
+from defectbench.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def validate_dataset(path: str | Path) -> ValidationReport:
 
     Raises:
         DatasetError: there is no such folder.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
     folder = folder.resolve()

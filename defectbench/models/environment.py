@@ -15,6 +15,7 @@ from pathlib import Path
 
 from defectbench.downloads import cache_folder
 from defectbench.errors import EnvironmentBuildError, UnknownNameError
+from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
 PYTHON_VERSION = "3.11"
@@ -175,13 +176,14 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
 
     Raises:
         UnknownNameError: no such name or path.
+        DefectbenchError: no home folder is known for a leading ``~name``.
         EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output), or the interpreter does not run.
     """
     text = str(name)
     if text == "current":
         return inspect_environment(Path(sys.executable), "current")
     if text not in _lists():
-        path = Path(text).expanduser()
+        path = user_path(text)
         for candidate in (path, _python_of(path)):
             if candidate.is_file():
                 return inspect_environment(candidate.absolute(), text)

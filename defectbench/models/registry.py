@@ -18,6 +18,7 @@ from defectbench.downloads import RemoteFile, cache_folder, fetch, sha256_of
 from defectbench.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
+from defectbench.paths import full_path, user_path
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
@@ -69,10 +70,11 @@ def load_model(name: str | Path) -> ModelDefinition:
     Raises:
         UnknownNameError: no such id; names the nearest.
         ModelError: the YAML is unreadable or breaks the schema; the message names file and field.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")):
-        return _read(Path(text).expanduser())
+        return _read(user_path(text))
     entries = _entries()
     if text not in entries:
         raise UnknownNameError("model", text, entries)
@@ -82,7 +84,7 @@ def load_model(name: str | Path) -> ModelDefinition:
 def definition_folder(name: str | Path) -> Path | None:
     """The folder of a definition given as a YAML file (relative weights and modules lie there); None for an id."""
     text = str(name)
-    return Path(text).expanduser().resolve().parent if text.endswith((".yaml", ".yml")) else None
+    return full_path(text).parent if text.endswith((".yaml", ".yml")) else None
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def resolve_model(
         ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted; or a
             file that the arguments name cannot be read.
         DownloadError: a download failed.
+        DefectbenchError: no home folder is known for a leading ``~name``.
     """
     from defectbench.models.environment import pins_sha256
 
@@ -192,7 +195,7 @@ def resolve_model(
     known: dict[str, str] = {}
     paths: dict[str, Path] = {}
     if weights is not None:
-        paths, known = _own_weights(definition, Path(weights).expanduser().resolve(), trust_weights)
+        paths, known = _own_weights(definition, full_path(weights), trust_weights)
     elif definition.weights.source == "package":
         known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
         _refuse_unknown(definition, trust_weights)
@@ -238,7 +241,7 @@ def _refuse_unknown(definition: ModelDefinition, trusted: bool) -> None:
 
 
 def _below(folder: Path | None, path: str) -> Path:
-    given = Path(path).expanduser()
+    given = user_path(path)
     return given if given.is_absolute() else ((folder or Path.cwd()) / given).resolve()
 
 
@@ -290,7 +293,7 @@ def _fetch_unhashed(url: str, path: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if mirror and "://" not in mirror:
-            source = Path(mirror).expanduser() / path
+            source = user_path(mirror) / path
             if not source.is_file():
                 raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
             shutil.copyfile(source, partial)

@@ -1,0 +1,74 @@
+"""Paths with ``~``, wherever a user gives one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from defectbench.datasets.catalogue import load_dataset
+from defectbench.datasets.importers import import_extxyz, import_shakenbreak, read_host_file
+from defectbench.datasets.validation import validate_dataset
+from defectbench.downloads import RemoteFile, cache_folder, fetch
+from defectbench.errors import DefectbenchError
+from defectbench.models.environment import ensure_environment
+from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.paths import full_path, user_path
+
+NOBODY = "~nobody-of-this-name/there"
+
+
+def test_home_folders_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert user_path("~/link") == tmp_path / "link"
+    assert full_path("~/link/a") == (tmp_path / "real" / "a").resolve()
+    assert user_path("a/~b") == Path("a/~b")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(DefectbenchError, match="cannot find out where '~/circle' is: links go in a circle"):
+        full_path("~/circle")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DefectbenchError, match="cannot find out where 'a' is: No such file or directory; write the whole path"):
+        full_path("a")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        user_path,
+        full_path,
+        load_dataset,
+        validate_dataset,
+        read_host_file,
+        lambda path: import_extxyz([path], "host.extxyz", "out"),
+        lambda path: import_extxyz(["a.extxyz"], path, "out"),
+        lambda path: import_extxyz(["a.extxyz"], "host.extxyz", path),
+        lambda path: import_extxyz(["a.extxyz"], "host.extxyz", "out", starts=[path]),
+        lambda path: import_shakenbreak(path, "host.extxyz", "out"),
+        lambda path: load_model(f"{path}.yaml"),
+        lambda path: definition_folder(f"{path}.yaml"),
+        lambda path: resolve_model(load_model("sevennet-0"), weights=path),
+        ensure_environment,
+    ],
+)
+def test_a_user_that_does_not_exist_is_one_line(use: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DefectbenchError, match=re.escape("no home folder is known for ~nobody-of-this-name; write the whole path")):
+        use(NOBODY)
+
+
+@pytest.mark.parametrize("variable", ["DEFECTBENCH_CACHE", "DEFECTBENCH_MIRROR"])
+def test_in_the_environment_too(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv(variable, NOBODY)
+    with pytest.raises(DefectbenchError, match="no home folder is known"):
+        fetch(RemoteFile("https://example.org/a", "0" * 64, "a", "dataset"))
+    monkeypatch.setenv("DEFECTBENCH_CACHE", "~")
+    assert cache_folder() == Path.home().resolve()
