@@ -2,7 +2,7 @@
 
 Environment variables:
     DEFECTBENCH_CACHE: the cache folder (default: the user's cache folder, as ``pooch.os_cache`` gives it).
-    DEFECTBENCH_MIRROR: a folder or URL prefix that replaces the source of dataset files.
+    DEFECTBENCH_MIRROR: a folder (a path or ``file://``) or URL prefix that replaces the source of dataset files.
     DEFECTBENCH_WEIGHTS_MIRROR: the same for model weights.
 """
 
@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from defectbench.errors import DownloadError
 from defectbench.paths import full_path, user_path
@@ -66,24 +67,48 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def mirror(variable: str) -> Path | str | None:
+    """The mirror that an environment variable names: a folder, an address without the ``/`` at its end, or None if it is not set.
+
+    Raises:
+        DownloadError: it is neither a folder's path nor an address that files can be fetched from.
+        DefectbenchError: no home folder is known for a leading ``~name``.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        return None
+    if "://" not in given:
+        return user_path(given)
+    try:
+        parts = urlsplit(given)
+        host, _port = parts.hostname, parts.port  # both can be wrong
+    except ValueError as error:
+        raise DownloadError(f"{variable} is '{given}', which is no address ({error}); give a folder or https://…") from error
+    if parts.scheme.lower() == "file" and host in (None, "localhost") and parts.path:
+        return Path(unquote(parts.path))
+    if parts.scheme.lower() not in ("http", "https", "ftp") or not host:
+        raise DownloadError(f"{variable} is '{given}', from which nothing can be fetched; give a folder or https://…")
+    return given.rstrip("/")
+
+
 def fetch(remote: RemoteFile) -> Path:
     """The file's path in the cache, downloaded if it is not there yet.
 
     Raises:
-        DownloadError: no network, no such file, or content whose hash is wrong (such content is not kept).
+        DownloadError: a mirror that is none, no network, no such file, or content whose hash is wrong (such content is not kept).
     """
     target = remote.cached
     if target.is_file() and sha256_of(target) == remote.sha256:
         return target
     variable = MIRROR_VARIABLES[remote.kind]
-    mirror = os.environ.get(variable)
+    place = mirror(variable)
     by_hand = f"or put the file at {target} yourself"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(f"cannot create the cache folder {target.parent}: {error.strerror}; set DEFECTBENCH_CACHE") from error
-    if mirror and "://" not in mirror:
-        source = user_path(mirror) / remote.path
+    if isinstance(place, Path):
+        source = place / remote.path
         if not source.is_file():
             raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}")
         if (found := sha256_of(source)) != remote.sha256:
@@ -96,15 +121,15 @@ def fetch(remote: RemoteFile) -> Path:
             partial.unlink(missing_ok=True)
             raise DownloadError(f"cannot write {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
         return target
-    url = f"{mirror.rstrip('/')}/{remote.path}" if mirror else remote.url
+    url = f"{place}/{remote.path}" if place else remote.url
     import pooch
 
     try:
         pooch.retrieve(url, known_hash=f"sha256:{remote.sha256}", fname=target.name, path=target.parent)
-    except ValueError as error:
-        target.unlink(missing_ok=True)
-        raise DownloadError(f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "does not match the known hash" in str(error):  # what pooch says
+            target.unlink(missing_ok=True)
+            raise DownloadError(f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})") from error
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DownloadError(f"cannot download {url} ({reason}); connect to the network, {by_hand}, or set {variable}") from error
     return target

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.downloads import RemoteFile, cache_folder, fetch, sha256_of
+from defectbench.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
 from defectbench.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
@@ -288,17 +288,17 @@ def _fetch_unhashed(url: str, path: str) -> Path:
     target = cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16] / path
     if target.is_file():
         return target
-    mirror = os.environ.get("DEFECTBENCH_WEIGHTS_MIRROR")
+    place = mirror("DEFECTBENCH_WEIGHTS_MIRROR")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if mirror and "://" not in mirror:
-            source = user_path(mirror) / path
+        if isinstance(place, Path):
+            source = place / path
             if not source.is_file():
                 raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
             shutil.copyfile(source, partial)
         else:
-            pooch.retrieve(f"{mirror.rstrip('/')}/{path}" if mirror else url, known_hash=None, fname=partial.name, path=partial.parent)
+            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=partial.name, path=partial.parent)
         partial.replace(target)
     except (OSError, ValueError) as error:
         partial.unlink(missing_ok=True)
