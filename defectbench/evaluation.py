@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
     from defectbench.models.registry import ResolvedModel
     from defectbench.models.schema import ModelDefinition
-    from defectbench.tasks.base import ScoringInput, StateSelection, Task, TaskResult
+    from defectbench.tasks.base import MetricValue, ScoringInput, StateSelection, Task, TaskResult
 
 DEFAULT_DATASET = "sb2se3-vacancies"
 DEFAULT_OUTPUT = Path("defectbench-results")
@@ -69,13 +70,15 @@ class Reporter:
         stage: a sentence about what begins now.
         planned: the plan, and how many of its calculations are stored already.
         progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
-        finished: a calculation is stored: calculation, result, labels.
+        finished: a calculation is stored: calculation and result.
+        note: a sentence that the user should still see when the run is over.
     """
 
     stage: Callable[[str], None] = lambda _text: None
     planned: Callable[[Plan, int], None] = lambda _plan, _stored: None
     progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
     finished: Callable[[Calculation, Mapping[str, Any]], None] = lambda _calculation, _result: None
+    note: Callable[[str], None] = lambda _text: None
 
 
 @dataclass(frozen=True)
@@ -304,8 +307,11 @@ def evaluate(
         )
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
         store = ResultStore(folder / "calculations.db")
-        if taken := _take_over(folder, store, plan, resolved.identity):
+        taken, damaged = _take_over(folder, store, plan, resolved.identity)
+        if taken:
             reporter.stage(f"{taken} calculations taken over from the entry in {folder}")
+        if damaged:
+            reporter.note(f"{damaged} results in {folder / 'calculations.json.gz'} are damaged; they are calculated anew")
         count = workers or default_workers(device)
         results, ready, certificate, machines = _calculate(
             plan, store, resolved, python, data, device=device, workers=count, retry_failed=retry_failed, reporter=reporter
@@ -344,31 +350,37 @@ def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
     return dataset.host, charges
 
 
-def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> int:
-    """Stores what the entry in a folder holds of a plan and the store does not; returns how many calculations that were."""
+def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> tuple[int, int]:
+    """Stores what the entry in a folder holds of a plan and the store does not.
+
+    Returns:
+        How many calculations that were, and how many others it holds with a damaged result.
+    """
+    from defectbench.calculations.results import problem
     from defectbench.leaderboard.entry import read_calculations, read_entry
 
     missing = [c for c in plan.calculations if c.key(identity) not in store]
     if not missing or not (folder / "entry.json").is_file() or not (folder / "calculations.json.gz").is_file():
-        return 0
+        return 0, 0
     try:
         entry, found = read_entry(folder), read_calculations(folder)
     except DefectbenchError:
         # of another version of the schema, or damaged: it is about to be replaced
-        return 0
+        return 0, 0
     if entry.model.identity != identity:
-        return 0
+        return 0, 0
     made = entry.provenance
     machines = [_machine(made.device, made.hardware, made.workers, made.threads_per_worker)]
     machines += [_machine(m.device, m.hardware, m.workers, m.threads_per_worker) for m in made.other_machines]
     labels = _labels(plan)
-    taken = [(c, found[c.content_hash]) for c in missing if c.content_hash in found]
-    # one that names a machine which the entry does not have is calculated anew
-    taken = [(c, result) for c, result in taken if result.get("machine", 0) in range(len(machines))]
+    there = [(c, found[c.content_hash]) for c in missing if c.content_hash in found]
+    # one that is damaged, or names a machine which the entry does not have, is calculated anew
+    taken = [(c, result) for c, result in there if problem(c, result) is None and result.get("machine", 0) < len(machines)]
     for c, result in taken:
-        machine = machines[result.pop("machine", 0)]
-        store.put(c.key(identity), c, result, labels.get(c.content_hash), machine)
-    return len(taken)
+        machine = machines[result.get("machine", 0)]
+        kept = {name: value for name, value in result.items() if name != "machine"}
+        store.put(c.key(identity), c, kept, labels.get(c.content_hash), machine)
+    return len(taken), len(there) - len(taken)
 
 
 def _machine(device: str, hardware: Mapping[str, Any], workers: int, threads_per_worker: int) -> dict[str, Any]:
@@ -404,7 +416,7 @@ def _calculate(
     def client(number: int) -> WorkerClient:
         return WorkerClient(python, resolved, cuda_device=number if device == "cuda" else None)
 
-    stored = store.get(first.key(identity))
+    stored = store.get(first.key(identity), first)
     if stored is None or stored.get("status") == "failed":
         reporter.stage("checking how the model responds to charge")
         with client(0) as worker:
@@ -412,11 +424,18 @@ def _calculate(
             if stored.get("status") == "failed":
                 raise RunError(f"the model failed its first check: {stored.get('failure')}")
             store.put(first.key(identity), first, stored)
-    certificate = classify(stored)
+        certificate = classify(stored)
+    else:
+        try:
+            certificate = classify(stored)
+            said = stored["worker"]
+            _ = int(said.get("threads", 1)), dict(said.get("versions", {})), [(w["name"], w["sha256"]) for w in said.get("weights", [])]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise store.unusable("the stored charge-response certificate is damaged") from error
     check_claim(certificate, resolved.definition)
 
     def missing(calculation: Calculation) -> bool:
-        result = store.get(calculation.key(identity))
+        result = store.get(calculation.key(identity), calculation)
         return result is None or (retry_failed and result.get("status") == "failed")
 
     here = _machine(device, hardware.describe(), workers, int(stored["worker"].get("threads", 1)))
@@ -427,7 +446,7 @@ def _calculate(
         for done in run(todo, client, workers, reporter.progress):
             store.put(done.calculation.key(identity), done.calculation, done.result, labels.get(done.calculation.content_hash), here)
             reporter.finished(done.calculation, done.result)
-    results = {c.content_hash: r for c in plan.calculations if (r := store.get(c.key(identity))) is not None}
+    results = {c.content_hash: r for c in plan.calculations if (r := store.get(c.key(identity), c)) is not None}
     relaxed = [results[c.content_hash] for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(r["status"] == "failed" for r in relaxed):
         raise RunError(f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0]['failure']}; their records are kept")
@@ -592,10 +611,19 @@ def _outcome(relaxation: Relaxation) -> dict[str, Any]:
 def _task_record(result: TaskResult) -> TaskRecord:
     from defectbench.leaderboard.entry import MetricRecord, TaskRecord
 
+    def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+
+    def record(m: MetricValue) -> MetricRecord:
+        if m.value is not None and not math.isfinite(m.value):  # no number to score, and no entry may hold one
+            return MetricRecord(name=m.name, value=None, interval=None, reason=f"came out as {m.value}", applies=True)
+        bounded = m.interval is not None and all(math.isfinite(end) for end in m.interval)
+        return MetricRecord(name=m.name, value=m.value, interval=m.interval if bounded else None, reason=m.reason, applies=m.applies)
+
     return TaskRecord(
-        metrics=[MetricRecord(name=m.name, value=m.value, interval=m.interval, reason=m.reason, applies=m.applies) for m in result.metrics],
-        tables={"states": [dict(row) for row in result.rows], **{name: [dict(r) for r in rows] for name, rows in result.tables.items()}},
-        baselines={name: dict(values) for name, values in result.baselines.items()},
+        metrics=[record(m) for m in result.metrics],
+        tables={name: [finite(row) for row in rows] for name, rows in {"states": result.rows, **result.tables}.items()},
+        baselines={name: finite(values) for name, values in result.baselines.items()},
         notes=list(result.notes),
     )
 
@@ -691,14 +719,14 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
     """Scores an entry again from its stored calculations: no model, no network beyond the dataset.
 
     Args:
-        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``.
+        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
 
     Returns:
         The entry as stored, and the same entry with every task scored anew.
 
     Raises:
-        DefectbenchError: the entry cannot be read, or the dataset has another content than the one it was made on.
+        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
     entry, scored, tasks = stored_scoring(folder, dataset)
     return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
@@ -708,21 +736,24 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
 
     Args:
-        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``.
+        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
 
     Raises:
-        DefectbenchError: the entry cannot be read, or the dataset has another content than the one it was made on.
+        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
+    from defectbench.calculations.results import problem
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
-    from defectbench.leaderboard.entry import read_calculations, read_entry
+    from defectbench.leaderboard.entry import entry_folder, read_calculations, read_entry
     from defectbench.tasks import get_tasks
     from defectbench.tasks.base import StateSelection
 
-    folder = Path(folder)
+    folder = entry_folder(Path(folder))
     entry = read_entry(folder)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset if dataset is not None else entry.dataset.id)
+    if data.id != entry.dataset.id:
+        raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
     if data.sha256 != entry.dataset.sha256:
         raise DefectbenchError(
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
@@ -733,11 +764,24 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     tasks = get_tasks(entry.selection.tasks)
     protocol = Protocol(**entry.provenance.protocol)
     plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
+    results = read_calculations(folder)
+    machines = 1 + len(entry.provenance.other_machines)
+    for calculation in plan.calculations:
+        if (result := results.get(calculation.content_hash)) is None:
+            continue  # whoever needs it says so
+        wrong = problem(calculation, result)
+        if wrong is None and result.get("machine", 0) >= machines:
+            wrong = "names a machine that the entry does not have"
+        if wrong is not None:
+            raise DefectbenchError(
+                f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}… {wrong}; "
+                f"run 'defectbench evaluate' with --output {folder} again"
+            )
     scored = scoring_input(
         data,
         plan,
         entry.certificate["charge_class"],
-        read_calculations(folder),
+        results,
         certificate=entry.certificate,
         provenance=entry.provenance.model_dump(mode="json"),
     )
@@ -746,8 +790,6 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:
     """Names of the metrics (``task.metric``) whose values differ between two entries by more than a relative tolerance."""
-    import math
-
     differences = []
     for task in sorted(one.tasks.keys() | other.tasks.keys()):
         values = [{m.name: m.value for m in e.tasks[task].metrics} if task in e.tasks else {} for e in (one, other)]

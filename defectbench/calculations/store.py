@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from defectbench.calculations.calculation import Calculation
+from defectbench.calculations.results import hardware_problem, problem
 from defectbench.errors import RunError
+
+_DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+"""What reading a damaged row may raise in ASE: it takes its content as it comes."""
+
+_MACHINE: dict[str, type] = {"device": str, "hardware": dict, "workers": int, "threads_per_worker": int}
 
 
 class ResultStore:
@@ -32,8 +38,12 @@ class ResultStore:
             # the run directory is locked by the caller: ASE's own lock file would outlive a kill
             self._database = connect(path, type="db", use_lock_file=False)
             self._rows: dict[str, int] = {row.key_value_pairs["key"][1:]: row.id for row in self._database.select(include_data=False)}
-        except (sqlite3.DatabaseError, OSError, KeyError) as error:
-            raise RunError(f"cannot use the result database {path}: {error}; move it away to begin anew") from error
+        except (sqlite3.DatabaseError, OSError, *_DAMAGED) as error:
+            raise self.unusable(_words(error)) from error
+
+    def unusable(self, why: str) -> RunError:
+        """The error that says that this database cannot be used."""
+        return RunError(f"cannot use the result database {self.path}: {why}; move it away to begin anew")
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -44,21 +54,49 @@ class ResultStore:
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The result stored under a key, as the worker sent it; None if there is none."""
-        row_id = self._rows.get(key)
-        if row_id is None:
+    def get(self, key: str, calculation: Calculation | None = None) -> dict[str, Any] | None:
+        """The result stored under a key, as the worker sent it; None if there is none.
+
+        Args:
+            calculation: checks that the result has the form of one of this calculation.
+
+        Raises:
+            RunError: what is stored there is damaged.
+        """
+        if key not in self._rows:
             return None
-        return dict(self._database.get(id=row_id).data["result"])
+        result = self._data(key).get("result")
+        if not isinstance(result, dict):
+            raise self.unusable(f"row {self._rows[key]} holds no result")
+        if calculation is not None and (found := problem(calculation, result)) is not None:
+            raise self.unusable(f"the result in row {self._rows[key]} {found}")
+        return dict(result)
 
     def machine(self, key: str) -> dict[str, Any] | None:
         """The machine that a stored result was calculated on; None if that is not recorded.
 
         Raises:
             KeyError: nothing is stored under the key.
+            RunError: what is stored there is damaged.
         """
-        found = self._database.get(id=self._rows[key]).data.get("machine")
-        return None if found is None else dict(found)
+        found = self._data(key).get("machine")
+        if found is None:
+            return None
+        if not isinstance(found, dict) or any(not isinstance(found.get(name), form) for name, form in _MACHINE.items()):
+            raise self.unusable(f"row {self._rows[key]} holds no machine")
+        if (wrong := hardware_problem(found["hardware"])) is not None:
+            raise self.unusable(f"the machine in row {self._rows[key]}: {wrong}")
+        return dict(found)
+
+    def _data(self, key: str) -> dict[str, Any]:
+        row_id = self._rows[key]
+        try:
+            data = self._database.get(id=row_id).data
+        except (sqlite3.Error, OSError, *_DAMAGED) as error:
+            raise self.unusable(f"row {row_id}: {_words(error)}") from error
+        if not isinstance(data, dict):
+            raise self.unusable(f"row {row_id} holds no result")
+        return dict(data)
 
     def put(
         self,
@@ -101,3 +139,7 @@ class ResultStore:
             raise RunError(f"{self.path} takes no result of {named}: {str(error).splitlines()[0]}") from error
         except (sqlite3.Error, OSError) as error:
             raise RunError(f"cannot write to {self.path}: {error}; free some space and run the same command, nothing is lost") from error
+
+
+def _words(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

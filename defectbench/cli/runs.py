@@ -92,7 +92,7 @@ def evaluate(
 
 
 def rescore(
-    entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote.")],
+    entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote, or its entry.json.")],
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The dataset, if it is not found by its name.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
     soap: Annotated[
@@ -105,8 +105,9 @@ def rescore(
     from defectbench.errors import RunError
     from defectbench.evaluation import rescore as rescore_entry
     from defectbench.evaluation import same_metrics, write_csv, write_tables
-    from defectbench.leaderboard.entry import write_text
+    from defectbench.leaderboard.entry import entry_folder, write_text
 
+    entry = entry_folder(entry)
     by_soap = _search_by_soap(entry, dataset) if soap else []
     old, new = rescore_entry(entry, dataset)
     if check:
@@ -197,7 +198,7 @@ def print_entry(console: Console, entry: Entry) -> None:
 
     console.rule(f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)")
     console.print(f"charge response: [bold]{entry.certificate['charge_class']}[/]", highlight=False)
-    for check in entry.certificate["checks"]:
+    for check in entry.certificate.get("checks", ()):
         if not check["passed"]:
             console.print(f"  [yellow]check failed[/]: {check['reason']}", highlight=False)
     relax = entry.tasks.get("relax")
@@ -315,7 +316,7 @@ class _LiveReport:
         from defectbench.evaluation import Reporter
 
         self.progress.start()
-        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished)
+        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self.note)
 
     def __exit__(self, *exc: object) -> None:
         self.progress.update(self.bar, remaining="")
@@ -324,6 +325,10 @@ class _LiveReport:
     def stage(self, text: str) -> None:
         """What begins now."""
         self.progress.update(self.bar, description=text)
+
+    def note(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def planned(self, plan: Plan, stored: int) -> None:
         """Prints the plan and starts the bar."""

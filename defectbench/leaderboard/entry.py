@@ -8,20 +8,65 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from defectbench.calculations.calculation import PROTOCOL_V1, Protocol
+from defectbench.calculations.results import hardware_problem
 from defectbench.errors import DefectbenchError, RunError
+from defectbench.models.schema import ChargeClass
 
 SCHEMA_VERSION = 1
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Scalar = str | int | float | bool | None
+"""What a table's cell holds."""
+
+
+def _hardware(value: dict[str, Any]) -> dict[str, Any]:
+    if (wrong := hardware_problem(value)) is not None:
+        raise ValueError(wrong)
+    return value
+
+
+def _protocol(value: dict[str, Any]) -> dict[str, Any]:
+    for name, setting in value.items():
+        if name not in Protocol.__dataclass_fields__:
+            raise ValueError(f"unknown setting '{name}'")
+        default = getattr(PROTOCOL_V1, name)
+        wanted = str if isinstance(default, str) else int if isinstance(default, int) else int | float
+        if not isinstance(setting, wanted) or isinstance(setting, bool) or (not isinstance(setting, str) and not 0 < setting < 1e9):
+            raise ValueError(f"{name} cannot be {str(setting)[:40]!r}")
+    return value
+
+
+def _certificate(value: dict[str, Any]) -> dict[str, Any]:
+    if value.get("charge_class") not in get_args(ChargeClass):
+        raise ValueError(f"charge_class is one of {', '.join(get_args(ChargeClass))}")
+    checks = value.get("checks", [])
+    if not isinstance(checks, list) or not all(
+        isinstance(c, dict) and isinstance(c.get("passed"), bool) and isinstance(c.get("reason"), str) for c in checks
+    ):
+        raise ValueError("checks is a list of checks, each with passed and reason")
+    ratio = value.get("size_ratio")
+    if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not math.isfinite(ratio)):
+        raise ValueError("size_ratio is a number or null")
+    return value
+
+
+Hardware = Annotated[dict[str, Any], AfterValidator(_hardware)]
+ProtocolSettings = Annotated[dict[str, Any], AfterValidator(_protocol)]
+Certificate = Annotated[dict[str, Any], AfterValidator(_certificate)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class ModelRecord(_Closed):
@@ -119,7 +164,7 @@ class TaskRecord(_Closed):
     """What one task found: aggregates, tables (row = JSON scalars by column), baselines and notes."""
 
     metrics: list[MetricRecord]
-    tables: dict[str, list[dict[str, Any]]]
+    tables: dict[str, list[dict[str, Scalar]]]
     baselines: dict[str, dict[str, float | None]]
     notes: list[str]
 
@@ -128,11 +173,11 @@ class Machine(_Closed):
     """What calculated, and how much of an entry."""
 
     device: str
-    hardware: dict[str, Any]
-    workers: int
-    threads_per_worker: int
-    calculations: int
-    relaxations: int
+    hardware: Hardware
+    workers: Count
+    threads_per_worker: Count
+    calculations: Count
+    relaxations: Count
 
 
 class Provenance(_Closed):
@@ -147,12 +192,12 @@ class Provenance(_Closed):
     packages: dict[str, str]
     environment: str
     environment_pins_sha256: str | None
-    protocol: dict[str, Any]
+    protocol: ProtocolSettings
     device: str
-    hardware: dict[str, Any]
-    workers: int
-    threads_per_worker: int
-    calculations: int
+    hardware: Hardware
+    workers: Count
+    threads_per_worker: Count
+    calculations: Count
     other_machines: list[Machine] = []
     """What else calculated, if the run was continued elsewhere; in ``calculations.json.gz``, ``machine: i`` is the i-th of these."""
     calculation_s: float
@@ -166,28 +211,39 @@ class Entry(_Closed):
     model: ModelRecord
     dataset: DatasetRecord
     selection: Selection
-    certificate: dict[str, Any]
+    certificate: Certificate
     host: list[HostRecord]
     configurations: list[ConfigurationRecord]
     tasks: dict[str, TaskRecord]
     provenance: Provenance
 
 
+def entry_folder(path: Path) -> Path:
+    """The folder of an entry that is given as a folder or as its ``entry.json``."""
+    return path.parent if path.name == "entry.json" and not path.is_dir() else path
+
+
 def read_entry(folder: Path) -> Entry:
     """Reads ``entry.json`` of a folder.
 
+    Args:
+        folder: the folder, or the path of its ``entry.json``.
+
     Raises:
-        DefectbenchError: there is none, or it does not fit the schema; the message names the field.
+        DefectbenchError: there is none, it cannot be read, or it does not fit the schema; the message names the field.
     """
     path = folder / "entry.json" if folder.is_dir() else folder
     try:
         return Entry.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"not UTF-8 at byte {error.start}"
+        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise DefectbenchError(f"{path} is not a valid entry: {field}: {first['msg']}") from error
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -231,10 +287,17 @@ def write_calculations(folder: Path, results: Mapping[str, Mapping[str, Any]]) -
 
 
 def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
-    """Reads ``calculations.json.gz``: content hash → result."""
+    """Reads ``calculations.json.gz``: content hash → result, each of a form that is yet to be checked.
+
+    Raises:
+        DefectbenchError: there is none, or it is damaged.
+    """
     path = folder / "calculations.json.gz"
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:
-            return dict(json.load(handle))
-    except (OSError, EOFError, zlib.error, TypeError, ValueError) as error:
+            content = json.load(handle)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return content
+    except (OSError, EOFError, zlib.error, RecursionError, ValueError) as error:
         raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error

@@ -93,7 +93,7 @@ def hardware_in(group: Group) -> list[Hardware]:
 
 def _atoms(entry: Entry) -> tuple[int, int] | None:
     rows = entry.tasks["cost"].tables.get("states", ())
-    found = [int(row["atoms"]) for row in rows if row.get("atoms")]
+    found = [atoms for row in rows if isinstance(atoms := row.get("atoms"), int) and atoms > 0]
     return (min(found), max(found)) if found else None
 
 

@@ -98,3 +98,20 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(tmp_path, calcul
     with pytest.raises(RunError, match="disk is full"):
         store.put("cd" * 32, calculation, result())
     assert list(ResultStore(tmp_path / "c.db")) == ["ab" * 32]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("data", b"\x00\x01not data"), ("data", b""), ("key_value_pairs", "{"), ("key_value_pairs", "[1]"), ("numbers", b"\x01")],
+)
+def test_a_damaged_row_is_one_clear_line(tmp_path, calculation, column, value):
+    import contextlib
+    import sqlite3
+
+    ResultStore(tmp_path / "c.db").put("ab" * 32, calculation, result(), machine={"device": "cpu"})
+    with contextlib.closing(sqlite3.connect(tmp_path / "c.db")) as connection:
+        connection.execute(f"update systems set {column} = ?", (value,))
+        connection.commit()
+    for read in (lambda store: store.get("ab" * 32, calculation), lambda store: store.machine("ab" * 32)):
+        with pytest.raises(RunError, match=r"cannot use the result database .*c\.db: .+; move it away to begin anew"):
+            read(ResultStore(tmp_path / "c.db"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import functools
 import gzip
@@ -177,6 +178,44 @@ def test_a_damaged_entry_is_calculated_anew(toy, tmp_path, damage):
     assert differences(first, second) == []
 
 
+def spoil(result, damage):
+    """What a damaged file may hold in place of a relaxation's result."""
+    if damage == "lacks a field":
+        return {name: value for name, value in result.items() if name != "fmax"}
+    wrong = {"one atom": {"positions": [[0, 0, 0]]}, "no energy": {"energy": None}, "not finite": {"energy": float("nan")}}
+    return {**result, **wrong[damage]}
+
+
+@pytest.mark.parametrize("damage", ["lacks a field", "one atom", "no energy", "not finite"])
+def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp_path, damage):
+    first = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    (tmp_path / "run" / "calculations.db").unlink()
+    path = tmp_path / "run" / "calculations.json.gz"
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    bad = [c.content_hash for c in first.entry.host]
+    path.write_bytes(gzip.compress(json.dumps(content | {key: spoil(content[key], damage) for key in bad}).encode()))
+    with pytest.raises(DefectbenchError, match=r"calculations\.json\.gz is damaged: the result .* has") as refused:
+        rescore(tmp_path / "run")
+    assert refused.value.exit_code == 2
+    notes: list[str] = []
+    second = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run", reporter=Reporter(note=notes.append))
+    assert notes == [f"2 results in {path} are damaged; they are calculated anew"]
+    assert differences(first, second) == []
+    assert rescore(tmp_path / "run")[1].tasks == second.entry.tasks
+
+
+def test_a_database_with_a_damaged_row_is_one_line(toy, tmp_path):
+    from ase.db import connect
+
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    database = tmp_path / "run" / "calculations.db"
+    for damage in ([], {}, {"status": "converged"}, 5):
+        rows = connect(database, use_lock_file=False)
+        rows.update(next(rows.select(defect="host")).id, data={"result": damage})
+        with pytest.raises(RunError, match=r"cannot use the result database .*calculations\.db: .*; move it away to begin anew"):
+            defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+
+
 def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
     defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
@@ -308,9 +347,18 @@ def test_rescoring_reproduces_every_metric_without_the_model(toy, tmp_path, comm
     stored, again = rescore(tmp_path / "run")
     assert same_metrics(stored, again) == []
     assert again.tasks == stored.tasks
-    checked = command("rescore", tmp_path / "run", "--check")
-    assert checked.returncode == 0, checked.stderr
-    assert "every metric is reproduced" in checked.stdout
+    for given in (tmp_path / "run", tmp_path / "run" / "entry.json"):
+        checked = command("rescore", given, "--check")
+        assert checked.returncode == 0, checked.stderr
+        assert "every metric is reproduced" in checked.stdout
+
+
+def test_rescoring_on_another_dataset_says_so(toy, tmp_path, dataset, read_json):
+    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    other = copy.copy(dataset)
+    other.id = "other"
+    with pytest.raises(DefectbenchError, match="was made on sb2se3-vacancies, not on other"):
+        rescore(tmp_path / "run", other)
 
 
 def test_the_search_by_soap_is_a_table_beside_the_metrics(toy, tmp_path, command):

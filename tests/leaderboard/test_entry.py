@@ -1,0 +1,78 @@
+"""What is read as an entry, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from defectbench.errors import DefectbenchError
+from defectbench.leaderboard.entry import entry_folder, read_calculations, read_entry
+
+
+def change(folder, *path_and_value):
+    *path, last, value = path_and_value
+    file = folder / "entry.json"
+    content = json.loads(file.read_text())
+    at = content
+    for step in path:
+        at = at[step]
+    at[last] = value
+    file.write_text(json.dumps(content))
+
+
+METRIC = ("tasks", "relax", "metrics", 0)
+
+
+@pytest.mark.parametrize(
+    ("change_of", "field"),
+    [
+        ((*METRIC, "value", float("nan")), "tasks.relax.metrics.0.value"),
+        ((*METRIC, "interval", [0.1, float("nan")]), "tasks.relax.metrics.0.interval.1"),
+        ((*METRIC, "value", float("inf")), "tasks.relax.metrics.0.value"),
+        (("tasks", "relax", "baselines", "unrelaxed", "rmsd", float("nan")), "tasks.relax.baselines.unrelaxed.rmsd"),
+        (("certificate", {}), "certificate: charge_class is one of"),
+        (("certificate", "charge_class", "charged"), "certificate: charge_class is one of"),
+        (("certificate", "checks", [{}]), "certificate: checks is a list"),
+        (("certificate", "size_ratio", "big"), "certificate: size_ratio is a number"),
+        (("provenance", "protocol", {"a": 1}), "provenance.protocol: unknown setting 'a'"),
+        (("provenance", "protocol", {"fmax": "0.03"}), "provenance.protocol: fmax cannot be '0.03'"),
+        (("provenance", "protocol", {"max_steps": 1.5}), "provenance.protocol: max_steps cannot be"),
+        (("provenance", "hardware", {"gpus": 5}), "provenance.hardware: gpus is no list of names"),
+        (("provenance", "workers", -1), "provenance.workers"),
+        (("tasks", "cost", "tables", {"states": [{"atoms": [59]}]}), "tasks.cost.tables.states.0.atoms"),
+    ],
+)
+def test_what_nothing_could_be_made_of_is_not_a_valid_entry(write_entry, change_of, field):
+    folder = write_entry("one")
+    read_entry(folder)
+    change(folder, *change_of)
+    with pytest.raises(DefectbenchError, match=r"entry\.json is not a valid entry: ") as refused:
+        read_entry(folder)
+    assert field in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_an_entry_that_is_no_text_is_one_line(write_entry, tmp_path):
+    folder = write_entry("one")
+    (folder / "entry.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(DefectbenchError, match=r"cannot read the entry .*not UTF-8 at byte 0"):
+        read_entry(folder)
+    (tmp_path / "two" / "entry.json").mkdir(parents=True)
+    with pytest.raises(DefectbenchError, match=r"cannot read the entry .*directory"):
+        read_entry(tmp_path / "two")
+
+
+def test_an_entry_is_its_folder_or_its_file(write_entry):
+    folder = write_entry("one")
+    assert entry_folder(folder / "entry.json") == entry_folder(folder) == folder
+    assert read_entry(folder / "entry.json") == read_entry(folder)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"[[1, 2]]", b"[" * 100000, b"\xff", b"{"])
+def test_calculations_are_a_mapping(tmp_path, content):
+    import gzip
+
+    (tmp_path / "calculations.json.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DefectbenchError, match=r"cannot read .*calculations\.json\.gz"):
+        read_calculations(tmp_path)
