@@ -67,7 +67,7 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
         unfinished = sum(is_relaxation(c) and c not in minima for c in dataset.configurations(defect, charge))
         found = f"{len(minima)}" + (f" (+{unfinished} begun)" if unfinished else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
-        table.add_row(defect, f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
+        table.add_row(escape(defect), f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
     console.print(table)
     missing = dataset.states_without_reference()
     if missing:
@@ -94,7 +94,7 @@ def fetch(name: NameOrPath) -> None:
         bar = progress.add_task("fetching", total=len(metadata.remote.files))
         fetch_all(metadata, lambda done, _: progress.update(bar, completed=done))
     where = cache_folder() / "datasets" / metadata.remote.mirror_folder
-    console.print(f"{metadata.id}: {len(metadata.remote.files)} files in {where} ({before} fetched now).", soft_wrap=True)
+    console.print(f"{metadata.id}: {len(metadata.remote.files)} files in {where} ({before} fetched now).", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -200,11 +200,11 @@ def _print_facts(console: Console, dataset: Dataset) -> None:
     if metadata.description:
         facts.add_row("description", escape(metadata.description))
     facts.add_row("host", f"{dataset.host.get_chemical_formula()}, {len(dataset.host)} atoms. {escape(metadata.host.description)}")
-    facts.add_row("folder", str(dataset.path))
+    facts.add_row("folder", escape(str(dataset.path)))
     facts.add_row("SHA-256", dataset.sha256)
     facts.add_row("licence", escape(metadata.licence))
     for citation in metadata.citations:
-        facts.add_row("cite", escape(citation.text) + (f" (doi:{citation.doi})" if citation.doi else ""))
+        facts.add_row("cite", escape(citation.text) + escape(f" (doi:{citation.doi})" if citation.doi else ""))
     for name in dataset.levels:
         level = metadata.level(name)
         known = [
@@ -234,5 +234,6 @@ def _print_import(report: ImportReport) -> None:
         f"{report.metadata.id}: {len(report.metadata.defects)} defects, {states} charge states, {report.starts} starts, "
         f"{report.relaxations} relaxations ({report.minima} minima) in {report.path}",
         soft_wrap=True,
+        markup=False,
         highlight=False,
     )

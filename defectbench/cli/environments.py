@@ -18,6 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="An environment's name
 def list_command() -> None:
     """List the managed environments, and which of them are built."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.models.environment import list_environments
@@ -26,7 +27,7 @@ def list_command() -> None:
     table.add_column("folder", overflow="fold")
     for status in list_environments():
         built = "[green]yes[/green]" if status.built else "no"
-        folder = str(status.path) if status.built else "–"
+        folder = escape(str(status.path)) if status.built else "–"
         table.add_row(status.name, built + (f" ({len(status.outdated)} outdated)" if status.outdated else ""), str(status.packages), folder)
     _console().print(table)
 
@@ -34,12 +35,14 @@ def list_command() -> None:
 @app.command()
 def create(name: Name) -> None:
     """Build an environment now rather than at the first evaluation."""
+    from rich.markup import escape
+
     from defectbench.models.environment import create_environment
 
     console = _console()
     with console.status("preparing") as status:
-        made = create_environment(name, progress=lambda line: status.update(line[:100]))
-    console.print(f"{name}: {made.python} ({len(made.packages)} packages)", highlight=False)
+        made = create_environment(name, progress=lambda line: status.update(escape(line[:100])))
+    console.print(f"{name}: {made.python} ({len(made.packages)} packages)", highlight=False, markup=False)
 
 
 @app.command()
@@ -49,9 +52,9 @@ def remove(name: Name) -> None:
 
     removed = remove_environment(name)
     for folder in removed:
-        _console().print(f"removed {folder}", highlight=False)
+        _console().print(f"removed {folder}", highlight=False, markup=False)
     if not removed:
-        _console().print(f"{name} is not built; there is nothing to remove", highlight=False)
+        _console().print(f"{name} is not built; there is nothing to remove", highlight=False, markup=False)
 
 
 def _console() -> Console:

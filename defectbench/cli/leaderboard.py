@@ -34,6 +34,7 @@ def explain(
 ) -> None:
     """Show how an entry's score came about: every metric's value, anchors, score and weight, task by task."""
     from rich.console import Console
+    from rich.markup import escape
 
     from defectbench.errors import UnknownNameError
     from defectbench.leaderboard.entry import read_entry
@@ -45,7 +46,8 @@ def explain(
         if score.task(name) is None:
             raise UnknownNameError("task of this entry", name, [t.task for t in score.tasks])
     console = Console()
-    console.rule(f"{content.model.name} on {content.dataset.id} ({content.dataset.level_of_theory}, {content.selection.suite} suite)")
+    about = f"{content.model.name} on {content.dataset.id} ({content.dataset.level_of_theory}, {content.selection.suite} suite)"
+    console.rule(escape(about))
     found = gains(content.tasks)
     for scored in score.tasks:
         if task and scored.task not in task:
@@ -54,11 +56,12 @@ def explain(
         if scored.task in found:
             gain = found[scored.task]
             result = f"{gain.model:.3f} − {gain.score:.3f} = {gain.value:+.3f}"
-            console.print(f"  against the baseline '{gain.baseline}', on the metrics that it has: {result}", highlight=False)
+            console.print(f"  against the baseline '{gain.baseline}', on the metrics that it has: {result}", highlight=False, markup=False)
     _print_overall(console, score, [name for name in load_weights().tasks if score.task(name) is None])
 
 
 def _print_task(console: Console, scored: TaskScore) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.tables import measured, number
@@ -72,7 +75,7 @@ def _print_task(console: Console, scored: TaskScore) -> None:
         "score",
         "weight",
         "why",
-        title=f"{scored.title} ({scored.task})",
+        title=escape(f"{scored.title} ({scored.task})"),
         title_justify="left",
     )
     for m in scored.metrics:
@@ -87,25 +90,26 @@ def _print_task(console: Console, scored: TaskScore) -> None:
         elif m.weight == 0:
             why = "shown, not counted"
         table.add_row(
-            d.label,
+            escape(d.label),
             measured(m),
             "" if d.unit == "1" else d.unit,
             number(d.bad),
             number(d.good),
             "" if m.score is None else f"{m.score:.3f}",
             f"{m.weight:g}",
-            why,
+            escape(why),
             style=None if m.counts else "dim",
         )
     console.print(table)
     if scored.score is None:
-        console.print(f"  {scored.task}: no score ({scored.reason})", highlight=False)
+        console.print(f"  {scored.task}: no score ({scored.reason})", highlight=False, markup=False)
         return
     counted = [m for m in scored.metrics if m.counts]
     terms = " + ".join(f"{m.weight:g} × {m.score:.3f}" for m in counted)
     console.print(
         f"  {scored.task} = ({terms}) / {sum(m.weight for m in counted):g} = {_with(scored.score, scored.bounds)}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -129,7 +133,7 @@ def _print_overall(console: Console, score: Score, not_run: list[str]) -> None:
         )
     console.print(f"counted: {score.coverage:.0%} of the declared weight", highlight=False)
     for t in left:
-        console.print(f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})", highlight=False)
+        console.print(f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})", highlight=False, markup=False)
     if not_run:
         console.print(f"  not in this entry: {', '.join(not_run)}", highlight=False)
 
@@ -202,6 +206,7 @@ def compare(
 
 
 def _print_comparison(console: Console, found: Comparison, everything: bool) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.tables import number
@@ -211,11 +216,11 @@ def _print_comparison(console: Console, found: Comparison, everything: bool) -> 
     for c in found.changes:
         if not everything and c.verdict in ("same", "not judged"):
             continue
-        verdict = c.verdict + (f" ({c.reason})" if c.reason and c.verdict != "same" else "")
+        verdict = escape(c.verdict + (f" ({c.reason})" if c.reason and c.verdict != "same" else ""))
         unit = "" if c.metric.unit == "1" else c.metric.unit
         allowed = "" if c.allowed is None else f"±{number(c.allowed)}"
         change = "" if c.difference is None else f"{c.difference:+.3g}"
-        table.add_row(c.task, c.metric.label, number(c.old), number(c.new), change, allowed, unit, verdict, style=style[c.verdict])
+        table.add_row(c.task, escape(c.metric.label), number(c.old), number(c.new), change, allowed, unit, verdict, style=style[c.verdict])
     if table.row_count:
         console.print(table)
     counts = {v: sum(c.verdict == v for c in found.changes) for v in ("better", "worse", "same", "not judged")}
@@ -224,4 +229,4 @@ def _print_comparison(console: Console, found: Comparison, everything: bool) -> 
     scores = ["none" if s.overall is None else _with(s.overall, s.bounds) for s in (found.old, found.new)]
     console.print(f"overall score: {scores[0]} → {scores[1]}", highlight=False)
     for note in found.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False)

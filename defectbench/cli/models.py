@@ -38,7 +38,9 @@ def list_command() -> None:
     for model in list_models():
         count = f"{model.weights.parameters:,}" if model.weights.parameters else "–"
         weights = {"package": "in the package", "url": "downloaded", "path": "own file", "none": "none"}[model.weights.source]
-        table.add_row(model.id, escape(model.level_of_theory), model.charge.how, count, weights + (" *" if model.requires_trust else ""))
+        table.add_row(
+            model.id, escape(model.level_of_theory), escape(model.charge.how), count, weights + (" *" if model.requires_trust else "")
+        )
     console = _console()
     console.print(table)
     console.print("* SHA-256 not known: needs --trust-weights. 'defectbench models show NAME' says more.")
@@ -66,6 +68,8 @@ def check(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
+    from rich.markup import escape
+
     from defectbench.calculations.client import WorkerClient
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.evaluation import certificate_start
@@ -77,7 +81,7 @@ def check(
     definition = load_model(name)
     data = load_dataset(dataset)
     with console.status("preparing the environment") as status:
-        python = ensure_environment(environment or definition.environment, progress=lambda line: status.update(line[:100]))
+        python = ensure_environment(environment or definition.environment, progress=lambda line: status.update(escape(line[:100])))
         resolved = resolve_model(
             definition,
             weights=model_weights,
@@ -110,14 +114,14 @@ def _print_definition(console: Console, model: ModelDefinition) -> None:
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_row("name", model.id)
     facts.add_row("model", escape(model.name))
-    facts.add_row("package", model.package or "–")
-    facts.add_row("environment", model.environment)
-    facts.add_row("adapter", model.adapter + "".join(f", {key}={escape(str(value))}" for key, value in model.arguments.items()))
+    facts.add_row("package", escape(model.package) or "–")
+    facts.add_row("environment", escape(model.environment))
+    facts.add_row("adapter", model.adapter + escape("".join(f", {key}={value}" for key, value in model.arguments.items())))
     facts.add_row("parameters", f"{model.weights.parameters:,}" if model.weights.parameters else "not recorded")
     facts.add_row("level of theory", escape(model.level_of_theory))
     facts.add_row("training data", escape(model.training_data))
     span = f", trained on {model.charge.range[0]:+d} to {model.charge.range[1]:+d}" if model.charge.range else ""
-    facts.add_row("charge", model.charge.how + span + (f", claims to be {model.charge.claim}" if model.charge.claim else ""))
+    facts.add_row("charge", escape(model.charge.how) + span + (f", claims to be {model.charge.claim}" if model.charge.claim else ""))
     facts.add_row("licence", escape(model.licence))
     if model.citation is not None:
         facts.add_row("cite", escape(model.citation.text + (f", doi:{model.citation.doi}" if model.citation.doi else "")))

@@ -157,13 +157,14 @@ def _print_search_by_soap(console: Console, rows: list[dict[str, Any]]) -> None:
 def list_tasks() -> None:
     """List the tasks."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.tasks import get_tasks
 
     table = Table("task", "what it asks", "metrics")
     for task in get_tasks(None):
-        table.add_row(task.name, task.title, str(len(task.metrics)))
+        table.add_row(task.name, escape(task.title), str(len(task.metrics)))
     Console().print(table)
 
 
@@ -171,36 +172,42 @@ def list_tasks() -> None:
 def show_task(name: Annotated[str, typer.Argument(help="A task's name.")]) -> None:
     """Show a task's description and metrics with their anchors."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.tasks import get_tasks
 
     (task,) = get_tasks([name])
     console = Console()
-    console.print(f"[bold]{task.title}[/] ({task.name})\n{task.description}\n")
+    console.print(f"[bold]{escape(task.title)}[/] ({task.name})\n{escape(task.description)}\n")
     table = Table("metric", "unit", "better", "good", "bad", "meaning")
     for m in task.metrics:
-        table.add_row(m.name, m.unit, m.direction, _number(m.good), _number(m.bad), m.tooltip)
+        table.add_row(m.name, m.unit, m.direction, _number(m.good), _number(m.bad), escape(m.tooltip))
     console.print(table)
 
 
 def print_evaluation(console: Console, done: Evaluation) -> None:
     """The result tables and where the files are."""
+    from rich.text import Text
+
     print_entry(console, done.entry)
-    console.print(f"\nWritten to [bold]{done.folder}[/]: entry.json, structures.extxyz, figures/, tables/", highlight=False)
-    console.print(f"How the numbers make a score: defectbench score explain {done.folder}", highlight=False)
+    written = Text.assemble("\nWritten to ", (str(done.folder), "bold"), ": entry.json, structures.extxyz, figures/, tables/")
+    console.print(written, soft_wrap=True)
+    console.print(f"How the numbers make a score: defectbench score explain {done.folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_entry(console: Console, entry: Entry) -> None:
     """What an entry says on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    console.rule(f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)")
+    about = f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)"
+    console.rule(escape(about))
     console.print(f"charge response: [bold]{entry.certificate['charge_class']}[/]", highlight=False)
     for check in entry.certificate.get("checks", ()):
         if not check["passed"]:
-            console.print(f"  [yellow]check failed[/]: {check['reason']}", highlight=False)
+            console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False)
     relax = entry.tasks.get("relax")
     rows = relax.tables.get("states", []) if relax else []
     if rows:
@@ -215,7 +222,7 @@ def print_entry(console: Console, entry: Entry) -> None:
     for state in entry.selection.skipped:
         by_reason.setdefault(state.reason, []).append(f"{state.defect} {state.charge:+d}")
     for reason, states in by_reason.items():
-        console.print(f"[yellow]skipped[/] ({reason}): {', '.join(states)}", highlight=False)
+        console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False)
 
 
 GROUND_STATE_COLUMNS = {
@@ -237,6 +244,7 @@ GROUND_STATE_COLUMNS = {
 def _print_metrics(console: Console, entry: Entry) -> None:
     """The metrics that count, task by task, beside the best baseline; what does not apply, in one line a task; the overall score."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.scores import best_baselines, score_results
@@ -261,7 +269,7 @@ def _print_metrics(console: Console, entry: Entry) -> None:
             better = best is not None and m.value is not None and (m.value < best[0] if d.direction == "lower" else m.value > best[0])
             table.add_row(
                 "" if number else task.task,
-                d.label,
+                escape(d.label),
                 "failed" if m.value is None else f"{_number(m.value)}{'' if d.unit == '1' else ' ' + d.unit}",
                 f"{m.interval[0]:.3g} … {m.interval[1]:.3g}" if m.interval else "",
                 _number(best[0]) if best else "",
@@ -269,7 +277,7 @@ def _print_metrics(console: Console, entry: Entry) -> None:
             )
     console.print(table)
     for name, reason in silent:
-        console.print(f"[dim]{name}: not scored, {reason}[/]", highlight=False)
+        console.print(f"{name}: not scored, {reason}", style="dim", highlight=False, markup=False)
     if score.overall is not None:
         without = f"; the best baselines, without any model: {together:.2f}" if together is not None else ""
         console.print(f"score [bold]{score.overall:.2f}[/] of 1{without}; {', '.join(scores)}", highlight=False)
@@ -286,7 +294,9 @@ def _cell(value: Any) -> str:
         return "[green]yes[/]" if value else "[red]no[/]"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return str(value)
+    from rich.markup import escape
+
+    return escape(str(value))
 
 
 class _LiveReport:
@@ -298,11 +308,11 @@ class _LiveReport:
         self.console = console
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[remaining]}"),
+            TextColumn("{task.fields[remaining]}", markup=False),
             console=console,
             refresh_per_second=4,
         )
@@ -356,10 +366,12 @@ class _LiveReport:
         """Moves the bar and estimates what is left after the first few."""
         import time
 
+        from rich.markup import escape
+
         self.fresh += 1
         if result.get("status") == "failed":
             self.failed += 1
-            self.console.print(f"[red]failed[/]: {result.get('failure')}", highlight=False, soft_wrap=True)
+            self.console.print(f"[red]failed[/]: {escape(str(result.get('failure')))}", highlight=False, soft_wrap=True)
         self.progress.advance(self.bar)
         task = self.progress.tasks[0]
         if self.fresh >= 3 and self.started is not None and task.total is not None:

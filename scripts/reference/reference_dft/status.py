@@ -155,6 +155,7 @@ def collapsed(found: Iterable[Row]) -> list[tuple[str, Row]]:
 
 def table(found: Iterable[Row], workers: int) -> Table:
     """A rich table, with totals in its caption."""
+    from rich.markup import escape
     from rich.table import Table
 
     items = list(found)
@@ -168,14 +169,14 @@ def table(found: Iterable[Row], workers: int) -> Table:
     for label, row in collapsed(items):
         colour = colours.get(row.status)
         out.add_row(
-            label,
+            escape(label),
             f"[{colour}]{row.status}[/]" if colour else row.status,
             _text(row.steps, "d"),
             _text(row.energy, ".4f"),
             _text(row.force, ".4f"),
             _text(row.seconds_per_step, ".0f"),
             duration(row.remaining),
-            row.note,
+            escape(row.note),
         )
     out.caption = summary(items, workers)
     return out
