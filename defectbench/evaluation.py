@@ -35,6 +35,8 @@ QUICK_CONFIGURATIONS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.
 HOST_RATTLE_SEED = 42
 HOST_RATTLE_SIGMA = 0.05
 
+MOST_WORKERS = 1024
+
 Suite = Literal["quick", "full"]
 
 
@@ -259,8 +261,8 @@ def evaluate(
         suite: ``full`` runs every start; ``quick`` those of :data:`QUICK_CONFIGURATIONS`.
         output: the run directory; by default ``defectbench-results/<model>/<dataset>``.
         device: ``cpu`` or ``cuda``.
-        workers: worker processes of one thread each; by default one a core, or one a GPU with ``cuda``, of those that
-            ``CUDA_VISIBLE_DEVICES`` leaves.
+        workers: worker processes of one thread each, no more than there are calculations; by default one a core, or one a GPU with
+            ``cuda``, of those that ``CUDA_VISIBLE_DEVICES`` leaves.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
         trust_weights: load weights whose SHA-256 is not known. A weights file is often a pickle and can run code.
@@ -287,12 +289,19 @@ def evaluate(
         raise UnknownNameError("suite", suite, ("quick", "full"))
     if device not in ("cpu", "cuda"):
         raise UnknownNameError("device", device, ("cpu", "cuda"))
-    if workers is not None and workers < 1:
-        raise DefectbenchError(f"workers must be at least 1, not {workers}")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
+    for name, given in (("dataset", dataset), ("output", output), ("environment", environment), ("model_weights", model_weights)):
+        if isinstance(given, str) and not given.strip():
+            raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value")
+    for name, chosen in (("defects", defects), ("charges", charges), ("configurations", configurations)):
+        if chosen is not None and not chosen:
+            raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some")
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     chosen_tasks = get_tasks(tasks)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     states, skipped = select_states(data, defects, charges, configurations, suite)
+    _refuse_charges_outside(definition, states)
     folder = Path(output) if output is not None else DEFAULT_OUTPUT / definition.id / data.id
     with _locked(folder):
         reporter.stage("preparing the model's environment")
@@ -312,7 +321,8 @@ def evaluate(
             reporter.stage(f"{taken} calculations taken over from the entry in {folder}")
         if damaged:
             reporter.note(f"{damaged} results in {folder / 'calculations.json.gz'} are damaged; they are calculated anew")
-        count = workers or default_workers(device)
+        # as many as can be started: what the entry says
+        count = min(workers or default_workers(device), len(plan.calculations))
         results, ready, certificate, machines = _calculate(
             plan, store, resolved, python, data, device=device, workers=count, retry_failed=retry_failed, reporter=reporter
         )
@@ -330,6 +340,18 @@ def evaluate(
             embedded=not isinstance(model, ModelDefinition) and definition_folder(model) is None and model_weights is None,
             provenance=_provenance(resolved, python, ready, machines, results),
         )
+
+
+def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[StateSelection]) -> None:
+    """Refuses a selection of which the model could answer nothing, as its definition has it."""
+    bounds = definition.charge.range
+    if definition.charge.how == "none" or bounds is None or any(bounds[0] <= s.charge <= bounds[1] for s in states):
+        return
+    selected = ", ".join(f"{charge:+d}" for charge in sorted({s.charge for s in states}))
+    raise DefectbenchError(
+        f"{definition.id} takes charges {bounds[0]:+d} to {bounds[1]:+d} (charge.range), and none of those selected ({selected}); "
+        "choose others with --charge"
+    )
 
 
 def default_workers(device: str) -> int:
@@ -589,11 +611,31 @@ def _write(
     return Evaluation(entry, folder, outcome, tuple(files))
 
 
+def _output(folder: Path) -> None:
+    """Makes a run directory; refuses one that can never be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), folder)
+        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output") from None
+    except OSError as error:
+        raise _out_of_reach(error)(f"cannot create {folder}: {error.strerror}; choose another --output") from error
+    if (folder / "entry.json").is_dir():
+        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output")
+
+
+def _out_of_reach(error: OSError) -> type[DefectbenchError]:
+    """Full disks and broken ones are no mistake of the user's; all else is."""
+    import errno
+
+    return RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
+
+
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}") from error
+        raise RunError(f"cannot create {folder}: {error.strerror}; make room for it and run the same command, nothing is lost") from error
     return folder
 
 
@@ -701,7 +743,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Holds a run directory: two processes on one would write over each other. The lock goes with the process, however it ends."""
     from filelock import FileLock, Timeout
 
-    _made(folder)
+    _output(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

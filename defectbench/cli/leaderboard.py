@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.cli.arguments import path, writable_below
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,7 +31,7 @@ def _leaderboard() -> None:
 
 @score_app.command("explain")
 def explain(
-    entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote.")],
+    entry: Annotated[Path, typer.Argument(parser=path, help="A folder that 'defectbench evaluate' wrote.")],
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task. Repeat for more.")] = None,
 ) -> None:
     """Show how an entry's score came about: every metric's value, anchors, score and weight, task by task."""
@@ -140,10 +142,12 @@ def _print_overall(console: Console, score: Score, not_run: list[str]) -> None:
 
 @app.command("table")
 def table(
-    folder: Annotated[Path, typer.Argument(help="A folder with entries, at any depth.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="A folder with entries, at any depth.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the Markdown there, with links, and its figures beside it. Default: print it."),
+        typer.Option(
+            "--output", "-o", parser=path, help="Write the Markdown there, with links, and its figures beside it. Default: print it."
+        ),
     ] = None,
 ) -> None:
     """Write a Markdown leaderboard of all entries below a folder, with figures; baselines are rows, datasets and suites are never mixed."""
@@ -156,6 +160,7 @@ def table(
         return
     if output.is_dir():
         raise DefectbenchError(f"{output} is a folder; give the page's file, e.g. {output / 'README.md'}")
+    writable_below(output.parent)
     from defectbench.leaderboard.figures import FIGURE_FOLDER, draw_leaderboard
 
     figures = output.parent / FIGURE_FOLDER
@@ -167,8 +172,8 @@ def table(
 
 @app.command("figure")
 def figure(
-    folder: Annotated[Path, typer.Argument(help="A folder with entries, at any depth.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to draw into.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="A folder with entries, at any depth.")],
+    output: Annotated[Path, typer.Option("--output", "-o", parser=path, help="The folder to draw into.")],
 ) -> None:
     """Draw accuracy against speed, with the Pareto front, for each group of entries that compare; as PNG and SVG."""
     from defectbench.errors import DefectbenchError
@@ -177,6 +182,7 @@ def figure(
 
     if output.exists() and not output.is_dir():
         raise DefectbenchError(f"{output} is a file; give a folder to draw into")
+    writable_below(output)
     groups = group_entries(find_entries(folder))
     drawn = draw_leaderboard(groups, output)
     if not drawn:
@@ -185,8 +191,8 @@ def figure(
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="The entry to compare with.")],
-    new: Annotated[Path, typer.Argument(help="The entry that may be worse.")],
+    old: Annotated[Path, typer.Argument(parser=path, help="The entry to compare with.")],
+    new: Annotated[Path, typer.Argument(parser=path, help="The entry that may be worse.")],
     fail_if_worse: Annotated[
         bool, typer.Option("--fail-if-worse", help="Exit code 1 if any metric is worse beyond the joint interval.")
     ] = False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.cli.arguments import DeviceName, path, text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -58,14 +60,16 @@ def show(name: NameOrYaml) -> None:
 def check(
     name: NameOrYaml,
     dataset: Annotated[
-        str, typer.Option(help="Whose first start and charges the model is asked at: a name or folder.")
+        str, typer.Option(parser=text, help="Whose first start and charges the model is asked at: a name or folder.")
     ] = "sb2se3-vacancies",
     environment: Annotated[
-        str | None, typer.Option(help="'current', or the path of a Python environment; by default the managed one.")
+        str | None, typer.Option(parser=text, help="'current', or the path of a Python environment; by default the managed one.")
     ] = None,
-    model_weights: Annotated[Path | None, typer.Option(help="Your own weights, a file or folder, instead of the registered ones.")] = None,
+    model_weights: Annotated[
+        Path | None, typer.Option(parser=path, help="Your own weights, a file or folder, instead of the registered ones.")
+    ] = None,
     trust_weights: Annotated[bool, typer.Option("--trust-weights", help="Load weights of unknown SHA-256: they can run code.")] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
     from rich.markup import escape
@@ -86,7 +90,7 @@ def check(
             definition,
             weights=model_weights,
             trust_weights=trust_weights,
-            device=device,
+            device=device.value,
             folder=definition_folder(name),
             environment=python,
         )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from defectbench.cli.arguments import DeviceName, path, text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,18 +28,11 @@ class SuiteName(StrEnum):
     full = "full"
 
 
-class DeviceName(StrEnum):
-    """Where the model runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 def evaluate(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name (see 'defectbench models list') or the path of a model YAML.")
+        str, typer.Option("--model", "-m", parser=text, help="A model's name (see 'defectbench models list') or the path of a model YAML.")
     ],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="A dataset's name or folder.")] = "sb2se3-vacancies",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", parser=text, help="A dataset's name or folder.")] = "sb2se3-vacancies",
     defect: Annotated[list[str] | None, typer.Option("--defect", help="Only this defect, e.g. V_Sb1. Repeat for more.")] = None,
     charge: Annotated[list[int] | None, typer.Option("--charge", "-q", help="Only this charge, e.g. -3. Repeat for more.")] = None,
     configurations: Annotated[
@@ -46,14 +41,15 @@ def evaluate(
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task. Repeat for more.")] = None,
     suite: Annotated[SuiteName, typer.Option(help="'full' runs every start, 'quick' a few of each charge state.")] = SuiteName.full,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run directory; by default defectbench-results/MODEL/DATASET.")
+        Path | None, typer.Option("--output", "-o", parser=path, help="Run directory; by default defectbench-results/MODEL/DATASET.")
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core, or one a GPU with cuda.")] = None,
     environment: Annotated[
-        str | None, typer.Option(help="'current', or the path of a Python environment. Default: the model's managed environment.")
+        str | None,
+        typer.Option(parser=text, help="'current', or the path of a Python environment. Default: the model's managed environment."),
     ] = None,
-    model_weights: Annotated[Path | None, typer.Option(help="A weights file to use instead of the registered one.")] = None,
+    model_weights: Annotated[Path | None, typer.Option(parser=path, help="A weights file to use instead of the registered one.")] = None,
     trust_weights: Annotated[
         bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
     ] = False,
@@ -63,10 +59,12 @@ def evaluate(
     from rich.console import Console
 
     import defectbench
-    from defectbench.errors import Interrupted
+    from defectbench.errors import DefectbenchError, Interrupted
 
     console = Console()
-    names = [part.strip() for item in configurations or [] for part in item.split(",") if part.strip()]
+    names = [part.strip() for item in configurations or [] for part in text(item).split(",") if part.strip()]
+    if configurations and not names:
+        raise DefectbenchError("--configurations names no start; leave it out for all of the suite")
     try:
         with _LiveReport(console) as reporter:
             done = defectbench.evaluate(
@@ -92,8 +90,10 @@ def evaluate(
 
 
 def rescore(
-    entry: Annotated[Path, typer.Argument(help="A folder that 'defectbench evaluate' wrote, or its entry.json.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="The dataset, if it is not found by its name.")] = None,
+    entry: Annotated[Path, typer.Argument(parser=path, help="A folder that 'defectbench evaluate' wrote, or its entry.json.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", parser=text, help="The dataset, if it is not found by its name.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
     soap: Annotated[
         bool, typer.Option("--soap", help="Also replay the search with minima told apart by SOAP (needs dscribe); no metric changes.")

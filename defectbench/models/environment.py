@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from defectbench.downloads import cache_folder
-from defectbench.errors import EnvironmentBuildError, UnknownNameError
+from defectbench.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
 from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
@@ -152,17 +152,21 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
     """
     try:
         done = subprocess.run([str(python), "-c", _INSPECT], capture_output=True, text=True, timeout=120, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentBuildError(f"cannot run {python}: {error}") from error
+    except OSError as error:
+        raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentBuildError(f"{python} is not a working Python: no answer within {error.timeout:.0f} s") from error
     try:
         answer = json.loads(done.stdout)
-    except json.JSONDecodeError as error:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EnvironmentBuildError(f"{python} is not a working Python: {last}") from error
-    if tuple(answer["python"]) < (3, 10):
-        raise EnvironmentBuildError(f"{python} is Python {'.'.join(map(str, answer['python']))}; models need 3.10 or newer")
-    packages: dict[str, str] = answer["packages"]
-    content = json.dumps({"python": answer["python"][:2], "packages": packages}, sort_keys=True)
+        version, packages = tuple(int(part) for part in answer["python"]), dict(answer["packages"])
+    except (ValueError, TypeError, LookupError) as error:
+        said = (done.stderr.strip().splitlines() or ["no output"])[-1][:200]
+        if "import json" in said:  # another program, which quotes the script
+            said = "it does not run Python code"
+        raise EnvironmentBuildError(f"{python} is not a working Python: {said}") from error
+    if version < (3, 10):
+        raise EnvironmentBuildError(f"{python} is Python {'.'.join(map(str, version))}; models need 3.10 or newer")
+    content = json.dumps({"python": version[:2], "packages": packages}, sort_keys=True)
     return PythonEnvironment(python, name, packages, hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -176,8 +180,8 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
 
     Raises:
         UnknownNameError: no such name or path.
-        DefectbenchError: no home folder is known for a leading ``~name``.
-        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output), or the interpreter does not run.
+        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output).
+        DefectbenchError: the interpreter does not run or is older than Python 3.10, or no home folder is known for a leading ``~name``.
     """
     text = str(name)
     if text == "current":
@@ -186,7 +190,10 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
         path = user_path(text)
         for candidate in (path, _python_of(path)):
             if candidate.is_file():
-                return inspect_environment(candidate.absolute(), text)
+                try:
+                    return inspect_environment(candidate.absolute(), text)
+                except EnvironmentBuildError as error:
+                    raise DefectbenchError(f"{error}; give --environment an interpreter or the folder of a virtual environment") from error
         raise UnknownNameError("environment", text, [*_lists(), "current"])
     folder = _folder(text)
     if not _complete(folder):

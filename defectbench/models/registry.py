@@ -36,18 +36,26 @@ def _read(path: Path) -> ModelDefinition:
     import yaml
     from pydantic import ValidationError
 
+    from defectbench.datasets.schema import _Loader
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ModelError(f"cannot read the model definition {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise ModelError(f"{path}: not a model definition (lists or mappings are nested too deeply)") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # the latter of values that are not what they look like
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
-        raise ModelError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or 'unreadable'})") from error
+        raise ModelError(
+            f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or str(error).split(chr(10))[0][:120]})"
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
     try:
         return ModelDefinition.model_validate(content)
+    except RecursionError as error:
+        raise ModelError(f"{path}: a list or mapping contains itself or is nested too deeply") from error
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"]) or "the whole"

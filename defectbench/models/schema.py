@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -16,6 +17,25 @@ _HOW = re.compile(r"^(none|total_charge|info:\S+|argument:[A-Za-z_]\w*)$")
 
 class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _refuse_unless_json(where: str, value: object) -> None:
+    """Raises ``ValueError`` for what would not reach the worker as it is: it goes there, and into the identity, as JSON."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where}: the key {key!r} is no text; write it in quotes")
+            _refuse_unless_json(f"{where}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_unless_json(f"{where}.{index}", item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is no number")
+    elif value is not None and not isinstance(value, str | int | float):
+        kind = type(value).__name__
+        raise ValueError(
+            f"{where}: a {kind} cannot be handed to a model; write a text (in quotes), a number, true, false, null, or lists of them"
+        )
 
 
 class WeightsFileDefinition(_Closed):
@@ -136,6 +156,13 @@ class ModelDefinition(_Closed):
     citation: Citation | None = None
     url: str | None = None
     notes: str = ""
+
+    @field_validator("arguments")
+    @classmethod
+    def _plain(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, argument in value.items():
+            _refuse_unless_json(name, argument)
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> ModelDefinition:

@@ -10,7 +10,7 @@ class WorkerError(Exception):
     """Something that stops a model from being loaded or a request from being answered.
 
     Attributes:
-        kind: ``not_installed``, ``weights``, ``charge``, ``head``, ``adapter``, ``unsupported`` or ``request``.
+        kind: ``not_installed``, ``weights``, ``charge``, ``head``, ``adapter``, ``device``, ``unsupported`` or ``request``.
     """
 
     def __init__(self, kind: str, message: str) -> None:

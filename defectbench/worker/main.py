@@ -71,12 +71,14 @@ def _common(declared: tuple[int, int] | None, defined: list[int] | None) -> tupl
 
 def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     from .adapters import load_adapter
+    from .devices import check_device
     from .errors import WorkerError
     from .weights import check_weights
 
     began = time.perf_counter()
     files = check_weights(spec["weights"])
     model = load_adapter(spec, files)
+    check_device(spec["device"])
     expected = spec.get("parameters")
     if expected is not None and model.parameters is not None and model.parameters != expected:
         raise WorkerError("weights", f"the model has {model.parameters} parameters, its definition says {expected}")

@@ -24,6 +24,7 @@ from defectbench.calculations.store import ResultStore
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.errors import DefectbenchError, RunError, UnknownNameError
 from defectbench.evaluation import QUICK_CONFIGURATIONS, Reporter, make_plan, rescore, same_metrics, select_states
+from defectbench.hardware import gpus
 from defectbench.tasks import get_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -429,15 +430,58 @@ def test_the_plan_holds_each_distinct_calculation_once(dataset):
     assert all(c.charge == q for (_, q, _), c in aware.relaxations.items())
 
 
-def test_workers_must_be_positive(toy):
-    with pytest.raises(DefectbenchError, match="workers"):
-        defectbench.evaluate(toy(), workers=0)
+@pytest.mark.parametrize("workers", [0, 99999999999999999999])
+def test_workers_must_be_a_number_that_can_be_started(toy, tmp_path, workers):
+    with pytest.raises(DefectbenchError, match="workers must be 1 to 1024"):
+        defectbench.evaluate(toy(), workers=workers, output=tmp_path / "run")
+
+
+def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
+    few = {"defects": ["V_Sb1"], "charges": [-3], "configurations": ["Unperturbed"], "tasks": ["relax"]}
+    done = defectbench.evaluate(toy(), **few, workers=20, output=tmp_path / "run")
+    assert done.entry.provenance.workers == done.entry.provenance.calculations == 3
+
+
+@pytest.mark.parametrize("name", ["dataset", "output", "environment", "model_weights"])
+def test_an_empty_text_is_not_taken_for_the_default(toy, tmp_path, name):
+    with pytest.raises(DefectbenchError, match=rf"{name} is empty \(''\)"):
+        defectbench.evaluate(toy(), **{"output": tmp_path / "run", name: ""})
+
+
+@pytest.mark.parametrize("name", ["defects", "charges", "configurations"])
+def test_an_empty_list_is_not_taken_for_all(toy, tmp_path, name):
+    with pytest.raises(DefectbenchError, match=f"{name} is an empty list"):
+        defectbench.evaluate(toy(), **{name: []}, output=tmp_path / "run")
+
+
+def test_a_range_that_leaves_out_every_charge_is_refused_beforehand(toy, tmp_path):
+    path = toy("hears", charge="info:charge", hears=True)
+    definition = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [5, 9]}}))
+    words = r"takes charges \+5 to \+9 \(charge\.range\), and none of those selected \(-3, -1\)"
+    with pytest.raises(DefectbenchError, match=words) as refused:
+        defectbench.evaluate(path, **SMALL, output=tmp_path / "run")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(toy, tmp_path):
+    with pytest.raises(DefectbenchError, match="there is no GPU for device 'cuda'") as refused:
+        defectbench.evaluate(toy(), **SMALL, device="cuda", output=tmp_path / "run")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "run" / "entry.json").exists()
 
 
 def test_an_output_that_cannot_be_made_is_one_line(toy, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot create"):
-        defectbench.evaluate(toy(), **SMALL, output=tmp_path / "file" / "run")
+    for given in (tmp_path / "file" / "run", tmp_path / "file"):
+        with pytest.raises(DefectbenchError, match=r"cannot create .*file is not a folder; choose another --output") as refused:
+            defectbench.evaluate(toy(), **SMALL, output=given)
+        assert refused.value.exit_code == 2
+    (tmp_path / "run" / "entry.json").mkdir(parents=True)
+    with pytest.raises(DefectbenchError, match=r"entry\.json is a folder; move it away"):
+        defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -452,6 +496,12 @@ def test_an_output_that_cannot_be_made_is_one_line(toy, tmp_path):
         (["--model", "nowhere.yaml"], "nowhere.yaml"),
         (["--model", "chgnet-0.3.0", "--dataset", "./no-such-folder"], "no-such-folder"),
         (["--model", "chgnet-0.3.0", "--environment", "/no/such/environment"], "environment"),
+        (["--model", "chgnet-0.3.0", "--environment", ""], "empty"),
+        (["--model", "chgnet-0.3.0", "--configurations", ""], "empty"),
+        (["--model", "chgnet-0.3.0", "--configurations", " , "], "--configurations names no start"),
+        (["--model", "chgnet-0.3.0", "--model-weights", ""], "empty"),
+        (["--model", "chgnet-0.3.0", "--dataset", ""], "empty"),
+        (["--model", "chgnet-0.3.0", "--output", ""], "empty"),
         (["--model", "chgnet-0.3.0", "--model-weights", "/no/such/file.pth"], "/no/such/file.pth"),
     ],
 )

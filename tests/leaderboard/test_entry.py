@@ -76,3 +76,20 @@ def test_calculations_are_a_mapping(tmp_path, content):
     (tmp_path / "calculations.json.gz").write_bytes(gzip.compress(content))
     with pytest.raises(DefectbenchError, match=r"cannot read .*calculations\.json\.gz"):
         read_calculations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", [["leaderboard", "table", "-o", "file/x.md"], ["leaderboard", "figure", "-o", "file/x"], ["leaderboard", "table", "-o", ""]]
+)
+def test_an_output_that_cannot_be_is_refused_beforehand(write_entry, tmp_path, monkeypatch, line):
+    from typer.testing import CliRunner
+
+    from defectbench.cli import app
+
+    folder = write_entry("one")
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, [*line, str(folder)])
+    assert isinstance(refused.exception, DefectbenchError)
+    assert refused.exception.exit_code == 2
+    assert ("file is not a folder; choose another --output" if line[-1] else "empty") in str(refused.exception)

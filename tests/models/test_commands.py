@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from defectbench.cli import app
-from defectbench.errors import ModelError, UnknownNameError
+from defectbench.errors import DefectbenchError, ModelError, UnknownNameError
 
 FAKES = Path(__file__).resolve().parents[1] / "worker" / "fake_models.py"
 
@@ -60,3 +60,10 @@ def test_models_check(cache: Path, tmp_path: Path) -> None:
 def test_models_check_refuses_a_lost_charge(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the charge gets lost"):
         run("models", "check", write(tmp_path, "key: charge", "'info:another'"), "--environment", "current")
+
+
+def test_models_check_knows_the_devices(cache: Path, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["models", "check", "chgnet-0.3.0", "--device", "gpu"])
+    assert refused.exit_code == 2
+    with pytest.raises(DefectbenchError, match="empty"):
+        run("models", "check", "chgnet-0.3.0", "--environment", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from defectbench.errors import EnvironmentBuildError, UnknownNameError
+from defectbench.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
 from defectbench.models import environment as module
 from defectbench.models.environment import ensure_environment, list_environments, pins_sha256, remove_environment
 
@@ -146,10 +146,17 @@ def test_paths_that_are_no_python_are_one_line(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho nonsense\n")
     fake.chmod(0o755)
-    with pytest.raises(EnvironmentBuildError, match="not a working Python"):
+    with pytest.raises(DefectbenchError, match=r"not a working Python.*; give --environment an interpreter") as refused:
         ensure_environment(fake)
+    assert refused.value.exit_code == 2
+    with pytest.raises(DefectbenchError, match="ls is not a working Python: it does not run Python code") as refused:
+        ensure_environment("/bin/ls")
+    assert "import json" not in str(refused.value)
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(DefectbenchError, match=r"cannot run .*afile: Permission denied; give --environment"):
+        ensure_environment(tmp_path / "afile")
     fake.write_text('#!/bin/sh\necho \'{"python": [3, 8, 1], "packages": {}}\'\n')
-    with pytest.raises(EnvironmentBuildError, match=r"is Python 3.8.1; models need 3.10"):
+    with pytest.raises(DefectbenchError, match=r"is Python 3.8.1; models need 3.10"):
         ensure_environment(fake)
 
 

@@ -244,6 +244,31 @@ def test_no_network_is_one_line(define: Callable[..., Path], cache: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("when: 2020-01-01", "field arguments: when: a date cannot be handed to a model"),
+        ("a: {b: !!set {c, d}}", "field arguments: a.b: a set cannot be handed"),
+        ("a: !!binary aGk=", "field arguments: a: a bytes cannot be handed"),
+        ("a: [1, .nan]", "field arguments: a.1: nan is no number"),
+        ("a: {1: b}", "field arguments: a: the key 1 is no text"),
+        ("a: 2020-99-99", "not a YAML file"),
+        ("a: !!int abc", "not a YAML file"),
+        ("head: one, head: two", "'head' appears twice"),
+        ("a: &x [*x]", "contains itself or is nested too deeply"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_refused_when_it_is_read(tmp_path: Path, argument: str, words: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("id: mine\nname: Mine\nadapter: mace\nlevel_of_theory: PBE\narguments: {" + argument + "}\n")
+    with pytest.raises(ModelError) as refused:
+        load_model(path)
+    assert words in str(refused.value)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
+
+
 def identity(**fields: Any) -> str:
     definition = ModelDefinition.model_validate({"id": "m", "name": "m", "adapter": "mace", "level_of_theory": "PBE", **fields})
     return resolve_model(definition, environment=ENVIRONMENT).identity
