@@ -564,6 +564,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$"), list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:merge", lambda _, node: node.value)  # "<<" among the keys, before the base class merges
 
 
 class _Dumper(yaml.SafeDumper):

@@ -269,6 +269,12 @@ def test_what_cannot_be_an_argument_is_refused_when_it_is_read(tmp_path: Path, a
     assert "\n" not in str(refused.value)
 
 
+def test_mappings_may_be_merged(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("id: m\nname: m\nadapter: mace\nlevel_of_theory: PBE\narguments: {a: &a {x: 1}, b: {<<: *a, x: 2, y: 3}}\n")
+    assert load_model(path).arguments["b"] == {"x": 2, "y": 3}
+
+
 def identity(**fields: Any) -> str:
     definition = ModelDefinition.model_validate({"id": "m", "name": "m", "adapter": "mace", "level_of_theory": "PBE", **fields})
     return resolve_model(definition, environment=ENVIRONMENT).identity
