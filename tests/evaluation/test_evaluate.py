@@ -506,9 +506,8 @@ def test_an_output_that_cannot_be_made_is_one_line(toy, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(command, tmp_path, arguments, expected):
-    ended = command(
-        "evaluate", *arguments, "--output", tmp_path / "run", *([] if "--environment" in arguments else ["--environment", "current"])
-    )
+    defaults = {"--output": tmp_path / "run", "--environment": "current"}
+    ended = command("evaluate", *arguments, *[x for name, value in defaults.items() if name not in arguments for x in (name, value)])
     assert ended.returncode == 2, ended.stderr
     assert expected in ended.stderr
     assert ended.stderr.count("\n") == 1
