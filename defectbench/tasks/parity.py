@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FORCE_MISS = 1.0
-"""eV/Å: a frame without a result counts as if every force component were off by this, or by DFT's rms force if that is larger."""
+"""eV/Å: a frame without a result counts as if every force component were off by this, or by DFT's rms if that is larger."""
 
 ENERGY_MISS = 0.1
 """eV/atom: a frame without a result counts as if its energy were off by this, or by the largest distance of DFT's from their mean."""
@@ -158,7 +158,7 @@ def force_sums(pair: Pair, mask: NDArray[np.bool_] | None = None) -> Floats:
     """
     reference = pair.frame.forces if mask is None else pair.frame.forces[mask]
     squared, count = float((reference**2).sum()), reference.size
-    missed = max(FORCE_MISS, float(np.sqrt(np.mean(pair.frame.forces**2))))
+    missed = max(FORCE_MISS, np.sqrt(squared / count)) if count else FORCE_MISS
     most = missed**2 * count, missed * count
     if pair.forces is None:
         return np.array([*most, 0.0, squared, count])
@@ -194,9 +194,9 @@ def _softening(table: Floats) -> float:
 
 
 def fitted_constant(values: Floats, cap: float) -> float:
-    """The constant c for which Σ min((x − c)², cap²) is smallest: the mean, unless some values are farther than ``cap`` from it.
+    """The constant c for which Σ min((x − c)², cap²) is smallest (truncated least squares).
 
-    Then it is the mean of those that it fits, so that one value far off does not spoil the others (truncated least squares).
+    It is the mean where all values are near it, else the mean of those that it fits, so that one value far off does not spoil the others.
 
     Args:
         values: at least one.
@@ -214,9 +214,9 @@ def fitted_constant(values: Floats, cap: float) -> float:
 def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float | None]:
     """Energy errors per atom (eV) after one constant is taken off: of each charge state, or of each defect over all charge states.
 
-    The constant is the mean error (:func:`fitted_constant`). A frame without a result counts as 0.1 eV/atom, or as the largest distance
-    of DFT's energies from their mean in the group if that is more, and no error counts as more. A frame that is the only one of its
-    group has no error (None): its own mean is all there is to take off.
+    The constant is the mean error, but for errors far off (:func:`fitted_constant`). A frame without a result counts as 0.1 eV/atom, or
+    as the largest distance of DFT's energies from their mean in the group if that is more, and no error counts as more. A frame that is
+    the only one of its group has no error (None): its own mean is all there is to take off.
     """
     groups: dict[tuple[str, int | None], list[int]] = {}
     for i, pair in enumerate(chosen):

@@ -156,14 +156,17 @@ def test_hybrid_frames_are_frames_of_pbe_relaxations(dataset: Dataset) -> None:
 
 
 def test_forces_are_minus_the_gradient_of_the_energy(dataset: Dataset) -> None:
-    checks = [r for r in read_properties(FOLDER, "PBE") if r["kind"] == "finite_difference"]
-    assert checks
+    checks = [r for level in dataset.levels for r in read_properties(FOLDER, level) if r["kind"] == "finite_difference"]
+    assert {(r["charge"], r["step"]) for r in checks if r["level"] == "PBE"} >= {(-3, 1), (0, 10), (1, 7)}, "closed and open shells"
     for check in checks:
-        frames = {int(a.info["step"]): a for a in dataset.frames(check["defect"], check["charge"], check["configuration"], "PBE")}
+        level = check["level"]
+        frames = {int(a.info["step"]): a for a in dataset.frames(check["defect"], check["charge"], check["configuration"], level)}
         force = float(frames[check["step"]].get_forces()[check["atom"], check["axis"]])
         quotient = -(check["energy_plus"] - check["energy_minus"]) / (2 * check["displacement"])
         assert quotient == pytest.approx(check["force_by_difference"], abs=1e-6)
-        assert force == pytest.approx(quotient, abs=0.001)
+        # a quotient over 0.02 Å holds some of the third derivative, largest where the force is; energies of a hybrid leave out more of
+        # the small exchange integrals than its forces do
+        assert force == pytest.approx(quotient, rel=0.001, abs=0.001 if level == "PBE" else 0.01)
 
 
 def test_levels_of_v_sb1_can_be_had_from_the_dataset_alone(dataset: Dataset) -> None:
