@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +52,9 @@ MINIMUM_RANKED = 5
 
 MINIMUM_RANKED_CONVERGED = 3
 """Where DFT has enough for a rank, a model with fewer converged ones among them missed it."""
+
+MOST_PLACINGS = 100_000
+"""More ways than this to place missing energies among the known ones are not tried: then they go to the two ends only."""
 
 METRICS = (
     MetricDefinition(
@@ -119,7 +123,8 @@ def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, f
     """:func:`rank_correlation` where the model lacks some energies, which take the places that make it smallest.
 
     All places are tried, between the known energies and level with them; of two that are lacking, the higher by DFT is never above. Those
-    in one place are tried level with each other and in order.
+    in one place are tried level with each other and in order. Where that is more than :data:`MOST_PLACINGS`, only the two ends are tried:
+    below and above all known energies, which is worst unless many of these are level.
 
     Args:
         model: configuration → energy, eV; at least one of the reference's.
@@ -138,7 +143,10 @@ def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, f
     lacking = sorted((i for i, name in enumerate(names) if name not in model), key=lambda i: -dft[i])
     ties = _ties([model[names[i]] for i in known])
     # ties are whole numbers; what is lacking lies on one of them, or halfway between two
-    places = np.array(list(combinations_with_replacement(np.arange(-0.5, ties.max() + 1.0, 0.5), len(lacking))))
+    levels = np.arange(-0.5, ties.max() + 1.0, 0.5)
+    if comb(len(levels) + len(lacking) - 1, len(lacking)) > MOST_PLACINGS:
+        levels = levels[[0, -1]]
+    places = np.array(list(combinations_with_replacement(levels, len(lacking))))
     in_order = places + (places % 1.0) * 0.5 * np.arange(len(lacking)) / max(len(lacking), 1)
     places = np.concatenate([places, in_order])
     energies = np.empty((len(places), len(names)))

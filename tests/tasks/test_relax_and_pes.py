@@ -418,6 +418,17 @@ def test_an_energy_that_is_lacking_takes_the_worst_place(reference, model, lacki
         assert found <= pes.rank_correlation([energies[n] for n in dft], list(dft.values())) + 1e-9
 
 
+def test_many_lacking_energies_go_to_the_two_ends():
+    dft = {str(i): float(i) for i in range(40)}
+    known = {str(i): float(i) for i in range(0, 40, 2)}
+    found = pes.worst_rank_correlation(known, dft)
+    last, first = ({name: sign * (100.0 - dft[name]) for name in dft if name not in known} for sign in (1, -1))
+    for answer in (last, first):
+        energies = known | answer
+        assert found <= pes.rank_correlation([energies[name] for name in dft], list(dft.values())) + 1e-9
+    assert -1 < found < 0.2
+
+
 def test_a_relaxation_on_its_way_far_below_spoils_the_whole_curve():
     """Were it left out, stopping it would cost one configuration, and finishing it all of them."""
 
