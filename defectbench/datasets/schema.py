@@ -7,7 +7,6 @@ eV/Å, charges in units of +e, unless a field's name carries another unit (``cut
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from defectbench.errors import DatasetError, UnknownNameError
 from defectbench.labels import charge_label, name_problem
+from defectbench.yaml_loader import StrictLoader
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "dataset.yaml"
@@ -529,7 +529,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         DatasetError: no such file, unreadable, not YAML, or no mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     except FileNotFoundError as error:
         raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -541,30 +541,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
     return content
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, says where a value cannot be what it looks like, and reads ``1e-5`` as a number (YAML 1.1: ``1.0e-5``)."""
-
-    def construct_object(self, node: Any, deep: bool = False) -> Any:  # the base class is untyped
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-            kind = str(node.tag).rsplit(":", 1)[-1]
-            text = f"'{node.value[:40]}'" if isinstance(node.value, str) else "this"
-            raise yaml.constructor.ConstructorError(None, None, f"{text} cannot be read as {kind}", node.start_mark) from error
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # the base class is untyped
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # what is none the base class refuses
-        keys = [self.construct_object(key, deep=True) for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", node.start_mark)
-        return dict(super().construct_mapping(node, deep=deep))
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)$"), list("-+0123456789."))
-_Loader.add_constructor("tag:yaml.org,2002:merge", lambda _, node: node.value)  # "<<" among the keys, before the base class merges
 
 
 class _Dumper(yaml.SafeDumper):

@@ -36,20 +36,18 @@ def _read(path: Path) -> ModelDefinition:
     import yaml
     from pydantic import ValidationError
 
-    from defectbench.datasets.schema import _Loader
+    from defectbench.yaml_loader import StrictLoader
 
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     except OSError as error:
         raise ModelError(f"cannot read the model definition {path}: {error.strerror}") from error
     except RecursionError as error:
         raise ModelError(f"{path}: not a model definition (lists or mappings are nested too deeply)") from error
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:  # the latter of values that are not what they look like
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
-        raise ModelError(
-            f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or str(error).split(chr(10))[0][:120]})"
-        ) from error
+        raise ModelError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or 'unreadable'})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
     try:
