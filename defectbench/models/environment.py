@@ -10,13 +10,14 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from defectbench.downloads import cache_folder, sha256_of
-from defectbench.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.downloads import cache_folder
+from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.models.manifest import read_manifest
 from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
@@ -225,7 +226,7 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
     if not _complete(folder):
         _build(text, folder, progress or (lambda _line: None))
     recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ _manifest(folder).items()):
+    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
         raise EnvironmentBuildError(
             f"the environment '{text}' was changed after it was built ({', '.join(dict.fromkeys(changed[:5]))}); "
             f"run 'defectbench environments remove {text}', and the next run builds it again"
@@ -282,7 +283,7 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         _uv([uv, "venv", "--no-project", "--python", PYTHON_VERSION, str(folder)], name, progress)
         _install(uv, name, folder, progress)
         packages = inspect_environment(_python_of(folder), name).packages
-        marker = {"name": name, "packages": packages, "manifest": _manifest(folder)}
+        marker = {"name": name, "packages": packages, "manifest": read_manifest(folder)}
         partial = folder / f".{MARKER}.part"
         partial.write_text(json.dumps(marker, indent=1, sort_keys=True), encoding="utf-8")
         partial.replace(folder / MARKER)
@@ -310,39 +311,6 @@ def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) 
 
 _WITH_TORCH = re.compile(r"torch==|triton==|cuda-|nvidia-(?!ml-py)")
 """Of a list: torch and what only its build for CUDA needs."""
-
-_CODE = (".py", ".pth", ".so", ".pyd", ".dll", ".dylib")
-
-
-def _manifest(folder: Path) -> dict[str, str]:
-    """Digest of each distribution and package in an environment: of the distribution's record, of all code's names, sizes and times.
-
-    It is read before each use (in tenths of a second), and finds what was installed, removed or edited since the build.
-    """
-
-    def code(path: Path) -> Iterator[str]:
-        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-            if entry.is_dir():
-                if entry.name != "__pycache__":
-                    yield from code(Path(entry.path))
-            elif entry.name.endswith(_CODE):
-                yield stamp(Path(entry.path))
-
-    def stamp(path: Path) -> str:
-        found = path.stat()
-        return f"{path.relative_to(packages).as_posix()} {found.st_size} {int(found.st_mtime)}"
-
-    packages = next(iter([*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")]), folder)
-    manifest = {}
-    for entry in sorted(packages.iterdir()):
-        if (record := entry / "RECORD").is_file():
-            manifest[entry.name] = sha256_of(record)
-        elif entry.is_dir() and entry.name != "__pycache__":
-            manifest[entry.name] = hashlib.sha256("\n".join(code(entry)).encode()).hexdigest()
-        elif entry.name.endswith(_CODE):
-            manifest[entry.name] = hashlib.sha256(stamp(entry).encode()).hexdigest()
-    return manifest
-
 
 _OFFLINE = (
     "dns error",
