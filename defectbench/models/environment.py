@@ -91,6 +91,11 @@ def _lists() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.txt"))}
 
 
+def is_managed(name: str) -> bool:
+    """Whether a managed environment has this name."""
+    return name in _lists()
+
+
 def _list_path(name: str) -> Path:
     lists = _lists()
     if name not in lists:
@@ -334,7 +339,13 @@ def _uv_variables() -> dict[str, str]:
 def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=_uv_variables(), stdin=subprocess.DEVNULL
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_uv_variables(),
+            stdin=subprocess.DEVNULL,
         )
     except OSError as error:
         raise EnvironmentBuildError(f"cannot run {command[0]}: {error.strerror}; reinstall uv, or pass --environment PATH") from error
