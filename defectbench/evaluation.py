@@ -192,7 +192,7 @@ def evaluate(
             ready,
             suite="custom" if (configurations or defects or charges) else suite,
             embedded=not isinstance(model, ModelDefinition) and definition_from is None and model_weights is None,
-            provenance=_provenance(resolved, python, ready, machines, results),
+            provenance=_provenance(python, ready, machines, results),
         )
 
 
@@ -356,7 +356,6 @@ def _labels(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _provenance(
-    resolved: ResolvedModel,
     python: PythonEnvironment,
     ready: Mapping[str, Any],
     machines: Sequence[Mapping[str, Any]],

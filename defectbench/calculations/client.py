@@ -100,9 +100,9 @@ _FIRST_WORDS = (
     " ROCR_ TF_ TORCH TRITON_ VECLIB_ XLA_"
 )
 _NAMES = (
-    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLBACKEND MPLCONFIGDIR NUMBER_OF_PROCESSORS"
-    " NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ USERPROFILE WINDIR"
-    " XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
+    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLBACKEND MPLCONFIGDIR"
+    " NUMBER_OF_PROCESSORS NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ"
+    " USERPROFILE WINDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
 )
 """Environment variables that a worker sees. Packages need no others; keys, tokens and addresses are none of a model's business."""
 
@@ -264,8 +264,8 @@ class WorkerClient:
             timeout_s: longest silence allowed; None waits for ever.
 
         Returns:
-            The result as the worker sent it, without names of this machine and keys in its texts; ``status`` is ``failed`` where the model failed (that is a result, not an error).
-            For relaxations see :func:`relaxation_from_result`.
+            The result as the worker sent it, without names of this machine and keys in its texts; ``status`` is ``failed`` where the model
+            failed (that is a result, not an error). For relaxations see :func:`relaxation_from_result`.
 
         Raises:
             WorkerDied: the process ended; this client is of no use any more.

@@ -29,7 +29,7 @@ SEE_PATHS = (
     "at = next((i for i, p in enumerate(sys.path) if p.endswith(('site-packages', 'dist-packages'))), len(sys.path))\n"
     "sys.path[at:at] = [p for p in sys.argv[1:] if p]\n"
 )
-"""Start of a helper script, run with ``python -I -c``: folders in its arguments come after the standard library, before what is installed."""
+"""Start of a script for ``python -I -c``: modules are imported from its arguments after the standard library, before what is installed."""
 
 _INSPECT = SEE_PATHS + (
     "import json\nfrom importlib import metadata\n"
@@ -75,13 +75,13 @@ class EnvironmentStatus:
 
 
 def import_paths(name: str) -> list[str]:
-    """Folders that a worker imports from beside its interpreter's own: for ``current`` those on ``PYTHONPATH`` and the user's site-packages.
+    """Folders that a worker imports from beside its interpreter's own: for ``current`` those of ``PYTHONPATH`` and the user's own packages.
 
     Workers and helpers run isolated from both, and from the folder where the command runs: a ``json.py`` there is never imported.
     """
     if name != "current":
         return []
-    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    given = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     own = site.getusersitepackages() if site.ENABLE_USER_SITE else None
     return given + ([own] if own and Path(own).is_dir() else [])
 
@@ -193,7 +193,7 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
         version, packages = tuple(int(part) for part in answer["python"]), dict(answer["packages"])
     except (ValueError, TypeError, LookupError) as error:
         said = (done.stderr.strip().splitlines() or ["no output"])[-1][:200]
-        if "import json" in said:  # another program, which quotes the script
+        if "import sys" in said:  # another program, which quotes the script
             said = "it does not run Python code"
         raise EnvironmentBuildError(f"{python} is not a working Python: {said}") from error
     if version < (3, 10):
@@ -212,7 +212,7 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
 
     Raises:
         UnknownNameError: no such name or path.
-        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output), or what it installed was changed since.
+        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output), or what it installed was changed.
         DefectbenchError: the interpreter does not run or is older than Python 3.10, or no home folder is known for a leading ``~name``.
     """
     text = str(name)

@@ -342,7 +342,8 @@ def test_a_full_disk_is_one_line_and_what_was_finished_stays(toy, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, size + 4096))
 
-    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--trust-code", "--model", str(model)]
+    line += ["--defect", "V_Sb1", "--output", str(tmp_path / "run")]
     ended = subprocess.run(line, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -531,7 +532,8 @@ def test_help_and_import_are_quick_and_light():
 
 def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path):
     model = toy(sleep=0.05)
-    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--trust-code", "--model", str(model)]
+    line += ["--defect", "V_Sb1", "--output", str(tmp_path / "run")]
     # a shell's background jobs ignore Ctrl-C, and their children inherit that
     default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=default)

@@ -150,7 +150,8 @@ from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 path, charge = sys.argv[1], int(sys.argv[2])
 environment = ensure_environment("current")
-client = WorkerClient(environment, resolve_model(load_model(path), environment=environment, folder=definition_folder(path), trust_code=True))
+resolved = resolve_model(load_model(path), environment=environment, folder=definition_folder(path), trust_code=True)
+client = WorkerClient(environment, resolved)
 client.start()
 print(client.pid, flush=True)
 atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)

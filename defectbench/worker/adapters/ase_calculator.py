@@ -69,8 +69,8 @@ class FactoryModel(LoadedModel):
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Arguments: ``factory: module:function``, ``precision`` (float64), and those handed to the factory.
 
-    Modules are imported from the folder of the definition's YAML, but none that would hide one of the standard library. A weights file, if the definition or ``--model-weights`` gives one, is
-    handed over as ``weights`` (a string; a list of strings for several).
+    Modules are imported from the folder of the definition's YAML, but none that would hide one of the standard library. A weights file,
+    if the definition or ``--model-weights`` gives one, is handed over as ``weights`` (a string; a list of strings for several).
     """
     arguments = dict(spec["arguments"])
     target = arguments.pop("factory", None)
