@@ -269,6 +269,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
         "-m",
         "defectbench",
         "evaluate",
+        "--trust-code",
         "--model",
         str(model),
         "--defect",
