@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.downloads import cache_folder, sha256_of
+from defectbench.base.files import sha256_of
+from defectbench.downloads import cache_folder
 from defectbench.errors import ModelError
 
 if TYPE_CHECKING:

@@ -25,11 +25,15 @@ def test_a_written_file_is_whole_and_alone(tmp_path: Path) -> None:
 
 
 def test_what_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
+    def break_off(path: Path) -> None:
+        with replacing(path) as handle:
+            handle.write(b"half")
+            raise KeyboardInterrupt
+
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as handle:
-        handle.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        break_off(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

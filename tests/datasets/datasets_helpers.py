@@ -14,7 +14,7 @@ from defectbench.datasets.building import write_dataset
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import attach_results, read_extxyz, write_extxyz
 from defectbench.datasets.schema import BandEdges, Convergence, DatasetFile, Defect, Host, LevelOfTheory, read_yaml
-from defectbench.downloads import sha256_of
+from defectbench.base.files import sha256_of
 
 RATTLED_FRAMES = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 """One of the files of the small dataset."""

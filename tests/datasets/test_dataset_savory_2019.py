@@ -16,7 +16,7 @@ from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.remote import fetch_all, missing_files, remote_files
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
-from defectbench.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.errors import DatasetError, DownloadError
 
 NAME = "sb2se3-savory-2019"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from defectbench.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.errors import ModelError
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model

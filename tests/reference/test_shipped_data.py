@@ -18,7 +18,7 @@ from reference_dft.selection import distinct_minima
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import largest_force
 from defectbench.datasets.dataset import Dataset
-from defectbench.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.labels import is_relaxation
 from defectbench.tasks.base import StateSelection
 from defectbench.tasks.frames import shared_geometries
