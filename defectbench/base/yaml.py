@@ -27,8 +27,8 @@ MAX_VALUES = 10_000
 def read_yaml(path: Path, error: type[DefectbenchError], max_values: int = MAX_VALUES) -> Any:
     """The content of a YAML file: plain mappings, lists, texts, numbers, truth values, dates and None.
 
-    Refused are repeated keys, keys that are not single values, aliases (``*name``: a few lines of them unfold to gigabytes), whole numbers
-    that no 64 bits hold, and files beyond the limits.
+    Refused are repeated keys, keys that are not single values, what contains itself, whole numbers that no 64 bits hold, and files beyond
+    the limits. An alias (``*name``) counts as much as what it stands for: a few lines of them can unfold to gigabytes.
 
     Args:
         path: the file.
@@ -47,12 +47,12 @@ def read_yaml(path: Path, error: type[DefectbenchError], max_values: int = MAX_V
     except UnicodeDecodeError as wrong:
         raise error(f"cannot read {path}: not UTF-8 at byte {wrong.start}") from wrong
     except RecursionError as wrong:
-        raise error(f"{path} cannot be read: lists or mappings are nested too deeply") from wrong
+        raise error(f"{path}: not a YAML file that can be read (lists or mappings are nested too deeply)") from wrong
     except (YAMLError, ValueError) as wrong:
         mark = getattr(wrong, "problem_mark", None) or getattr(wrong, "context_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         said = (wrong.problem or wrong.context) if isinstance(wrong, MarkedYAMLError) else None
-        raise error(f"{path}{line}: not YAML that can be read ({one_line(said or wrong, 200)})") from wrong
+        raise error(f"{path}{line}: not a YAML file that can be read ({one_line(said or wrong, 200)})") from wrong
 
 
 def parse_yaml(text: str, max_values: int = MAX_VALUES) -> Any:
@@ -76,17 +76,30 @@ def parse_yaml(text: str, max_values: int = MAX_VALUES) -> Any:
 
 
 class _Composer(Composer):
+    """Counts what a document unfolds to: an alias as much as what it stands for."""
+
     limit: int
-    values = 0
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.values = 0
+        self.sizes: dict[str, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        self.values += 1
-        event = self.parser.peek_event()
+        event, before = self.parser.peek_event(), self.values
+        alias = isinstance(event, AliasEvent)
+        if alias and event.anchor in self.anchors and event.anchor not in self.sizes:
+            raise ConstructorError(None, None, f"'{event.anchor}' contains itself", event.start_mark)
+        self.values += self.sizes.get(event.anchor, 0) if alias else 1
         if self.values > self.limit:
             raise ConstructorError(None, None, f"more than {self.limit:,} keys and values", event.start_mark)
-        if isinstance(event, AliasEvent):
-            raise ConstructorError(None, None, f"the alias '*{event.anchor}' is not read; write out what it stands for", event.start_mark)
-        return super().compose_node(parent, index)
+        if alias:
+            return super().compose_node(parent, index)
+        self.sizes.pop(event.anchor, None)  # an anchor may be used again
+        node = super().compose_node(parent, index)
+        if event.anchor is not None:
+            self.sizes[event.anchor] = self.values - before
+        return node
 
 
 class _Constructor(SafeConstructor):

@@ -23,7 +23,9 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: &x [1]\nc: *x\n", r"line 3.*alias '\*x'"),
+        ("a: 1\nb: &x [*x]\n", "line 2.*'x' contains itself"),
+        ("a: 1\nb: &x 1\nc: &x {d: *x}\n", "line 3.*'x' contains itself"),
+        ("a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)), "more than 10,000 keys"),
         ("a: 1\na: 2\n", "line 2.*key 'a' appears twice"),
         ("a: 1\nb: 0x" + "f" * 2000, "line 2.*too many digits"),
         ("a: 1\nb: " + "1" * 1_000_000, "line 2.*cannot be read as int"),
@@ -33,7 +35,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("a: 1\nb: 2020-99-99", "line 2.*cannot be read as timestamp"),
         ("a: !!python/object/apply:os.system [id]", "line 1.*could not determine a constructor"),
         ("[" * 5000, "nested too deeply"),
-        ("a: \x1b", "not YAML"),
+        ("a: \x1b", "not a YAML file"),
         ("".join(f"k{i}: 1\n" for i in range(20_000)), "more than 10,000 keys and values"),
         ("a: " + "x" * 4_000_001, "larger than"),
     ],
@@ -45,6 +47,10 @@ def test_what_is_refused_is_one_line_with_file_and_place(tmp_path: Path, text: s
     assert str(tmp_path / "a.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_aliases_and_merges_are_read() -> None:
+    assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, x: 2, y: 3}\nc: [*a, *a]") == {"a": {"x": 1}, "b": {"x": 2, "y": 3}, "c": [{"x": 1}] * 2}
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
