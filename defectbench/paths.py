@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import too_long
-from defectbench.errors import DefectbenchError
 
 
 def user_path(path: str | Path) -> Path:

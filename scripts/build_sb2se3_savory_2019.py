@@ -17,10 +17,11 @@ from typing import Any
 
 from ase import Atoms
 
+from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.base.files import sha256_of, write_text
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ideal_structure
-from defectbench.datasets.displacements import write_displaced_starts
+from defectbench.datasets.displaced_starts import write_displaced_starts
 from defectbench.datasets.schema import (
     METADATA_FILE,
     BandEdges,
@@ -35,7 +36,6 @@ from defectbench.datasets.schema import (
     metadata_to_yaml,
     parse_metadata,
 )
-from defectbench.errors import DatasetError, DefectbenchError
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-savory-2019"
 COMMIT = "a7c926ae87ecd6e7f43b8c90f8e3317d6bbb8eb8"

@@ -15,9 +15,9 @@ from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
+from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import read_bytes
 from defectbench.base.text import one_line
-from defectbench.errors import DefectbenchError
 
 MAX_BYTES = 4_000_000
 MAX_VALUES = 10_000
@@ -84,6 +84,7 @@ class _Composer(Composer):
         super().__init__(loader)
         self.values = 0
         self.sizes: dict[str, int] = {}
+        self.warn_double_anchors = False
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event, before = self.parser.peek_event(), self.values

@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import too_long
-from defectbench.errors import DefectbenchError
 
 
 class DeviceName(StrEnum):

@@ -12,9 +12,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from defectbench.base.errors import DatasetError
 from defectbench.base.files import read_bytes, read_gzip, write_text
-from defectbench.errors import DatasetError
-from defectbench.labels import state_label
+from defectbench.base.states import state_label
 
 MAX_BYTES = 1_000_000_000
 """Of an extxyz file, unpacked."""

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.files import relative_name
+from defectbench.base.states import charge_label, name_problem
 from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml as read_any_yaml
 from defectbench.base.yaml import to_yaml
-from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import charge_label, name_problem
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "dataset.yaml"

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
+from defectbench.base.yaml import parse_yaml
 
 if TYPE_CHECKING:
-    from defectbench.leaderboard.entry import MetricRecord, TaskRecord
-    from defectbench.tasks.base import MetricDefinition, MetricValue, Task, TaskResult
+    from defectbench.entries.schema import MetricRecord, TaskRecord
+    from defectbench.scoring.task import MetricDefinition, MetricValue, Task, TaskResult
 
 Interval = tuple[float, float]
 Status = Literal["scored", "failed", "left out", "information"]
@@ -150,12 +151,10 @@ def load_weights() -> Weights:
     """
     from importlib.resources import files
 
-    import yaml
-
     text = files("defectbench.leaderboard").joinpath("weights.yaml").read_text(encoding="utf-8")
     try:
-        return Weights.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+        return Weights.model_validate(parse_yaml(text))
+    except ValidationError as error:
         raise DefectbenchError(f"weights.yaml is not valid: {error}") from error
 
 
@@ -258,7 +257,7 @@ def score_results(results: Mapping[str, TaskResult | TaskRecord], weights: Weigh
 
 def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
     """A baseline as if a model had given it; what it has not does not apply."""
-    from defectbench.tasks.base import MetricValue, TaskResult
+    from defectbench.scoring.task import MetricValue, TaskResult
 
     reason = "a baseline without a model has no such value"
     values = [(name, value) for name, value in baseline.items() if value is not None]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import contained, copy_file, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
-from defectbench.errors import DefectbenchError, RunError
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.base.errors import DatasetError
 from defectbench.base.yaml import parse_yaml, read_yaml, to_yaml
-from defectbench.errors import DatasetError
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from defectbench.base.errors import RunError
 from defectbench.base.files import write_text
 from defectbench.datasets.schema import Cp2kMethod
-from defectbench.errors import RunError
 
 from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, WAVE_FUNCTION, RunOptions, electrons, multiplicity, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory

@@ -18,9 +18,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from filelock import FileLock, Timeout
 
+from defectbench.base.errors import DatasetError, RunError
 from defectbench.base.files import write_text
 from defectbench.datasets.dataset import Dataset
-from defectbench.errors import DatasetError, RunError
 
 from .cp2k_input import WAVE_FUNCTION, electrons, multiplicity
 from .job import Frame, Job, read_frames, write_frames

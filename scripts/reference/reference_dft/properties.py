@@ -12,10 +12,10 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
+from defectbench.base.errors import RunError
 from defectbench.base.files import write_text
-from defectbench.datasets.building import update_metadata
 from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
-from defectbench.errors import RunError
+from defectbench.datasets.writing import update_metadata
 
 from .corrections import METHOD, corrections_of
 from .job import Job
