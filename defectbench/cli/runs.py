@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectbench.base.text import one_line
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
 from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ def evaluate(
         typer.Option(parser=text, help="'current', or the path of a Python environment. Default: the model's managed environment."),
     ] = None,
     model_weights: Annotated[Path | None, typer.Option(parser=path, help="A weights file to use instead of the registered one.")] = None,
-    trust_weights: Annotated[
-        bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
-    ] = False,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures and figures."""
@@ -82,6 +81,7 @@ def evaluate(
                 workers=workers,
                 environment=environment,
                 model_weights=model_weights,
+                trust_code=trust_code,
                 trust_weights=trust_weights,
                 retry_failed=retry_failed,
                 reporter=reporter,
