@@ -17,6 +17,7 @@ from pathlib import Path
 
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.files import write_text
 from defectbench.models.manifest import read_manifest
 from defectbench.paths import user_path
 
@@ -289,9 +290,7 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         _install(uv, name, folder, progress)
         packages = inspect_environment(_python_of(folder), name).packages
         marker = {"name": name, "packages": packages, "manifest": read_manifest(folder)}
-        partial = folder / f".{MARKER}.part"
-        partial.write_text(json.dumps(marker, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(folder / MARKER)
+        write_text(folder / MARKER, json.dumps(marker, indent=1, sort_keys=True))
 
 
 def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) -> None:

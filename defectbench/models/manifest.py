@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from defectbench.base.downloads import sha256_of
+from defectbench.base.files import sha256_of
 
 _CODE = (".py", ".pth", ".so", ".pyd", ".dll", ".dylib")
 
