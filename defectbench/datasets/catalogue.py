@@ -11,6 +11,7 @@ from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.paths import user_path
 
 if TYPE_CHECKING:
+    from defectbench.base.listing import Listing
     from defectbench.datasets.dataset import Dataset
 
 
@@ -60,12 +61,21 @@ def embedded_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in embedded_folder().glob("*/dataset.yaml")))
 
 
-def list_datasets() -> list[DatasetSummary]:
+def list_datasets() -> Listing[DatasetSummary]:
     """The datasets that come with the package, by name. Downloads nothing.
+
+    Returns:
+        A list that a prompt or notebook shows as a table; ``to_frame()`` gives it to pandas.
 
     Raises:
         DatasetError: a ``dataset.yaml`` is wrong.
+
+    Example:
+        >>> import defectbench
+        >>> "sb2se3-vacancies" in [dataset.id for dataset in defectbench.list_datasets()]
+        True
     """
+    from defectbench.base.listing import Listing
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
     out = []
@@ -85,7 +95,17 @@ def list_datasets() -> list[DatasetSummary]:
                 licence=metadata.licence,
             )
         )
-    return out
+    return Listing(
+        out,
+        lambda d: {
+            "name": d.id,
+            "level": d.level,
+            "defects": len(d.defects),
+            "charge states": d.states,
+            "source": "fetched" if d.remote_files else "included",
+            "title": d.title,
+        },
+    )
 
 
 def dataset_folder(name_or_path: str | Path) -> Path:
@@ -123,6 +143,12 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
         DatasetError: it cannot be read or contradicts itself; one line.
         DefectbenchError: no home folder is known for a leading ``~name``.
         DownloadError: a remote file is not in the cache and cannot be fetched.
+
+    Example:
+        >>> import defectbench
+        >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+        >>> dataset.charges("V_Sb1"), len(dataset.host)
+        ((-3, -2, -1, 0, 1), 60)
     """
     from defectbench.datasets.dataset import open_folder
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
