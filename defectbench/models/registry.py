@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.base.listing import Listing
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 from defectbench.paths import full_path, user_path
@@ -62,9 +63,28 @@ def _read(path: Path) -> ModelDefinition:
         raise ModelError(f"{path}: field {at}: {message}{more}") from error
 
 
-def list_models() -> list[ModelDefinition]:
-    """All registered models, by id."""
-    return [_read(path) for path in _entries().values()]
+def list_models() -> Listing[ModelDefinition]:
+    """All registered models, by id.
+
+    Returns:
+        A list that a prompt or notebook shows as a table; ``to_frame()`` gives it to pandas.
+
+    Example:
+        >>> import defectbench
+        >>> [model.id for model in defectbench.list_models() if model.charge.how != "none"]
+        ['qet-matq']
+    """
+    return Listing(
+        (_read(path) for path in _entries().values()),
+        lambda m: {
+            "name": m.id,
+            "level": m.level_of_theory,
+            "charge": m.charge.how,
+            "parameters": f"{m.weights.parameters:,}" if m.weights.parameters else None,
+            "weights": {"package": "in the package", "url": "downloaded", "path": "own file", "none": "none"}[m.weights.source],
+            "trust": "--trust-weights" if m.requires_trust else None,
+        },
+    )
 
 
 def load_model(name: str | Path) -> ModelDefinition:
@@ -77,6 +97,11 @@ def load_model(name: str | Path) -> ModelDefinition:
         UnknownNameError: no such id; names the nearest.
         ModelError: the YAML is unreadable or breaks the schema; the message names file and field.
         DefectbenchError: no home folder is known for a leading ``~name``.
+
+    Example:
+        >>> import defectbench
+        >>> defectbench.load_model("qet-matq").charge.how
+        'total_charge'
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")):

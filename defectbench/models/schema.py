@@ -170,6 +170,9 @@ class ModelDefinition(_Closed):
             raise ValueError("arguments: an ase_calculator needs factory: 'module:function'")
         return self
 
+    def __repr__(self) -> str:
+        return f"<model {self.id}: {self.name}, {self.level_of_theory}, charge: {self.charge.how}>"
+
     @property
     def requires_fetch(self) -> bool:
         """Whether its weights are downloaded at run time."""

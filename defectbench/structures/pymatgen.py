@@ -23,13 +23,12 @@ def _pymatgen() -> type[Structure]:
     return Structure
 
 
-def to_pymatgen(atoms: Atoms) -> Structure:
+def to_pymatgen(atoms: Atoms, charge: int | None = None) -> Structure:
     """A pymatgen structure of periodic atoms: same order, cell and Cartesian positions (Å).
 
-    The charge in ``atoms.info["charge"]`` (units of +e) becomes the structure's charge, the rest of ``atoms.info`` its ``properties``.
-
     Args:
-        atoms: N atoms.
+        atoms: N atoms. Their ``info``, but for the charge, becomes the structure's ``properties``.
+        charge: of the structure, units of +e; default: ``atoms.info["charge"]``, where there is one.
 
     Raises:
         DefectbenchError: pymatgen is not installed (code ``missing-package``).
@@ -37,13 +36,13 @@ def to_pymatgen(atoms: Atoms) -> Structure:
     Example:
         >>> import defectbench
         >>> start = defectbench.load_dataset("sb2se3-vacancies").starts("V_Sb1", -3)["Unperturbed"]
-        >>> structure = defectbench.to_pymatgen(start)
+        >>> structure = defectbench.to_pymatgen(start, charge=-3)
         >>> structure.composition.reduced_formula, structure.charge
         ('Sb23Se36', -3)
     """
     structure_class = _pymatgen()
     rest = {key: value for key, value in atoms.info.items() if key != "charge"}
-    charge = atoms.info.get("charge")
+    charge = atoms.info.get("charge") if charge is None else charge
     return structure_class(
         atoms.cell.array,
         atoms.get_chemical_symbols(),
