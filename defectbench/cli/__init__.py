@@ -9,7 +9,8 @@ import typer
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.text import one_line
-from defectbench.cli import datasets, environments, leaderboard, models, runs
+from defectbench.cli import datasets, entries, environments, models, tasks
+from defectbench.cli.evaluate import evaluate
 
 app = typer.Typer(
     name="defectbench",
@@ -23,12 +24,12 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(environments.app, name="environments")
-app.command("evaluate")(runs.evaluate)
-app.command("rescore")(runs.rescore)
-app.add_typer(runs.tasks_app, name="tasks")
-app.add_typer(leaderboard.score_app, name="score")
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command("compare")(leaderboard.compare)
+app.command("evaluate")(evaluate)
+app.command("rescore")(entries.rescore)
+app.command("compare")(entries.compare)
+app.add_typer(entries.score_app, name="score")
+app.add_typer(entries.leaderboard_app, name="leaderboard")
+app.add_typer(tasks.app, name="tasks")
 
 
 def _version(value: bool) -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     try:
         app()
     except DefectbenchError as error:
-        print(f"defectbench: {one_line(error, 4000)}", file=sys.stderr)
+        print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

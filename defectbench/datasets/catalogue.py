@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,3 +174,44 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
 
         return open_savory_2019(folder, metadata)
     return open_folder(folder, metadata)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What :func:`fetch_dataset` did.
+
+    Attributes:
+        id: of the dataset.
+        folder: where its files lie in the cache; None for a dataset that has all of its files already.
+        files: how many it has there.
+        fetched: how many were not there before.
+    """
+
+    id: str
+    folder: Path | None
+    files: int
+    fetched: int
+
+
+def fetch_dataset(name_or_path: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Fetched:
+    """Fetches the files of a remote dataset into the cache, each checked by its SHA-256.
+
+    Args:
+        name_or_path: as for :func:`load_dataset`.
+        on_progress: called with the number of files that are there, and of all.
+
+    Raises:
+        DownloadError: a file cannot be fetched.
+        DatasetError: there is no such dataset, or its ``dataset.yaml`` is wrong.
+    """
+    from defectbench.base.downloads import cache_folder
+    from defectbench.datasets.remote import fetch_all, missing_files
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    metadata = parse_metadata(dataset_folder(name_or_path) / METADATA_FILE)
+    if metadata.remote is None:
+        return Fetched(metadata.id, None, 0, 0)
+    missing = len(missing_files(metadata))
+    fetch_all(metadata, on_progress or (lambda _done, _all: None))
+    folder = cache_folder() / "datasets" / metadata.remote.mirror_folder
+    return Fetched(metadata.id, folder, len(metadata.remote.files), missing)

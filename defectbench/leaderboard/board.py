@@ -26,7 +26,7 @@ class Leaderboard:
     groups: tuple[Group, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per entry: dataset, suite, model, charge response, overall score with bounds, gain over baselines, task scores (0 … 1)."""
+        """One row per entry: dataset, suite, model, charge response, overall score with bounds, gain over baselines, task scores."""
         import pandas as pd
 
         rows = []
@@ -58,6 +58,28 @@ class Leaderboard:
         from defectbench.leaderboard.tables import leaderboard
 
         return leaderboard(self.folder)
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Draws accuracy against speed for each group; returns the files, none if no entry has both."""
+        from defectbench.leaderboard.figures import draw_leaderboard
+
+        return draw_leaderboard(list(self.groups), folder)
+
+    def write(self, page: Path) -> list[Path]:
+        """Writes the Markdown page, with links, and its figures beside it; returns the figures' files.
+
+        Raises:
+            RunError: a file cannot be written.
+        """
+        from defectbench.base.files import write_text
+        from defectbench.leaderboard.figures import FIGURE_FOLDER
+        from defectbench.leaderboard.tables import leaderboard
+
+        figures = page.parent / FIGURE_FOLDER
+        text = leaderboard(self.folder, page.parent, figures)
+        drawn = self.draw(figures)
+        write_text(page, text)
+        return drawn
 
     def __len__(self) -> int:
         return sum(len(group.entries) for group in self.groups)

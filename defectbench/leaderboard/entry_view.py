@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.leaderboard.scores import MetricScore, Score, TaskScore, score_results
@@ -267,11 +267,15 @@ class EntryView:
     def __repr__(self) -> str:
         r, overall = self.record, self.score.overall
         score = "no score" if overall is None else f"score {overall:.2f}"
-        return f"<entry {r.model.name} on {r.dataset.id} ({r.selection.suite}): {self.charge_class}, {score}; tasks: {', '.join(self.tasks)}>"
+        return (
+            f"<entry {r.model.name} on {r.dataset.id} ({r.selection.suite}): {self.charge_class}, {score}; tasks: {', '.join(self.tasks)}>"
+        )
 
     def _repr_html_(self) -> str:
         r = self.record
-        heading = f"<b>{escape(r.model.name)}</b> on {escape(r.dataset.id)} ({escape(r.dataset.level_of_theory)}, {r.selection.suite} suite)"
+        heading = (
+            f"<b>{escape(r.model.name)}</b> on {escape(r.dataset.id)} ({escape(r.dataset.level_of_theory)}, {r.selection.suite} suite)"
+        )
         rows = "".join(
             f"<tr><td>{escape(t.task)}</td><td>{escape(t.title)}</td><td>{'–' if t.score is None else format(t.score, '.2f')}</td></tr>"
             for t in self.score.tasks
@@ -345,7 +349,8 @@ def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None 
         >>> again.differences  # doctest: +SKIP
         ()
     """
-    from defectbench.entries.folder import entry_folder, write_tables, write_text
+    from defectbench.base.files import write_text
+    from defectbench.entries.folder import entry_folder, write_tables
     from defectbench.entries.rescoring import rescore as score_again
     from defectbench.entries.rescoring import same_metrics
     from defectbench.paths import user_path

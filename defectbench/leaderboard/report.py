@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.entries.folder import write_text
+from defectbench.base.files import write_text
 from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines
 from defectbench.leaderboard.tables import measured, number
 from defectbench.plotting.style import charge_text
@@ -190,12 +190,18 @@ def _section(scored: TaskScore, record: TaskRecord, figure: str | None) -> TaskS
     )
 
 
+def best_baseline(metric: MetricScore, baselines: Mapping[str, Mapping[str, float | None]]) -> float | None:
+    """The best value that a baseline has of a metric; None without one, and for what is neither better nor worse."""
+    d = metric.definition
+    known = [value for values in baselines.values() if (value := values.get(d.name)) is not None]
+    return (min if d.direction == "lower" else max)(known, default=None) if d.direction != "none" else None
+
+
 def _metrics(metrics: Sequence[MetricScore], record: TaskRecord) -> Table:
     rows = []
     for m in metrics:
         d = m.definition
-        known = [value for values in record.baselines.values() if (value := values.get(d.name)) is not None]
-        best = (min if d.direction == "lower" else max)(known, default=None) if d.direction != "none" else None
+        best = best_baseline(m, record.baselines)
         anchors = "" if d.good is None or d.bad is None else f"{number(d.bad)} → {number(d.good)}"
         unit = "" if d.unit == "1" else d.unit
         score = "" if m.score is None else f"{m.score:.2f}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from defectbench.leaderboard.scores import best_baselines, score_results
 from defectbench.plotting.style import charge_text
@@ -55,7 +56,7 @@ def _worth(entry: Entry, score: Score) -> str:
 
 def _worst(entry: Entry, score: Score) -> str:
     relax = entry.tasks.get("relax")
-    rows = [row for row in (relax.tables.get("states", []) if relax else []) if "success" in row]
+    rows: list[Mapping[str, Any]] = [row for row in (relax.tables.get("states", []) if relax else []) if "success" in row]
     if not rows:
         counted = [t for t in score.tasks if t.counts and t.score is not None]
         if not counted:
@@ -67,11 +68,11 @@ def _worst(entry: Entry, score: Score) -> str:
     lost = [row for row in rows if row["rmsd"] is None]
     if lost:
         return f"{found}; {_state(lost[0])} has no converged relaxation."
-    worst = max(rows, key=lambda row: float(row["rmsd"] or 0.0))
+    worst = max(rows, key=lambda row: row["rmsd"])
     start = worst.get("unrelaxed_rmsd")
-    beside = f"; the unrelaxed start is {float(start):.2f} Å off" if start is not None else ""
-    return f"{found}; the worst is {_state(worst)} (RMSD {float(worst['rmsd']):.2f} Å{beside})."
+    beside = f"; the unrelaxed start is {start:.2f} Å off" if start is not None else ""
+    return f"{found}; the worst is {_state(worst)} (RMSD {worst['rmsd']:.2f} Å{beside})."
 
 
-def _state(row: dict[str, str | int | float | bool | None]) -> str:
-    return f"{row['defect']} {charge_text(int(row['charge'] or 0))}"
+def _state(row: Mapping[str, Any]) -> str:
+    return f"{row['defect']} {charge_text(row['charge'])}"

@@ -18,6 +18,7 @@ from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.base.files import contained, copy_file, sha256_of
 from defectbench.base.listing import Listing
+from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
@@ -44,11 +45,9 @@ def _read(path: Path) -> ModelDefinition:
     try:
         return ModelDefinition.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"]) or "the whole"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise ModelError(f"{path}: field {at}: {message}{more}") from error
+        (field, message), *rest = problems(error, ModelDefinition)
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise ModelError(f"{path}: field {field}: {message}{more}", code="bad-model-yaml") from error
 
 
 def list_models() -> Listing[ModelDefinition]:

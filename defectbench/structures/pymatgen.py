@@ -10,16 +10,14 @@ from ase import Atoms
 from defectbench.base.errors import DefectbenchError
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core.structure import Structure
 
 
 def _pymatgen() -> type[Structure]:
     try:
-        from pymatgen.core import Structure
+        from pymatgen.core.structure import Structure
     except ImportError as error:
-        raise DefectbenchError(
-            "pymatgen is not installed; run pip install 'defectbench[pymatgen]'", code="missing-package"
-        ) from error
+        raise DefectbenchError("pymatgen is not installed; run pip install 'defectbench[pymatgen]'", code="missing-package") from error
     return Structure
 
 
