@@ -289,7 +289,7 @@ def _calculate(
         result = store.get(calculation.key(identity), calculation)
         return result is None or (retry_failed and result.get("status") == "failed")
 
-    here = _machine(device, hardware.describe(), workers, int(stored["worker"].get("threads", 1)))
+    here = _machine(device, hardware.describe().model_dump(mode="json"), workers, int(stored["worker"].get("threads", 1)))
     labels = _labels(plan)
     todo = [c for c in plan.calculations if missing(c)]
     reporter.planned(plan, len(plan.calculations) - len(todo))
