@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
+from defectbench.base.files import contained, write_text
 from defectbench.base.states import charge_label
 from defectbench.calculations.plan import DEFAULT_DATASET, Plan, Suite, certificate_start, make_plan, select_states
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation
@@ -155,7 +156,7 @@ def evaluate(
             environment=python,
         )
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
-        store = ResultStore(folder / "calculations.db")
+        store = ResultStore(contained(folder, "calculations.db"))
         taken, damaged = _take_over(folder, store, plan, resolved.identity)
         if taken:
             reporter.stage(f"{taken} calculations taken over from the entry in {folder}")
@@ -383,7 +384,7 @@ def _write(
     """Scores and writes an entry folder."""
     from defectbench.datasets.catalogue import embedded_folder, embedded_names
     from defectbench.entries import schema as records
-    from defectbench.entries.folder import write_calculations, write_text
+    from defectbench.entries.folder import write_calculations
 
     definition = resolved.definition
     # scored from what is written, so that anybody who scores the entry again gets the same numbers
@@ -437,5 +438,5 @@ def _write(
     write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
     files = [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
     for task in tasks:
-        files += task.draw(scored, outcome[task.name], definition.name, _made(folder / "figures"))
+        files += task.draw(scored, outcome[task.name], definition.name, _made(contained(folder, "figures")))
     return Evaluation(entry, folder, outcome, tuple(files))

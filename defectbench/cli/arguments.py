@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import too_long
 
 
 class DeviceName(StrEnum):
@@ -19,9 +20,11 @@ def path(given: str) -> Path:
     """A path; the empty text, as an unset variable of a shell gives it, would be the current folder.
 
     Raises:
-        DefectbenchError: the text is empty.
+        DefectbenchError: the text is empty, or no file can have such a path.
     """
-    return Path(text(given))
+    if too_long(text(given)):
+        raise DefectbenchError(f"'{given[:40]}…' is too long for a path ({len(given):,} characters)")
+    return Path(given)
 
 
 def text(given: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.files import write_text
 from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
@@ -254,9 +255,7 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
             install += ["--override", str(overrides)]
         _uv(install, name, progress)
         packages = inspect_environment(_python_of(folder), name).packages
-        partial = folder / f".{MARKER}.part"
-        partial.write_text(json.dumps({"name": name, "packages": packages}, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(folder / MARKER)
+        write_text(folder / MARKER, json.dumps({"name": name, "packages": packages}, indent=1, sort_keys=True))
 
 
 _OFFLINE = (

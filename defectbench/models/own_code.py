@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.downloads import cache_folder, sha256_of
+from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import ModelError
+from defectbench.base.files import sha256_of
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment

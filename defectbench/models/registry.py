@@ -14,8 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
+from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 from defectbench.paths import full_path, user_path
@@ -33,27 +35,13 @@ def _entries() -> dict[str, Path]:
 
 
 def _read(path: Path) -> ModelDefinition:
-    import yaml
     from pydantic import ValidationError
 
-    from defectbench.yaml_loader import StrictLoader
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except OSError as error:
-        raise ModelError(f"cannot read the model definition {path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise ModelError(f"{path}: not a model definition (lists or mappings are nested too deeply)") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise ModelError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or 'unreadable'})") from error
+    content = read_yaml(path, ModelError)
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
     try:
         return ModelDefinition.model_validate(content)
-    except RecursionError as error:
-        raise ModelError(f"{path}: a list or mapping contains itself or is nested too deeply") from error
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -291,23 +279,19 @@ def _fetch_unhashed(url: str, path: str) -> Path:
     """A trusted file without a known hash: from the cache, the mirror or its URL. Nothing but the URL says which file it is."""
     import pooch
 
-    target = cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16] / path
+    target = contained(cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16], path)
     if target.is_file():
         return target
     place = mirror("DEFECTBENCH_WEIGHTS_MIRROR")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(place, Path):
             source = place / path
             if not source.is_file():
                 raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
-            shutil.copyfile(source, partial)
+            copy_file(source, target)
         else:
-            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=partial.name, path=partial.parent)
-        partial.replace(target)
+            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=target.name, path=target.parent)
     except (OSError, ValueError) as error:
-        partial.unlink(missing_ok=True)
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DownloadError(f"cannot download {url} ({reason}); connect to the network, or put the file at {target} yourself") from error
     return target
