@@ -258,7 +258,7 @@ def parse(calculation: Calculation, content: Mapping[str, Any] | str | bytes) ->
 
 def _misfit(calculation: Calculation, result: Result) -> str | None:
     count = len(calculation.structure.symbols)
-    rows = {}
+    rows: dict[str, tuple[tuple[tuple[float, ...], ...] | None, int]] = {}
     if isinstance(result, RelaxationResult):
         rows = {"positions": (result.positions, count), "forces": (result.forces, count)}
     elif isinstance(result, SinglePointResult):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ _SCHEMA = """CREATE TABLE results (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, result TEXT NOT NULL, machine TEXT, checksum TEXT NOT NULL
 )"""
 
+_READ = "SELECT key, request, result, machine, checksum FROM results"
 _WRITE = "INSERT OR REPLACE INTO results (key, request, result, machine, checksum) VALUES (?, ?, ?, ?, ?)"
 
 Row = tuple[str, str, str, str | None]
@@ -139,7 +139,7 @@ class ResultStore:
         try:
             connection = _connect(self.path)
             try:
-                rows = [tuple(row) for row in connection.execute("SELECT key, request, result, machine, checksum FROM results")]
+                rows = [tuple(row) for row in connection.execute(_READ)]
                 # an index that does not fit its table would find rows that are not there
                 if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
                     raise sqlite3.DatabaseError("its pages do not fit together")
@@ -199,9 +199,9 @@ def _readable(path: Path) -> list[Row]:
     with suppress(sqlite3.Error, OSError), closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
         connection.text_factory = lambda text: text.decode(errors="replace")
         # a row takes more than 64 bytes, whatever the header says
-        for number in range(1, os.path.getsize(path) // 64 + 1):
+        for number in range(1, path.stat().st_size // 64 + 1):
             with suppress(sqlite3.DatabaseError):
-                row = connection.execute("SELECT key, request, result, machine, checksum FROM results WHERE rowid = ?", (number,)).fetchone()
+                row = connection.execute(f"{_READ} WHERE rowid = ?", (number,)).fetchone()
                 if row is not None and _sound(row):
                     found.append(row[:4])
     return found

@@ -73,7 +73,7 @@ def check(
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
 
-    from defectbench.calculations.client import WorkerClient
+    from defectbench.calculations.client import WorkerClient, WorkerSpec
     from defectbench.calculations.plan import certificate_calculation, certificate_start
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.models.certificate import check_claim, classify
@@ -94,10 +94,10 @@ def check(
             environment=python,
         )
         status.update("loading the model")
-        with WorkerClient(python, resolved) as worker:
+        with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
             ready = worker.ready
             status.update("asking it at several charges")
-            certificate = classify(worker.calculate(certificate_calculation(definition, *certificate_start(data))))
+            certificate = classify(worker.calculate(certificate_calculation(definition, *certificate_start(data))).model_dump(mode="json"))
     _print_certificate(console, definition, certificate, ready)
     check_claim(certificate, definition)
     if certificate.failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
 
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.requests import Calculation
+    from defectbench.calculations.results import Result
+    from defectbench.calculations.run import Reporter
     from defectbench.entries.schema import Entry
-    from defectbench.evaluation import Evaluation, Reporter
+    from defectbench.evaluation import Evaluation
 
 tasks_app = typer.Typer(help="The tasks and their metrics.", no_args_is_help=True)
 
@@ -53,10 +54,14 @@ def evaluate(
         typer.Option(parser=text, help="'current', or the path of a Python environment. Default: the model's managed environment."),
     ] = None,
     model_weights: Annotated[Path | None, typer.Option(parser=path, help="A weights file to use instead of the registered one.")] = None,
+    name: Annotated[
+        str | None, typer.Option(parser=text, help="Model id with --model-weights. Default: the model's id and the start of their hash.")
+    ] = None,
     trust_weights: Annotated[
         bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures and figures."""
 
@@ -82,8 +87,10 @@ def evaluate(
                 workers=workers,
                 environment=environment,
                 model_weights=model_weights,
+                name=name,
                 trust_weights=trust_weights,
                 retry_failed=retry_failed,
+                figures=figures,
                 reporter=reporter,
             )
     except KeyboardInterrupt:
@@ -104,8 +111,8 @@ def rescore(
     """Score a finished entry again, without running the model."""
 
     from defectbench.base.errors import RunError
-    from defectbench.base.files import contained, write_text
-    from defectbench.entries.folder import entry_folder, write_csv, write_tables
+    from defectbench.base.files import contained
+    from defectbench.entries.folder import entry_folder, write_csv, write_rescored
     from defectbench.entries.rescoring import rescore as rescore_entry
     from defectbench.entries.rescoring import same_metrics
 
@@ -120,8 +127,7 @@ def rescore(
         if soap:
             _print_search_by_soap(make_console(), by_soap)
         return
-    write_text(entry / "entry.json", new.model_dump_json(indent=1) + "\n")
-    write_tables(entry, new)
+    write_rescored(entry, new)
     print_entry(make_console(), new)
     if soap:
         _print_search_by_soap(make_console(), by_soap)
@@ -318,7 +324,7 @@ class _LiveReport:
         self.steps: dict[str, int] = {}
 
     def __enter__(self) -> Reporter:
-        from defectbench.evaluation import Reporter
+        from defectbench.calculations.run import Reporter
 
         self.progress.start()
         return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self.note)
@@ -357,14 +363,14 @@ class _LiveReport:
         """Shows the step and the largest force of a running relaxation."""
         self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
 
-    def finished(self, _calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, _calculation: Calculation, result: Result) -> None:
         """Moves the bar and estimates what is left after the first few."""
         import time
 
         self.fresh += 1
-        if result.get("status") == "failed":
+        if result.status == "failed":
             self.failed += 1
-            self.console.print(f"[red]failed[/]: {escape(str(result.get('failure')))}", highlight=False, soft_wrap=True)
+            self.console.print(f"[red]failed[/]: {escape(str(result.failure))}", highlight=False, soft_wrap=True)
         self.progress.advance(self.bar)
         task = self.progress.tasks[0]
         if self.fresh >= 3 and self.started is not None and task.total is not None:

@@ -15,7 +15,7 @@ from defectbench.base.errors import ModelError
 from defectbench.models.schema import ChargeClass, ModelDefinition
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 
 @dataclass(frozen=True)

@@ -323,7 +323,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
 
     Args:
         resolved: the model.
-        ready: the worker's ready message.
+        ready: what the worker says of itself: ``weights`` with name and sha256, and ``parameters``.
 
     Raises:
         ModelError: they differ.
@@ -332,7 +332,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
     for entry in ready["weights"]:
         wanted = resolved.weights_sha256.get(entry["name"])
         if wanted is not None and entry["sha256"] != wanted:
-            raise ModelError(f"{name}: the worker loaded {entry['path']} with SHA-256 {entry['sha256']}, expected {wanted}")
+            raise ModelError(f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}")
     expected = None if resolved.own_weights else resolved.definition.weights.parameters
     if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
         raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from defectbench.calculations.plan import PlanInput, StateSelection
+    from defectbench.calculations.plan import StateSelection
     from defectbench.datasets.dataset import Dataset
-    from defectbench.scoring.task import ScoringInput
 
     Floats = NDArray[np.float64]
 
@@ -34,6 +33,7 @@ LARGEST_FORCE = 10.0
 
 SAME_GEOMETRY = 0.001
 """Å: two frames are one geometry if no atom is farther off than this (minimum image)."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFrame:
@@ -200,4 +200,3 @@ class _Geometries:
     def frames(self) -> list[dict[int, ReferenceFrame]]:
         """Charge → frame, of each geometry in the order found."""
         return [{charge: frame for charge, (_, frame) in known.items()} for known in self._frames]
-

@@ -88,7 +88,6 @@ class ScoringInput:
         charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
         answers: finds the stored results of what the tasks asked for.
         certificate: the charge-response certificate, as ``ChargeCertificate.to_json`` writes it; empty if there is none.
-        provenance: what ran where (``hardware``, ``device``, ``workers``, …), as an entry records it; empty if not known.
     """
 
     dataset: Dataset
@@ -98,7 +97,6 @@ class ScoringInput:
     charge_class: str
     answers: Answers = field(default_factory=Answers)
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
         """The model's configurations of one charge state."""

@@ -61,6 +61,11 @@ class LocalExecutor:
         return WorkerClient(self.spec, cuda_device=number if self.spec.device == "cuda" else None)
 
 
+def default_workers(device: str) -> int:
+    """One worker per core; one per GPU that this process may use on CUDA."""
+    return max(1, len(hardware.visible_gpus())) if device == "cuda" else hardware.available_cores()
+
+
 def run(
     calculations: Sequence[Calculation],
     start_client: Callable[[int], Client],
