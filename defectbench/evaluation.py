@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from defectbench.entries.run_folder import Owner
     from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
+    from defectbench.models.trust import require_trust
     from defectbench.scoring.task import TaskResult
 
 DEFAULT_OUTPUT = Path("defectbench-results")
@@ -61,6 +62,7 @@ def evaluate(
     environment: str | Path | None = None,
     model_weights: str | Path | None = None,
     name: str | None = None,
+    trust_code: bool = False,
     trust_weights: bool = False,
     retry_failed: bool = False,
     figures: bool = True,
@@ -89,7 +91,8 @@ def evaluate(
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
         name: the model's id with these weights; by default that of the model and the first letters of their hash.
-        trust_weights: load weights whose SHA-256 is not known. A weights file is often a pickle and can run code.
+        trust_code: run the code that a definition of your own names: its factory, its environment.
+        trust_weights: load weights whose SHA-256 no registered model states. A weights file is often a pickle and can execute code.
         retry_failed: calculate failed relaxations again instead of taking the stored failure.
         figures: whether figures are drawn.
         reporter: hooks that follow the run.
@@ -98,7 +101,8 @@ def evaluate(
         The entry, the folder and the task results.
 
     Raises:
-        DefectbenchError: bad input (unknown names, an unusable dataset, weights that do not match, a folder of another run).
+        DefectbenchError: bad input (unknown names, an unusable dataset, code or weights that are not trusted or do
+            not match, a folder of another run).
         RunError: the run folder is in use, the disk is full, or the model cannot start.
     """
     from defectbench.calculations.client import WorkerSpec
@@ -112,7 +116,7 @@ def evaluate(
     from defectbench.models.certificate import check_claim, classify
     from defectbench.models.environment import ensure_environment
     from defectbench.models.naming import with_own_weights
-    from defectbench.models.registry import check_against_definition, definition_folder, load_model, resolve_model
+    from defectbench.models.registry import check_against_definition, definition_folder, is_registered, load_model, resolve_model
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
@@ -125,6 +129,14 @@ def evaluate(
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
     origin = None if isinstance(model, ModelDefinition) else definition_folder(model)
     embedded = not isinstance(model, ModelDefinition) and origin is None and model_weights is None
+    require_trust(
+        definition,
+        folder=origin,
+        environment=environment,
+        own_weights=bool(model_weights),
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
     definition = with_own_weights(definition, Path(model_weights) if model_weights else None, name)
     chosen_tasks = get_tasks(tasks)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
@@ -142,6 +154,7 @@ def evaluate(
         resolved = resolve_model(
             definition,
             weights=Path(model_weights) if model_weights else None,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device,
             folder=origin,
@@ -161,6 +174,8 @@ def evaluate(
             raw = certify(asked, store, resolved.identity, runner, reporter)
             certificate = classify(raw.model_dump(mode="json"))
             check_claim(certificate, definition)
+            if raw.worker is not None and raw.worker.network == "open" and not is_registered(definition):
+                reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
             results = calculate(plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter)
         assert raw.worker is not None
         check_against_definition(resolved, raw.worker.model_dump(mode="json"))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, ModelError, RunError
 from defectbench.base.hardware import visible_gpus
+from defectbench.base.redaction import is_secret_name, redact, redact_values
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Result, check_echo, parse
 
@@ -55,8 +56,9 @@ class WorkerSpec:
     Attributes:
         model: the model's id, for messages.
         python: the Python that runs it.
-        environment: name of the environment of that Python; ``current`` keeps ``PYTHONPATH``.
+        environment: name of the environment of that Python.
         own_environment: name of the model's own environment.
+        import_paths: folders that it imports from besides.
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.
         hello: what the worker is told to load, JSON values.
     """
@@ -65,14 +67,24 @@ class WorkerSpec:
     python: Path
     environment: str
     own_environment: str
+    import_paths: tuple[str, ...]
     device: str
     hello: Mapping[str, Any]
 
     @classmethod
     def of(cls, environment: PythonEnvironment, model: ResolvedModel) -> WorkerSpec:
         """The worker of a model in an environment."""
-        definition = model.definition
-        return cls(definition.id, environment.python, environment.name, definition.environment, model.device, model.worker_spec())
+        from defectbench.models.environment import import_paths
+
+        return cls(
+            model=model.definition.id,
+            python=environment.python,
+            environment=environment.name,
+            own_environment=model.definition.environment,
+            import_paths=tuple(import_paths(environment.name)),
+            device=model.device,
+            hello=model.worker_spec(),
+        )
 
 
 class WorkerDied(DefectbenchError):  # noqa: N818  (a thing that happened, named as the protocol names it)
@@ -125,22 +137,43 @@ def worker_folder() -> Path:
     return package
 
 
-def worker_environment(environment_name: str, threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
-    """The child's environment variables: thread counts, the one GPU it sees, nothing of the parent's Python path.
+_FIRST_WORDS = (
+    "CONDA_ CUBLAS_ CUDA_ CUDNN_ DYLD_ E3NN_ GOMP_ HIP_ HSA_ JAX_ KMP_ LC_ MACE_ MATGL_ MKL_ NUMBA_ NVIDIA_ NVTE_ OMP_ OPENBLAS_ PYTORCH_"
+    " ROCR_ TF_ TORCH TRITON_ VECLIB_ XLA_"
+)
+_NAMES = (
+    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLBACKEND MPLCONFIGDIR"
+    " NUMBER_OF_PROCESSORS NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ"
+    " USERPROFILE WINDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
+)
+"""Environment variables that a worker sees. Packages need no others; keys, tokens and addresses are none of a model's business."""
+
+
+def _seen_variables() -> dict[str, str]:
+    """Of this process's environment variables those that a worker sees: the listed ones, and those that the user names."""
+    first, names = tuple(_FIRST_WORDS.split()), set(_NAMES.split())
+    named = {name.strip() for name in os.environ.get("DEFECTBENCH_WORKER_VARIABLES", "").split(",")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in named or ((name.upper() in names or name.startswith(first)) and not is_secret_name(name))
+    }
+
+
+def worker_environment(threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
+    """The child's environment variables: an allow-list, thread counts, the one GPU it sees.
 
     Args:
-        environment_name: ``current`` keeps ``PYTHONPATH``.
         threads: of each library.
         device: ``cpu`` hides all GPUs.
         cuda_device: a number counts the GPUs that this process may use (round, if there are fewer; without any the child sees what this
             process sees); a text is taken as it is.
     """
-    variables = dict(os.environ)
-    path = variables.pop("PYTHONPATH", None)
-    if path and environment_name == "current":
-        variables["PYTHONPATH"] = path
-    variables.pop("PYTHONHOME", None)
+    variables = _seen_variables()
     variables.update({name: str(threads) for name in _THREAD_VARIABLES})
+    # what python -I would do, but for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
+    variables["PYTHONSAFEPATH"] = "1"
+    variables["PYTHONNOUSERSITE"] = "1"
     variables["PYTHONUNBUFFERED"] = "1"
     variables["PYTHONHASHSEED"] = "0"
     variables["PYTHONIOENCODING"] = "utf-8"
@@ -221,8 +254,9 @@ class WorkerClient:
         if self._process is not None:
             return
         launch = worker_folder() / "launch.py"
-        command = [str(self.spec.python), str(launch)]
-        variables = worker_environment(self.spec.environment, self._threads, self.spec.device, self._cuda_device)
+        offline = "0" if os.environ.get("DEFECTBENCH_WORKER_NETWORK") == "allow" else "1"
+        command = [str(self.spec.python), "-s", str(launch), offline, *self.spec.import_paths]
+        variables = worker_environment(self._threads, self.spec.device, self._cuda_device)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -267,7 +301,8 @@ class WorkerClient:
             timeout_s: longest silence allowed; None waits for ever.
 
         Returns:
-            The result; ``status`` is ``failed`` where the model failed (that is a result, not an error).
+            The result, without names of this machine and keys in its texts; ``status`` is ``failed`` where the model failed (that is a
+            result, not an error).
 
         Raises:
             WorkerDied: the process ended; this client is of no use any more.
@@ -290,7 +325,7 @@ class WorkerClient:
                     on_progress(message["step"], message["energy"], message["fmax"])
                 continue
             try:
-                result = parse(calculation, message["result"])
+                result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
                 raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})") from error
             check_echo(calculation, result)
@@ -362,7 +397,7 @@ class WorkerClient:
                 how += " (out of memory?)"
         else:
             how = f"ended with exit code {code}"
-        last = " | ".join(line for line in list(self._stderr)[-3:])
+        last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
         return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:

@@ -139,12 +139,14 @@ class WorkerRecord(_Closed):
         parameters: of the loaded model; None where its package cannot tell.
         weights: the files that it loaded.
         threads: of the worker.
+        network: whether it could reach the network: ``none`` or ``open``; None where that is not recorded.
     """
 
     versions: dict[str, str]
     parameters: Count | None
     weights: tuple[WeightsRecord, ...]
     threads: Count
+    network: Literal["none", "open"] | None = None
 
 
 class Difference(_Closed):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import too_long
@@ -14,6 +17,15 @@ class DeviceName(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the code that your model YAML names. Use only with trusted sources.")]
+TrustWeights = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights", help="Load weights whose SHA-256 is unknown. Weight files can execute code; use only with trusted sources."
+    ),
+]
 
 
 def path(given: str) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
 from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def check(
     model_weights: Annotated[
         Path | None, typer.Option(parser=path, help="Your own weights, a file or folder, instead of the registered ones.")
     ] = None,
-    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="Load weights of unknown SHA-256: they can run code.")] = False,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
@@ -79,18 +80,28 @@ def check(
     from defectbench.models.certificate import check_claim, classify
     from defectbench.models.environment import ensure_environment
     from defectbench.models.registry import definition_folder, load_model, resolve_model
+    from defectbench.models.trust import require_trust
 
     console = make_console()
-    definition = load_model(name)
+    definition, folder = load_model(name), definition_folder(name)
+    require_trust(
+        definition,
+        folder=folder,
+        environment=environment,
+        own_weights=model_weights is not None,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
     data = load_dataset(dataset)
     with console.status("preparing the environment") as status:
         python = ensure_environment(environment or definition.environment, progress=lambda line: status.update(escape(line[:100])))
         resolved = resolve_model(
             definition,
             weights=model_weights,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device.value,
-            folder=definition_folder(name),
+            folder=folder,
             environment=python,
         )
         status.update("loading the model")

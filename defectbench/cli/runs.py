@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectbench.base.text import one_line
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
 from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
@@ -57,9 +57,8 @@ def evaluate(
     name: Annotated[
         str | None, typer.Option(parser=text, help="Model id with --model-weights. Default: the model's id and the start of their hash.")
     ] = None,
-    trust_weights: Annotated[
-        bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
-    ] = False,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
 ) -> None:
@@ -88,6 +87,7 @@ def evaluate(
                 environment=environment,
                 model_weights=model_weights,
                 name=name,
+                trust_code=trust_code,
                 trust_weights=trust_weights,
                 retry_failed=retry_failed,
                 figures=figures,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.files import write_text
+from defectbench.base.redaction import redact, redact_values
 from defectbench.calculations.requests import PROTOCOL_V1
 from defectbench.entries.folder import outcome, task_record, write_structures, write_tables
 from defectbench.entries.schema import (
@@ -82,12 +83,12 @@ def build_entry(
             name=definition.name,
             package=definition.package,
             adapter=definition.adapter,
-            arguments=dict(definition.arguments),
+            arguments=redact_values(definition.arguments),
             identity=model.resolved.identity,
             level_of_theory=definition.level_of_theory,
             charge=definition.charge.how,
             parameters=model.worker.parameters,
-            weights_sha256={w.name: w.sha256 for w in model.worker.weights},
+            weights_sha256={redact(w.name): w.sha256 for w in model.worker.weights},
             embedded=model.embedded,
         ),
         dataset=DatasetRecord(
@@ -118,6 +119,7 @@ def build_entry(
 
 def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> Provenance:
     import defectbench
+    from defectbench.models.environment import is_managed
 
     python = model.python
     return Provenance(
@@ -125,8 +127,9 @@ def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> P
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=model.worker.versions,
         # a path would say where this was run, not what ran
-        environment=python.name if python.name in (model.resolved.definition.environment, "current") else "custom",
+        environment=python.name if python.name == "current" or is_managed(python.name) else "custom",
         environment_pins_sha256=python.pins_sha256,
+        network=model.worker.network,
         protocol=PROTOCOL_V1.to_json(),
         machines=machine_shares(plan, results),
         calculations=len(results),

@@ -193,6 +193,8 @@ class Provenance(_Closed):
     packages: dict[str, str]
     environment: str
     environment_pins_sha256: str | None
+    network: Literal["none", "open"] | None = None
+    """What the model's workers had of the network; None where that was not recorded."""
     protocol: ProtocolSettings
     machines: Annotated[list[MachineShare], Field(min_length=1)]
     """What calculated, the one with most relaxations first; ``calculations.json.gz`` says which did what."""

@@ -169,8 +169,12 @@ def _calculated(model: Any, request: dict[str, Any], channel: Channel) -> dict[s
     return {"status": "failed", "failure": f"this worker knows no calculation '{kind}'", "failure_kind": "request"}
 
 
-def main() -> None:
-    """Runs until stdin ends."""
+def main(network: str = "open") -> None:
+    """Runs until stdin ends.
+
+    Args:
+        network: ``none`` or ``open``: what this process has of it, for the record.
+    """
     from .errors import WorkerError, one_line
 
     guard_process_group()
@@ -194,7 +198,8 @@ def main() -> None:
                     }
                 )
                 continue
-            channel.send(reply)
+            model.record["network"] = network
+            channel.send({**reply, "network": network})
         elif request["type"] == "calculate":
             result = (
                 answer(model, request, channel)
