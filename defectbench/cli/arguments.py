@@ -122,6 +122,7 @@ WeightsOption = Annotated[
         help="Your own weights, a file or folder.",
     ),
 ]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the code that your model YAML names. Use only with trusted sources.")]
 TrustWeights = Annotated[
     bool,
     typer.Option(

@@ -13,6 +13,7 @@ from defectbench.cli.arguments import (
     DeviceOption,
     EnvironmentOption,
     SuiteName,
+    TrustCode,
     TrustWeights,
     WeightsOption,
     path_of,
@@ -57,8 +58,19 @@ def evaluate(
     ] = None,
     environment: EnvironmentOption = None,
     model_weights: WeightsOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            parser=text_of("--name"),
+            metavar="ID",
+            help="Model id with --model-weights. Default: the model's id and the start of their hash.",
+        ),
+    ] = None,
+    trust_code: TrustCode = False,
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures, figures and a report.
 
@@ -86,8 +98,11 @@ def evaluate(
                 workers=workers,
                 environment=environment,
                 model_weights=model_weights,
+                name=name,
+                trust_code=trust_code,
                 trust_weights=trust_weights,
                 retry_failed=retry_failed,
+                figures=figures,
                 reporter=reporter,
             )
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from defectbench.cli.arguments import DatasetOption, DeviceName, DeviceOption, EnvironmentOption, TrustWeights, WeightsOption
+from defectbench.cli.arguments import DatasetOption, DeviceName, DeviceOption, EnvironmentOption, TrustCode, TrustWeights, WeightsOption
 
 app = typer.Typer(help="List, inspect and check models.", no_args_is_help=True)
 
@@ -39,6 +39,7 @@ def check(
     dataset: DatasetOption = "sb2se3-vacancies",
     environment: EnvironmentOption = None,
     model_weights: WeightsOption = None,
+    trust_code: TrustCode = False,
     trust_weights: TrustWeights = False,
     device: DeviceOption = DeviceName.cpu,
 ) -> None:
@@ -57,6 +58,7 @@ def check(
             dataset,
             environment=environment,
             model_weights=model_weights,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device.value,
             progress=lambda text: status.update(escape(text[:100])),

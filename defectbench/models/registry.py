@@ -99,6 +99,11 @@ def load_model(name: str | Path) -> ModelDefinition:
     return _read(entries[text])
 
 
+def is_registered(definition: ModelDefinition) -> bool:
+    """Whether a definition ships with defectbench, word for word."""
+    return definition.id in _entries() and definition == load_model(definition.id)
+
+
 def definition_folder(name: str | Path) -> Path | None:
     """The folder of a definition given as a YAML file (relative weights and modules lie there); None for an id."""
     text = str(name)
@@ -180,6 +185,7 @@ def resolve_model(
     definition: ModelDefinition,
     *,
     weights: Path | None = None,
+    trust_code: bool = False,
     trust_weights: bool = False,
     device: str = "cpu",
     folder: Path | None = None,
@@ -190,19 +196,30 @@ def resolve_model(
     Args:
         definition: from :func:`load_model`.
         weights: the user's own weights, a file or a folder, instead of the definition's.
-        trust_weights: load files of unknown hash all the same; they are hashed and the hash is recorded.
+        trust_code: run the code that a definition names which does not ship with defectbench; see :mod:`defectbench.models.trust`.
+        trust_weights: load files whose hash no registered model states; they are hashed and the hash is recorded.
         device: ``cpu``, ``cuda``, ``cuda:<n>``.
         folder: of the definition's YAML, for relative paths; see :func:`definition_folder`.
         environment: what it will run in; by default the definition's managed environment stands for the packages in the identity, and
             the code of a calculator that does not lie in ``folder`` is not looked for.
 
     Raises:
-        ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted; or a
-            file that the arguments name cannot be read.
+        ModelError: code or weights are not trusted; weights are missing or have another hash than the definition says; or a file that
+            the arguments name cannot be read.
         DownloadError: a download failed.
         DefectbenchError: no home folder is known for a leading ``~name``.
     """
     from defectbench.models.environment import pins_sha256
+    from defectbench.models.trust import require_trust
+
+    require_trust(
+        definition,
+        folder=folder,
+        environment=environment.name if environment is not None else None,
+        own_weights=weights is not None,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
 
     if environment is not None:
         pins = environment.pins_sha256
@@ -216,9 +233,7 @@ def resolve_model(
         paths, known = _own_weights(definition, full_path(weights), trust_weights)
     elif definition.weights.source == "package":
         known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
-        _refuse_unknown(definition, trust_weights)
     elif definition.weights.source == "path":
-        _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:
             place = _below(folder, file.path)
             members = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
@@ -227,7 +242,6 @@ def resolve_model(
                 paths[name] = _checked(member, file.sha256)
                 known[name] = sha256_of(member)
     elif definition.weights.source == "url":
-        _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:
             found = _download(file)
             if file.unpack:
@@ -249,15 +263,6 @@ def resolve_model(
     )
 
 
-def _refuse_unknown(definition: ModelDefinition, trusted: bool) -> None:
-    unknown = [file.path for file in definition.weights.files if file.sha256 is None]
-    if unknown and not trusted:
-        raise ModelError(
-            f"the SHA-256 of {', '.join(unknown)} ({definition.id}) is not known, and loading a model file can run code; "
-            "pass --trust-weights to load it all the same"
-        )
-
-
 def _below(folder: Path | None, path: str) -> Path:
     given = user_path(path)
     return given if given.is_absolute() else ((folder or Path.cwd()) / given).resolve()
@@ -272,6 +277,8 @@ def _checked(path: Path, sha256: str | None) -> Path:
 
 
 def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tuple[dict[str, Path], dict[str, str]]:
+    from defectbench.models.trust import foreign_weights
+
     if not given.exists():
         raise ModelError(f"there are no weights at {given}")
     if given.is_dir():
@@ -281,9 +288,7 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
     if not files:
         raise ModelError(f"the weights folder {given} is empty")
     hashes = {name: sha256_of(path) for name, path in files.items()}
-    known = {file.sha256 for file in definition.weights.files if file.sha256 is not None}
-    unknown = [name for name, digest in hashes.items() if digest not in known]
-    if unknown and not trusted:
+    if (unknown := foreign_weights(definition, hashes.items())) and not trusted:
         first = unknown[0]
         raise ModelError(
             f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
@@ -347,7 +352,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
 
     Args:
         resolved: the model.
-        ready: the worker's ready message.
+        ready: what the worker says of itself: ``weights`` with name and sha256, and ``parameters``.
 
     Raises:
         ModelError: they differ.
@@ -356,7 +361,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
     for entry in ready["weights"]:
         wanted = resolved.weights_sha256.get(entry["name"])
         if wanted is not None and entry["sha256"] != wanted:
-            raise ModelError(f"{name}: the worker loaded {entry['path']} with SHA-256 {entry['sha256']}, expected {wanted}")
+            raise ModelError(f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}")
     expected = None if resolved.own_weights else resolved.definition.weights.parameters
     if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
         raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from defectbench.base.hardware import Machine
+from defectbench.calculations.asking import Answers
 from defectbench.calculations.plan import PlanInput, StateSelection
 from defectbench.calculations.requests import Calculation, Relaxation
 
@@ -49,16 +51,29 @@ class HostRelaxation:
 
     start: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """One relaxed configuration of one charge state by the model."""
+    """One relaxed configuration of one charge state by the model.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configuration: name of its start.
+        relaxation: what came out.
+        content_hash: of its calculation; configurations with the same one share a single relaxation.
+        machine: what calculated it; None where that is not recorded.
+    """
 
     defect: str
     charge: int
     configuration: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +86,8 @@ class ScoringInput:
         configurations: one result per selected (defect, charge, configuration), failures included.
         host: the model's own relaxed hosts.
         charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
-        results: every stored calculation that the tasks asked for, by content hash.
+        answers: finds the stored results of what the tasks asked for.
         certificate: the charge-response certificate, as ``ChargeCertificate.to_json`` writes it; empty if there is none.
-        provenance: what ran where (``hardware``, ``device``, ``workers``, …), as an entry records it; empty if not known.
     """
 
     dataset: Dataset
@@ -81,9 +95,8 @@ class ScoringInput:
     configurations: tuple[ConfigurationResult, ...]
     host: tuple[HostRelaxation, ...]
     charge_class: str
-    results: Mapping[str, Any] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
         """The model's configurations of one charge state."""

@@ -48,11 +48,11 @@ def fields(factory: str = "my_module:make", **arguments: Any) -> dict[str, Any]:
 
 def identity(folder: Path, factory: str = "my_module:make", environment: PythonEnvironment | None = HERE, **arguments: Any) -> str:
     path = write(folder / "mine.yaml", yaml.safe_dump(fields(factory, **arguments)))
-    return resolve_model(load_model(path), folder=definition_folder(path), environment=environment).identity
+    return resolve_model(load_model(path), folder=definition_folder(path), environment=environment, trust_code=True).identity
 
 
 def without_yaml(factory: str, environment: PythonEnvironment = HERE, **arguments: Any) -> str:
-    return resolve_model(ModelDefinition.model_validate(fields(factory, **arguments)), environment=environment).identity
+    return resolve_model(ModelDefinition.model_validate(fields(factory, **arguments)), environment=environment, trust_code=True).identity
 
 
 @pytest.mark.parametrize("file", ["my_module.py", "helper.py", "parts/inner.py", "plain-folder/late.py", "parts/new.py"])

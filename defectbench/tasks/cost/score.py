@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.hardware import Hardware, Machine
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import ConfigurationResult, MetricDefinition, MetricValue, ScoringInput, TaskResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,19 +78,25 @@ def timed(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
 
     One that never started (its worker died before) took no time and is left out, and so is one that ran on another machine than most.
     """
-    return [row for row in ran(scoring) if row[3].machine == 0]
+    there = most(scoring)
+    return [(c.defect, c.charge, c.configuration, c.relaxation) for c in ran(scoring) if c.machine == there]
 
 
-def ran(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
+def most(scoring: ScoringInput) -> Machine | None:
+    """The machine that ran most of the relaxations, the host's included; of those with equally many the first."""
+    distinct = {r.content_hash: r.machine for r in scoring.host} | {r.content_hash: r.machine for r in ran(scoring)}
+    counts = Counter(distinct.values())
+    return max(counts, key=lambda machine: counts[machine], default=None)
+
+
+def ran(scoring: ScoringInput) -> list[ConfigurationResult]:
     """The same on any machine."""
-    seen: set[tuple[object, ...]] = set()
+    seen: set[str] = set()
     out = []
     for c in sorted(scoring.configurations, key=lambda c: (c.defect, c.charge, c.configuration)):
-        r = c.relaxation
-        mark = (c.defect, r.wall_s, r.cpu_s, r.steps, r.energies[-1:], np.asarray(r.positions, dtype=float).tobytes())
-        if r.wall_s > 0 and mark not in seen:
-            seen.add(mark)
-            out.append((c.defect, c.charge, c.configuration, r))
+        if c.relaxation.wall_s > 0 and c.content_hash not in seen:
+            seen.add(c.content_hash)
+            out.append(c)
     return out
 
 
@@ -98,7 +106,8 @@ def _median(values: NDArray[np.float64]) -> float:
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Medians over the relaxations; see ``docs/metrics.md``."""
-    device = str(scoring.provenance.get("device", "cpu"))
+    there = most(scoring)
+    device = there.device if there is not None else "cpu"
     table: list[dict[str, Any]] = []
     for defect, charge, name, relaxation in timed(scoring):
         took, calls = seconds(relaxation, device), force_calls(relaxation)
@@ -171,22 +180,24 @@ def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricVal
 
 def machine(scoring: ScoringInput) -> dict[str, Any]:
     """One row that says what the numbers were measured on, and by which clock; None where it is not known."""
-    hardware = scoring.provenance.get("hardware") or {}
+    there = most(scoring)
+    hardware = there.hardware if there is not None else Hardware()
     return {
-        "device": scoring.provenance.get("device"),
-        "processor": hardware.get("processor"),
-        "cores": hardware.get("cores"),
-        "memory_gb": hardware.get("memory_gb"),
-        "gpus": ", ".join(hardware.get("gpus") or ()) or None,
-        "workers": scoring.provenance.get("workers"),
-        "threads_per_worker": scoring.provenance.get("threads_per_worker"),
+        "device": there.device if there is not None else None,
+        "processor": hardware.processor,
+        "cores": hardware.cores,
+        "memory_gb": hardware.memory_gb,
+        "gpus": ", ".join(hardware.gpus) or None,
+        "workers": there.workers if there is not None else None,
+        "threads_per_worker": there.threads_per_worker if there is not None else None,
         "clock": clock(scoring),
     }
 
 
 def clock(scoring: ScoringInput) -> str:
     """``processor`` or ``wall-clock``: what :func:`seconds` counts in this run."""
-    timed_by_processor = scoring.provenance.get("device", "cpu") != "cuda" and any(c.relaxation.cpu_s > 0 for c in scoring.configurations)
+    there = most(scoring)
+    timed_by_processor = (there is None or there.device != "cuda") and any(c.relaxation.cpu_s > 0 for c in scoring.configurations)
     return "processor" if timed_by_processor else "wall-clock"
 
 
