@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from html import escape as escape_html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from defectbench.evaluation import Reporter
+from defectbench.calculations.run import Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.requests import Calculation, Kind
+    from defectbench.calculations.results import Result
 
 WORK: Mapping[Kind, float] = {"relaxation": 60.0, "single_point": 1.0, "descriptors": 1.0, "certificate": 40.0}
 """Force calls per calculation, roughly: what an estimate of the remaining time weighs them by. Measured are then the seconds per call."""
@@ -146,11 +147,11 @@ class LiveReport:
         """Shows the step and the largest force of a running relaxation."""
         self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
 
-    def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, calculation: Calculation, result: Result) -> None:
         """Moves the bar."""
         self.count.add(calculation)
-        if result.get("status") == "failed":
-            self.note(f"failed: {result.get('failure')}")
+        if result.status == "failed":
+            self.note(f"failed: {result.failure}")
         self._show()
 
     def _show(self) -> None:
@@ -194,11 +195,11 @@ class LineReport:
         """A line, if the last one is a minute old."""
         self._tick()
 
-    def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, calculation: Calculation, result: Result) -> None:
         """A line, if the last one is a minute old or this was the last calculation; failures always."""
         self.count.add(calculation)
-        if result.get("status") == "failed":
-            self._say(f"failed: {result.get('failure')}")
+        if result.status == "failed":
+            self._say(f"failed: {result.failure}")
         self._tick(now=self.count.done == self.count.total)
 
     def _tick(self, now: bool = False) -> None:
@@ -246,11 +247,11 @@ class NotebookReport:
         """The step of a running relaxation."""
         self._show(f"{self.count.line()}; step {step}, fmax {fmax:.3f} eV/Å")
 
-    def finished(self, calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, calculation: Calculation, result: Result) -> None:
         """Moves the bar."""
         self.count.add(calculation)
-        if result.get("status") == "failed":
-            self._notes.append(f"failed: {result.get('failure')}")
+        if result.status == "failed":
+            self._notes.append(f"failed: {result.failure}")
         self._show(self.count.line())
 
     def _show(self, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,14 @@ class Reporter:
 
     Attributes:
         stage: a sentence about what begins now.
-        planned: the plan, and how many of its calculations are stored already.
+        planned: the plan, and what of it is not stored yet.
         progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
         finished: a calculation is stored: calculation and result.
         note: a sentence that the user should still see when the run is over.
     """
 
     stage: Callable[[str], None] = lambda _text: None
-    planned: Callable[[Plan, int], None] = lambda _plan, _stored: None
+    planned: Callable[[Plan, Sequence[Calculation]], None] = lambda _plan, _todo: None
     progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
     finished: Callable[[Calculation, Result], None] = lambda _calculation, _result: None
     note: Callable[[str], None] = lambda _text: None
@@ -87,7 +87,7 @@ def calculate(
 
     todo = [c for c in plan.calculations if missing(c)]
     tell_losses(store, reporter)
-    reporter.planned(plan, len(plan.calculations) - len(todo))
+    reporter.planned(plan, todo)
     if todo:
         running = executor.run(todo)
         try:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.errors import DefectbenchError, ModelError, UnknownNameError
-from defectbench.calculations.plan import DEFAULT_DATASET, certificate_start
-from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
-from defectbench.models.in_hand import is_calculator, model_in_hand
+from defectbench.base.errors import ModelError
+from defectbench.calculations.plan import DEFAULT_DATASET, certificate_calculation, certificate_start
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
+from defectbench.models.registry import check_against_definition
 from defectbench.models.schema import ModelDefinition
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ def certify(
     device: str = "cpu",
     environment: str | Path | None = None,
     model_weights: str | Path | None = None,
+    trust_code: bool = False,
     trust_weights: bool = False,
     name: str | None = None,
     charge: str = "none",
@@ -83,6 +83,7 @@ def certify(
         device: ``cpu`` or ``cuda``.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
+        trust_code: run the code that a definition of your own names: its factory, its environment.
         trust_weights: load weights whose SHA-256 is unknown. Weight files can execute code; use only with trusted sources.
         name: of a calculator in hand; default: its class.
         charge: of a calculator in hand: how a charge reaches it; see :func:`~defectbench.models.in_hand.model_in_hand`.
@@ -103,41 +104,30 @@ def certify(
     """
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
+    from defectbench.preparation import ModelOptions, choose_model
 
-    if device not in ("cpu", "cuda"):
-        raise UnknownNameError("device", device, ("cpu", "cuda"))
+    options = ModelOptions(
+        device=device,
+        environment=environment,
+        model_weights=model_weights,
+        name=name,
+        charge=charge,
+        charge_range=charge_range,
+        precision=precision,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
+    chosen = choose_model(model, options)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    client: AbstractContextManager[Any]
-    if is_calculator(model):
-        from defectbench.calculations.executors.in_process import InProcessClient
-
-        hand = model_in_hand(model, name=name, charge=charge, charge_range=charge_range, precision=precision, device=device)
-        definition, client = hand.resolved.definition, InProcessClient(hand.loaded, device)
-    else:
-        from defectbench.calculations.client import WorkerClient
-        from defectbench.models.environment import ensure_environment
-        from defectbench.models.registry import definition_folder, load_model, resolve_model
-
-        if (name, charge, charge_range) != (None, "none", None):
-            raise DefectbenchError("name, charge and charge_range describe a calculator in hand; write them into the model's YAML")
-        definition = model if isinstance(model, ModelDefinition) else load_model(model)
-        python = ensure_environment(environment or definition.environment, progress=progress)
-        resolved = resolve_model(
-            definition,
-            weights=Path(model_weights) if model_weights else None,
-            trust_weights=trust_weights,
-            device=device,
-            folder=None if isinstance(model, ModelDefinition) else definition_folder(model),
-            environment=python,
-        )
-        client = WorkerClient(python, resolved)
-    progress("loading the model")
-    with client as worker:
-        progress("calculating at several charges")
-        certificate = classify(worker.calculate(certificate_calculation(definition, *certificate_start(data))))
-        ready = dict(worker.ready)
+    ready = chosen.prepare(progress)
+    progress("calculating at several charges")
+    (done,) = ready.executor().run([certificate_calculation(chosen.definition, *certificate_start(data))])
+    raw = done.result.model_dump(mode="json")
+    certificate = classify(raw)
+    check_against_definition(ready.resolved, raw["worker"])
+    contradiction = None
     try:
-        check_claim(certificate, definition)
+        check_claim(certificate, chosen.definition)
     except ModelError as error:
-        return Certified(definition, certificate, ready, error)
-    return Certified(definition, certificate, ready, None)
+        contradiction = error
+    return Certified(chosen.definition, certificate, raw["worker"], contradiction)

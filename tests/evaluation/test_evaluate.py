@@ -48,7 +48,7 @@ def lines(path):
 
 def differences(one, other):
     """Metrics that differ between two runs, those that measure time left out."""
-    return [line for line in same_metrics(one.entry, other.entry) if not line.startswith(("relax.wall_s", "cost."))]
+    return [line for line in same_metrics(one.record, other.record) if not line.startswith(("relax.wall_s", "cost."))]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_charge_blind_model_relaxes_equal_starts_once(toy, tmp_path):
     defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     store = ResultStore(tmp_path / "run" / "calculations.db")
     done = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
-    hashes = [c.content_hash for c in done.entry.configurations]
+    hashes = [c.content_hash for c in done.record.configurations]
     assert len(set(hashes)) < len(hashes)
     # one certificate, two hosts, the distinct starts
     assert len(store) == 1 + 2 + len(set(hashes))
@@ -106,10 +106,10 @@ def test_a_charge_blind_model_relaxes_equal_starts_once(toy, tmp_path):
 
 def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path):
     done = defectbench.evaluate(toy("hears", charge="info:charge", hears=True), trust_code=True, **SMALL, output=tmp_path / "run")
-    assert done.entry.certificate["charge_class"] == "charge-aware"
-    hashes = [c.content_hash for c in done.entry.configurations]
+    assert done.record.certificate["charge_class"] == "charge-aware"
+    hashes = [c.content_hash for c in done.record.configurations]
     assert len(set(hashes)) == len(hashes)
-    energies = {(c.charge, c.configuration): c.energy for c in done.entry.configurations}
+    energies = {(c.charge, c.configuration): c.energy for c in done.record.configurations}
     assert energies[-1, "Unperturbed"] - energies[-3, "Unperturbed"] == pytest.approx(0.6, abs=1e-3)
 
 
@@ -121,7 +121,7 @@ def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
         model.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [smallest, 1]}}))
         run = {"defects": ["V_Sb1"], "charges": [-3, -1], "configurations": ["Unperturbed"], "tasks": ["relax"]}
         done = defectbench.evaluate(model, trust_code=True, **run, output=tmp_path / output)
-        return {c.charge: c.failure is not None for c in done.entry.configurations}
+        return {c.charge: c.failure is not None for c in done.record.configurations}
 
     assert failures(-1, "widened") == {-3: True, -1: False}
     assert failures(-3, "widened") == {-3: False, -1: False}
@@ -135,7 +135,7 @@ def test_the_same_command_again_calculates_nothing(toy, tmp_path):
     assert calls > 0
     second = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     assert lines(tmp_path / "calls") == calls
-    assert same_metrics(first.entry, second.entry) == []
+    assert same_metrics(first.record, second.record) == []
 
 
 def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
@@ -148,8 +148,8 @@ def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
     certificate_only = lines(tmp_path / "calls") - calls
     assert 0 < certificate_only < calls / 2
     assert any("taken over from the entry" in stage for stage in stages)
-    assert same_metrics(first.entry, second.entry) == []
-    assert second.entry.provenance.other_machines == []
+    assert same_metrics(first.record, second.record) == []
+    assert second.record.provenance.other_machines == []
 
 
 def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
@@ -195,7 +195,7 @@ def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp
     (tmp_path / "run" / "calculations.db").unlink()
     path = tmp_path / "run" / "calculations.json.gz"
     content = json.loads(gzip.decompress(path.read_bytes()))
-    bad = [c.content_hash for c in first.entry.host]
+    bad = [c.content_hash for c in first.record.host]
     path.write_bytes(gzip.compress(json.dumps(content | {key: spoil(content[key], damage) for key in bad}).encode()))
     with pytest.raises(DefectbenchError, match=r"calculations\.json\.gz is damaged: the result .* has") as refused:
         rescore(tmp_path / "run")
@@ -204,7 +204,7 @@ def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp
     second = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run", reporter=Reporter(note=notes.append))
     assert notes == [f"2 results in {path} are damaged; they are calculated anew"]
     assert differences(first, second) == []
-    assert rescore(tmp_path / "run")[1].tasks == second.entry.tasks
+    assert rescore(tmp_path / "run")[1].tasks == second.record.tasks
 
 
 def test_a_database_with_a_damaged_row_is_one_line(toy, tmp_path):
@@ -227,13 +227,13 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
     entry["provenance"]["hardware"]["processor"] = "Thing 9000"
     path.write_text(json.dumps(entry))
     wider = {**SMALL, "tasks": ["relax", "pes", "cost"]}
-    taken = defectbench.evaluate(toy(), trust_code=True, **wider, output=tmp_path / "run").entry
+    taken = defectbench.evaluate(toy(), trust_code=True, **wider, output=tmp_path / "run").record
     assert taken.provenance.hardware["processor"] == "Thing 9000"
     assert taken.provenance.other_machines == []
     assert next(m for m in taken.tasks["cost"].metrics if m.name == "hours_in_all").value is not None
     # one charge more, here: its starts that no other charge has are not in the times
     (tmp_path / "run" / "calculations.db").unlink()
-    more = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    more = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").record
     here, there = more.provenance.other_machines, more.provenance
     assert there.hardware["processor"] == "Thing 9000"
     assert len(here) == 1
@@ -245,7 +245,7 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
     assert next(m for m in more.tasks["cost"].metrics if m.name == "hours_in_all").value is None
     # and from its files alone the same again
     (tmp_path / "run" / "calculations.db").unlink()
-    again = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    again = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").record
     assert again.provenance.other_machines == here
     assert rescore(tmp_path / "run")[1].tasks == again.tasks
 
@@ -256,7 +256,7 @@ def test_a_wider_selection_calculates_only_what_is_missing(toy, tmp_path):
     calls = lines(tmp_path / "calls")
     wider = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "run")
     dataset = load_dataset("sb2se3-vacancies")
-    assert len(wider.entry.configurations) == sum(len(dataset.starts("V_Sb1", q)) for q in (-3, -1))
+    assert len(wider.record.configurations) == sum(len(dataset.starts("V_Sb1", q)) for q in (-3, -1))
     fresh = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "fresh")
     assert lines(tmp_path / "calls") > 2 * calls
     assert differences(wider, fresh) == []
@@ -295,7 +295,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
         model, trust_code=True, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "run", workers=1
     )
     assert kept < set(ResultStore(database))
-    assert len(rest.entry.configurations) == 15
+    assert len(rest.record.configurations) == 15
     everything = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "fresh")
     assert differences(rest, everything) == []
 
@@ -448,7 +448,7 @@ def test_workers_must_be_a_number_that_can_be_started(toy, tmp_path, workers):
 def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
     few = {"defects": ["V_Sb1"], "charges": [-3], "configurations": ["Unperturbed"], "tasks": ["relax"]}
     done = defectbench.evaluate(toy(), trust_code=True, **few, workers=20, output=tmp_path / "run")
-    assert done.entry.provenance.workers == done.entry.provenance.calculations == 3
+    assert done.record.provenance.workers == done.record.provenance.calculations == 3
 
 
 @pytest.mark.parametrize("name", ["dataset", "output", "environment", "model_weights"])

@@ -3,64 +3,57 @@
 from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Sequence
 from importlib import metadata
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from defectbench.base import hardware
+from defectbench.base.hardware import Machine
+from defectbench.calculations.executors import Finished
 from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import check_echo, parse
+from defectbench.worker.main import answer
 
 if TYPE_CHECKING:
     from defectbench.calculations.client import Progress
     from defectbench.worker.adapters.base import LoadedModel
 
 
-class Stopped(BaseException):
-    """The run ended in mid-calculation. Not an ``Exception``: a relaxation records those as failures of the model."""
+class InProcessExecutor:
+    """Runs a loaded model here, with the code that workers run.
 
-
-class InProcessClient:
-    """Answers as :class:`~defectbench.calculations.client.WorkerClient` does, without a worker.
-
-    Attributes:
-        ready: versions, parameters, threads and capabilities, as a worker's ready message has them.
+    An interruption ends it at once; what is finished is stored by whoever iterates.
     """
 
-    def __init__(self, model: LoadedModel, device: str = "cpu") -> None:
+    def __init__(self, model: LoadedModel, device: str = "cpu", on_progress: Progress | None = None) -> None:
+        """Args: what calculates, where it does (for the record), and a hook for step, energy (eV) and largest force (eV/Å)."""
         self._model = model
-        self._stopped = False
-        self.ready = _description(model, device)
+        self._machine = Machine(device=device, hardware=hardware.describe(), workers=1, threads_per_worker=_threads())
+        self._channel = _Hook(on_progress)
+        model.record = _record(model)
 
-    def __enter__(self) -> InProcessClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> dict[str, Any]:
-        """One calculation, start to end; ``status`` is ``failed`` where the model failed."""
-        from defectbench.worker.main import _answer
-
-        client = self
-
-        class Channel:
-            """Takes what a worker would send to its parent."""
-
-            def send(self, message: Mapping[str, Any]) -> None:
-                if client._stopped:
-                    raise Stopped
-                if on_progress is not None:
-                    on_progress(message["step"], message["energy"], message["fmax"])
-
-        return _answer(self._model, {"type": "calculate", "id": 0, **calculation.to_json()}, Channel())
-
-    def close(self) -> None:
-        """Ends a running relaxation at its next step."""
-        self._stopped = True
+    def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
+        """Yields each calculation as it finishes."""
+        for calculation in calculations:
+            content = answer(self._model, {"type": "calculate", "id": 0, **calculation.to_json()}, self._channel)
+            result = parse(calculation, content)
+            check_echo(calculation, result)
+            yield Finished(calculation, result, self._machine)
 
 
-def _description(model: LoadedModel, device: str) -> dict[str, Any]:
+class _Hook:
+    """Takes what a worker would send to its parent."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self._on_progress = on_progress
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self._on_progress is not None:
+            self._on_progress(message["step"], message["energy"], message["fmax"])
+
+
+def _record(model: LoadedModel) -> dict[str, Any]:
     package = type(model.calculator).__module__.split(".")[0]
     versions = {}
     for name in dict.fromkeys(("ase", "numpy", "torch", "tensorflow", package)):
@@ -68,26 +61,11 @@ def _description(model: LoadedModel, device: str) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {
-        "versions": versions,
-        "parameters": model.parameters,
-        "weights": [],
-        "device": device,
-        "threads": _threads(),
-        "python": platform.python_version(),
-        "capabilities": {
-            "descriptors": model.has_descriptors,
-            "charge": model.charge,
-            "charge_range": list(model.charge_range) if model.charge_range else None,
-            "precision": model.precision,
-        },
-    }
+    return {"versions": versions, "parameters": model.parameters, "weights": [], "threads": _threads(), "network": "open"}
 
 
 def _threads() -> int:
-    import sys
-
     if (torch := sys.modules.get("torch")) is not None:
         return int(torch.get_num_threads())
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else (os.cpu_count() or 1)
+    return int(given) if given.isdigit() else hardware.available_cores()
