@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
 from defectbench.scoring.host import HOST_START, model_host
@@ -404,7 +405,7 @@ def _notes(
     notes = []
     if 0 < len(rows) < 10:
         notes.append(f"averages are over {len(rows)} charge state{'s' if len(rows) > 1 else ''}: below ten, intervals say little.")
-    missed = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["reason"]]
+    missed = [str(ChargeState(r["defect"], r["charge"])) for r in rows if r["reason"]]
     if missed:
         notes.append(f"no ground state, counted as a miss (RMSD {RMSD_CAP:g} Å): {', '.join(missed)}.")
     bad = sum(c["status"] != "converged" for c in configurations)
@@ -412,13 +413,13 @@ def _notes(
         notes.append(f"{bad} of {len(configurations)} configurations failed or did not converge and cannot be a ground state.")
     if scoring.charge_class == "charge-blind" and len({r["charge"] for r in rows}) > 1:
         notes.append("the model is charge-blind: all charge states share its one energy surface and differ only in their starts.")
-    few = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["dft_configurations"] < r["configurations"]]
+    few = [str(ChargeState(r["defect"], r["charge"])) for r in rows if r["dft_configurations"] < r["configurations"]]
     if few:
         notes.append(
             f"DFT has relaxed fewer configurations than the model in {', '.join(few)}: a lower DFT minimum may be unknown, and "
             "minima counted as spurious may be real."
         )
-    alone = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["other_charge"] is None]
+    alone = [str(ChargeState(r["defect"], r["charge"])) for r in rows if r["other_charge"] is None]
     if alone:
         notes.append(f"no other charge state has a DFT ground state, so that baseline is missing: {', '.join(alone)}.")
     if no_host:
