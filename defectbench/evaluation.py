@@ -12,7 +12,7 @@ from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
 from defectbench.base.states import charge_label, format_charge
 from defectbench.calculations.plan import DEFAULT_DATASET, Plan, Suite, certificate_start, make_plan, select_states
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation
-from defectbench.entries.folder import _locked, _made, _outcome, _task_record, write_structures, write_tables
+from defectbench.entries.folder import _locked, _outcome, _task_record, write_structures, write_tables
 from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
@@ -383,6 +383,7 @@ def _write(
     """Scores and writes an entry folder."""
     from defectbench.datasets.catalogue import embedded_folder, embedded_names
     from defectbench.entries import schema as records
+    from defectbench.entries.figures import FIGURES, draw_figures
     from defectbench.entries.folder import write_calculations, write_text
 
     definition = resolved.definition
@@ -436,6 +437,5 @@ def _write(
     )
     write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
     files = [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
-    for task in tasks:
-        files += task.draw(scored, outcome[task.name], definition.name, _made(folder / "figures"))
+    files += draw_figures(entry, folder / FIGURES)
     return Evaluation(entry, folder, outcome, tuple(files))

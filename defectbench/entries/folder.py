@@ -128,14 +128,6 @@ def _out_of_reach(error: OSError) -> type[DefectbenchError]:
     return RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}; make room for it and run the same command, nothing is lost") from error
-    return folder
-
-
 def _outcome(relaxation: Relaxation) -> dict[str, Any]:
     return {
         "status": relaxation.status,

@@ -16,7 +16,6 @@ from defectbench.leaderboard.scores import (
     MetricScore,
     best_baselines,
     gains,
-    load_weights,
     mean_gain,
     score_baselines,
 )
@@ -95,8 +94,7 @@ def _name(ranked: Ranked, link: Callable[[Path], str] | None) -> str:
 
 def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
     """Overall and task scores of a group, baselines below; see the legend of :func:`leaderboard`."""
-    weights = load_weights()
-    tasks = [t for t in _tasks(group) if weights.task(t.name) > 0]
+    tasks = [t for t in _tasks(group) if t.weight > 0]
     heading = [
         "model",
         "charge response",
@@ -146,8 +144,7 @@ def _words(label: str) -> str:
 
 def _chosen(task: Task) -> list[MetricDefinition]:
     """The metrics that count in a task; all of a task where none does."""
-    weights = load_weights()
-    return [m for m in task.metrics if weights.metric(task.name, m.name) > 0] or list(task.metrics)
+    return [m for m in task.metrics if m.weight > 0] or list(task.metrics)
 
 
 def _baselines(group: Group, task: Task) -> dict[str, dict[str, float]]:
@@ -234,7 +231,9 @@ def no_baseline(group: Group, task: Task) -> str | None:
 
 def not_run(group: Group) -> list[str]:
     """Tasks that weigh something and did not run."""
-    return [name for name, declared in load_weights().tasks.items() if declared.weight > 0 and name not in group.first.tasks]
+    from defectbench.tasks import get_tasks
+
+    return [task.name for task in get_tasks() if task.weight > 0 and task.name not in group.first.tasks]
 
 
 def shipped_content(dataset: str) -> str | None:

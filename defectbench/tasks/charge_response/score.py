@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import energy_and_forces, planned, shared_geometries
 from defectbench.scoring.intervals import grouped_interval, rounded
 from defectbench.scoring.landscape import PlacedState, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
 from defectbench.structures.symmetry import Operations
@@ -72,37 +73,7 @@ ONE_SURFACE = ("charge-blind", "energy-only")
 
 Kind = Literal["ground states", "one start", "forces"]
 
-METRICS = (
-    MetricDefinition(
-        "reproduced", "charge response reproduced", "1", "higher", 1.0, 0.0,
-        "Fraction of DFT's displacements between ground states of neighbouring charges that it reproduces; 0: charge-blind, -1: a miss.",
-    ),
-    MetricDefinition(
-        "correlation", "correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's displacements between those ground states; 0 for a model that does not respond.",
-    ),
-    MetricDefinition(
-        "projection", "projection", "1", "none", None, None,
-        "How much of DFT's displacement the model's has along it: 1 the same amount, above 1 too much; blind to other directions.",
-    ),
-    MetricDefinition(
-        "same_start_reproduced", "reproduced from one start", "1", "higher", 1.0, 0.0,
-        "The same fraction between the minima that both charges reach from one and the same start: no search in between.",
-    ),
-    MetricDefinition(
-        "force_reproduced", "force response reproduced", "1", "higher", 1.0, 0.0,
-        "The same fraction for the change of the forces with charge at one fixed geometry, where DFT has it at several charges.",
-    ),
-    MetricDefinition(
-        "force_correlation", "force correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's change of forces with charge at one fixed geometry.",
-    ),
-    MetricDefinition(
-        "size_deviation", "size deviation", "1", "lower", 0.0, 1.0,
-        "How far E(q) - E(0) in a doubled cell, divided by that in the cell, is from 1: 1 for a charge term that is summed over atoms.",
-        "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "How much of DFT's response to charge the model reproduces: displacements between the ground states of neighbouring charges, between "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,33 +20,7 @@ if TYPE_CHECKING:
 
 _INFORMATION = "Depends on the machine, so it is never scored."
 
-METRICS = (
-    MetricDefinition(
-        "seconds_per_call", "time a force call", "s", "none", None, None,
-        f"Median processor seconds (wall clock on a GPU) of one energy and forces of the defect cell inside a relaxation. {_INFORMATION}",
-        "none",
-    ),
-    MetricDefinition(
-        "milliseconds_per_atom", "time a call and atom", "ms", "none", None, None,
-        f"The same divided by the number of atoms, in milliseconds. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "seconds_per_relaxation", "time a relaxation", "s", "none", None, None,
-        f"Median seconds of a relaxation of a defect, failed and unconverged ones included. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "force_calls_per_relaxation", "force calls a relaxation", "1", "none", None, None,
-        "Median number of force calls of a relaxation: a rough or flat energy surface takes more.", "none",
-    ),
-    MetricDefinition(
-        "hours_in_all", "time in all", "h", "none", None, None,
-        f"Hours of all relaxations of this run on one core (or GPU) after another. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "peak_memory", "peak memory", "MB", "none", None, None,
-        f"Largest resident memory of a worker process; memory on a GPU is not in it. {_INFORMATION}", "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Seconds of a force call and of a relaxation, number of force calls, peak memory, and the machine they were measured on. For "

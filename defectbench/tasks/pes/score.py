@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import comb
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
 from defectbench.scoring.intervals import capped, grouped_interval, mean_with_interval, rounded, slope, slope_row
 from defectbench.scoring.landscape import SUCCESS_RMSD, Placed, ReferenceState, distortion_of, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.matching import match, match_within
 from defectbench.structures.symmetry import Operations
 
@@ -46,28 +47,7 @@ MINIMUM_RANKED_CONVERGED = 3
 MOST_PLACINGS = 100_000
 """More ways than this to place missing energies among the known ones are not tried: then they go to the two ends only."""
 
-METRICS = (
-    MetricDefinition(
-        "curve_error", "curve error", "eV", "lower", 0.0, 0.3,
-        "Mean absolute error of energies over the configurations, each curve relative to its own minimum; a miss counts as 1 eV.",
-    ),
-    MetricDefinition(
-        "rank_correlation", "rank correlation", "1", "higher", 1.0, 0.0,
-        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss ranks worst.",
-    ),
-    MetricDefinition(
-        "ground_state_fraction", "reach the ground state", "1", "higher", 1.0, 0.0,
-        "Fraction of all configurations that the model relaxes into DFT's ground state (RMSD 0.1 Å). DFT's own fraction is a baseline.",
-    ),
-    MetricDefinition(
-        "same_minimum", "same minimum as DFT", "1", "higher", 1.0, 0.0,
-        "Fraction of the configurations with DFT that the model relaxes into the minimum that DFT reaches from the same start.",
-    ),
-    MetricDefinition(
-        "energy_slope", "energy slope", "1", "none", None, None,
-        "Slope of model against DFT energies of relaxed configurations: below 1 it is too soft. Of forces: 'force slope' of parity.",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Energy of the relaxed configurations against the bond distortion they started from, model and DFT, each relative to its own minimum; "

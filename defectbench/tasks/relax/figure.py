@@ -9,15 +9,17 @@ from defectbench.scoring.landscape import (
     RMSD_CAP,
     SUCCESS_RMSD,
 )
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws the RMSD of each charge state, global above and local below, with threshold, baselines and failures."""
     from defectbench.plotting import style
+
+    model = context.model
 
     rows, configurations = result.rows, result.tables.get("configurations", ())
     if not rows:
@@ -32,7 +34,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         groups.setdefault(row["defect"], []).append(at)
         at += 1.0
     width = min(max(style.COLUMN_WIDTH, 0.9 + 0.3 * at), 2 * style.PAGE_WIDTH)
-    level = scoring.dataset.level
+    level = context.level
     with style.figure(width, 4.1) as made:
         panels = made.subplots(2, 1, sharex=True)
         for axes, column, name in zip(panels, ("rmsd", "local_rmsd"), ("RMSD (Å)", "local RMSD (Å)"), strict=True):
@@ -89,7 +91,10 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         handles, labels = panels[0].get_legend_handles_labels()
         if not any(r["rmsd"] is None for r in rows):
             handles, labels = handles[:-1], labels[:-1]
-        order = [labels.index(f"{model}: ground state"), *(i for i, text in enumerate(labels) if text != f"{model}: ground state")]
+        order = [
+            labels.index(f"{model}: ground state"),
+            *(i for i, text in enumerate(labels) if text != f"{model}: ground state"),
+        ]
         made.legend(
             [handles[i] for i in order],
             [labels[i] for i in order],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from defectbench.scoring.landscape import (
     place_all,
     relaxed_atoms,
 )
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError, displacements, root_mean_square
 from defectbench.structures.matching import Match, match
@@ -45,66 +46,7 @@ BASELINE_METRICS = (
 )  # fmt: skip
 """What a baseline has: the other metrics are about relaxations, and a baseline relaxes nothing."""
 
-METRICS = (
-    MetricDefinition(
-        "rmsd", "RMSD", "Å", "lower", 0.0, 0.2,
-        "How far the model's ground state is from DFT's, all atoms, mean over charge states; a miss counts as 1 Å.",
-    ),
-    MetricDefinition(
-        "local_rmsd", "local RMSD", "Å", "lower", 0.0, 0.4,
-        "The same over the atoms within 5 Å of the defect only, where reconstructions happen; a miss counts as 1 Å.",
-    ),
-    MetricDefinition(
-        "max_displacement", "largest displacement", "Å", "lower", 0.0, 1.0,
-        "How far the worst-placed atom is off, mean over charge states; a miss counts as 3 Å.",
-    ),
-    MetricDefinition(
-        "success", "success", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states found to a global RMSD of 0.1 Å. An unrelaxed vacancy may pass: see the baselines.",
-    ),
-    MetricDefinition(
-        "strict_success", "strict success", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states found to a local RMSD of 0.1 Å with no atom farther off than 0.2 Å.",
-    ),
-    MetricDefinition(
-        "relative_rmsd", "RMSD / unrelaxed", "1", "lower", 0.0, 1.0,
-        "The mean RMSD divided by that of the unrelaxed start: above 1, relaxing with the model makes the structure worse.",
-    ),
-    MetricDefinition(
-        "host_referenced_rmsd", "host-referenced RMSD", "Å", "lower", 0.0, 0.2,
-        "RMSD of the displacement fields, defect minus own host: what is wrong with the defect once the host's error is taken off.",
-    ),
-    MetricDefinition(
-        "host_referenced_local_rmsd", "host-referenced local RMSD", "Å", "lower", 0.0, 0.4,
-        "The host-referenced RMSD over the atoms within 5 Å of the defect.",
-    ),
-    MetricDefinition(
-        "host_referenced_success", "host-referenced success", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states with a host-referenced RMSD of at most 0.1 Å.",
-    ),
-    MetricDefinition(
-        "reference_minimum_found", "ends in a DFT minimum", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose model ground state is any minimum that DFT knows for that charge, the ground state or another.",
-    ),
-    MetricDefinition(
-        "spurious_minima", "spurious minima", "1", "lower", 0.0, 5.0,
-        "Distinct minima of the model, per charge state, that are none of DFT's known minima of that charge.",
-    ),
-    MetricDefinition(
-        "converged", "converged", "1", "higher", 1.0, 0.5,
-        "Fraction of the selected configurations that relaxed to convergence; all others count as misses.", "none",
-    ),
-    MetricDefinition(
-        "host_drift", "host drift", "Å", "lower", 0.0, 0.2,
-        "RMSD of the perfect host, relaxed with the model from DFT's sites, to DFT's host.",
-    ),
-    MetricDefinition(
-        "host_drift_rattled", "host drift (rattled)", "Å", "lower", 0.0, 0.2,
-        "The same from a small random rattle: a host that only symmetry holds in place falls apart here.",
-    ),
-    MetricDefinition("steps", "steps", "1", "none", None, None, "Median number of optimiser steps of a converged relaxation.", "none"),
-    MetricDefinition("wall_s", "time", "s", "none", None, None, "Median wall-clock seconds of a relaxation, failures included.", "none"),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Relaxes every selected ShakeNBreak configuration of each charge state with the model, takes the lowest converged one as the model's "

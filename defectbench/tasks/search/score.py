@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from defectbench.scoring.host import model_host
 from defectbench.scoring.intervals import bootstrap_interval, rounded
 from defectbench.scoring.landscape import Placed, PlacedState, cluster, nearest_minimum, operations_of, place_all
 from defectbench.scoring.soap import soap_clusters
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.symmetry import Operations
@@ -44,32 +45,7 @@ if TYPE_CHECKING:
 MINIMUM_CANDIDATES = 3
 """A charge state with fewer DFT relaxations among the selected starts has nothing to choose from."""
 
-METRICS = (
-    MetricDefinition(
-        "recall_area", "recall-cost area", "1", "higher", 1.0, 0.5,
-        "Area under the fraction of ground states found against the fraction of DFT relaxations spent: 1 if the first one always finds it.",
-    ),
-    MetricDefinition(
-        "lowest_recall", "found by the lowest", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose DFT ground state is the model's established ground state.",
-    ),
-    MetricDefinition(
-        "unique_recall", "found by the unique minima", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose DFT ground state is among all distinct minima of the model.",
-    ),
-    MetricDefinition(
-        "unique_saved", "saved by the unique minima", "1", "none", None, None,
-        "DFT relaxations not needed if all its minima and failed starts are passed on, found or not: a collapsed landscape saves most.",
-    ),
-    MetricDefinition(
-        "saved_at_full_recall", "DFT relaxations saved at full recall", "1", "higher", 1.0, 0.0,
-        "Fraction of the avoidable DFT relaxations saved by the smallest number of them a charge state that loses no ground state.",
-    ),
-    MetricDefinition(
-        "gain_over_random", "gain over random", "1", "none", None, None,
-        "How far the area is on the way from that of random choice (0) to the best possible (1).",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Replays a structure search in which the model relaxes all starts and only its n lowest distinct minima go on to DFT: in which "

@@ -16,6 +16,7 @@ TASK = Task(
         "energy part and the rest."
     ),
     metrics=score.METRICS,
+    weight=score.WEIGHT,
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

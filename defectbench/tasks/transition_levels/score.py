@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, mean_with_interval, rounded
 from defectbench.scoring.landscape import PlacedState, nearest_minimum, operations_of, place_all
 from defectbench.scoring.single_points import stored_energy
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.thermodynamics import (
     DefectCorrections,
     LevelDiagram,
@@ -66,76 +67,7 @@ _OWN = "from the model's own energies"
 _BASIN = "from the reference energies of the basins that the model's ground states fall into"
 _MISS = f"an error counts up to {LEVEL_CAP:g} eV, a missing level as {LEVEL_CAP:g} eV"
 
-METRICS = (
-    MetricDefinition(
-        "level_mae", "Level MAE", "eV", "lower", 0.02, 0.5,
-        f"Mean absolute error of the levels between successive charges, {_OWN}; {_MISS}.",
-    ),
-    MetricDefinition(
-        "level_max_error", "Largest level error", "eV", "lower", 0.05, 1.0,
-        f"Largest absolute error of those levels, {_OWN}; at least {LEVEL_CAP:g} eV if one is missing.",
-    ),
-    MetricDefinition(
-        "levels_right", "Levels within 0.1 eV", "1", "higher", 1.0, 0.0,
-        f"Fraction of those levels within 0.1 eV, {_OWN}; a missing level is wrong.",
-    ),
-    MetricDefinition(
-        "level_aligned_mae", "Aligned level MAE", "eV", "lower", 0.02, 0.5,
-        f"The same mean error after one constant, the zero of the potential, is taken off all levels of the dataset; {_MISS}.",
-    ),
-    MetricDefinition(
-        "level_shift", "Level shift", "eV", "none", None, None,
-        "The constant that alignment takes off: the median error of the levels.",
-    ),
-    MetricDefinition(
-        "sequence_right", "Stable charges right", "1", "higher", 1.0, 0.0,
-        f"Fraction of defects whose stable charges along the Fermi level are the reference's, by at least 10 meV, {_OWN}.",
-    ),
-    MetricDefinition(
-        "negative_u_right", "Negative U right", "1", "higher", 1.0, 0.5,
-        f"Fraction of charges with both neighbours whose effective U has the right sign by 10 meV or more, {_OWN}; a missing one is wrong.",
-    ),
-    MetricDefinition(
-        "gap_sequence_right", "Stable charges in the gap right", "1", "none", None, None,
-        f"The same as the stable charges, for Fermi levels in the band gap, {_OWN} as they are: with the model's zero of the potential.",
-    ),
-    MetricDefinition(
-        "energy_part_mae", "Energy part", "eV", "none", None, None,
-        "Error budget: mean absolute error of levels from the model's energies at the reference geometries.",
-    ),
-    MetricDefinition(
-        "geometry_part_mae", "Geometry part", "eV", "none", None, None,
-        "Error budget: mean absolute error of levels from the reference energies of the model's basins (found ones only).",
-    ),
-    MetricDefinition(
-        "formation_energy_mae", "Formation energy MAE", "eV", "none", None, None,
-        "Mean absolute error of formation energies at the valence band maximum: the model's defect and host, the dataset's potentials.",
-    ),
-    MetricDefinition(
-        "basin_level_mae", "Basin level MAE", "eV", "lower", 0.02, 0.5,
-        f"Mean absolute error of levels {_BASIN}; {_MISS}.",
-    ),
-    MetricDefinition(
-        "basin_level_max_error", "Largest basin level error", "eV", "none", None, None,
-        f"Largest absolute error of levels {_BASIN}; at least {LEVEL_CAP:g} eV if one is missing.",
-    ),
-    MetricDefinition(
-        "basin_levels_right", "Basin levels within 0.1 eV", "1", "higher", 1.0, 0.0,
-        f"Fraction of levels within 0.1 eV {_BASIN}; a missing one is wrong.",
-    ),
-    MetricDefinition(
-        "basin_sequence_right", "Basin stable charges right", "1", "none", None, None,
-        f"Fraction of defects with the reference's stable charges, by at least 10 meV, {_BASIN}.",
-    ),
-    MetricDefinition(
-        "basin_gap_sequence_right", "Basin stable charges in the gap right", "1", "none", None, None,
-        f"The same for Fermi levels in the band gap, {_BASIN}.",
-    ),
-    MetricDefinition(
-        "basins_found", "Basins found", "1", "none", None, None,
-        "Fraction of charge states whose model ground state lies in the basin of a reference minimum.",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 
 @dataclass(frozen=True)
