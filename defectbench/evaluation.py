@@ -16,7 +16,7 @@ from defectbench.entries.folder import _locked, _outcome, _task_record, write_st
 from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
-    from defectbench.calculations.plan import StateSelection
+    from defectbench.calculations.plan import SelectedState
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry
@@ -182,7 +182,7 @@ def evaluate(
         )
 
 
-def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[StateSelection]) -> None:
+def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
     """Refuses a selection of which the model could answer nothing, as its definition has it."""
     bounds = definition.charge.range
     if definition.charge.how == "none" or bounds is None or any(bounds[0] <= s.charge <= bounds[1] for s in states):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StateSelection:
+class SelectedState:
     """One charge state of the selection, and the configurations of it that run.
 
     Attributes:
@@ -43,7 +43,7 @@ class PlanInput:
     """
 
     dataset: Dataset
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     calculation: Callable[[Literal["relaxation", "single_point", "descriptors"], Atoms, int], Calculation]
 
 
@@ -70,7 +70,7 @@ class Plan:
         calculations: every distinct calculation, in the order in which they run.
     """
 
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     skipped: tuple[tuple[str, int, str], ...]
     relaxations: Mapping[tuple[str, int, str], Calculation]
     host: Mapping[str, Calculation]
@@ -88,7 +88,7 @@ def select_states(
     charges: Sequence[int] | None = None,
     configurations: Sequence[str] | None = None,
     suite: Suite = "full",
-) -> tuple[tuple[StateSelection, ...], tuple[tuple[str, int, str], ...]]:
+) -> tuple[tuple[SelectedState, ...], tuple[tuple[str, int, str], ...]]:
     """The charge states to run, and those selected that cannot: (defect, charge, reason).
 
     Raises:
@@ -110,7 +110,7 @@ def select_states(
             if name not in all_names:
                 raise UnknownNameError("configuration", name, all_names)
     wanted = configurations or (QUICK_CONFIGURATIONS if suite == "quick" else None)
-    states: list[StateSelection] = []
+    states: list[SelectedState] = []
     skipped: list[tuple[str, int, str]] = []
     for defect, charge in chosen:
         starts = dataset.starts(defect, charge)
@@ -122,7 +122,7 @@ def select_states(
         elif not names:
             skipped.append((defect, charge, "none of its starts is selected"))
         else:
-            states.append(StateSelection(defect, charge, names))
+            states.append(SelectedState(defect, charge, names))
     if not states:
         why = "; ".join(f"{ChargeState(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
         raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
@@ -138,7 +138,7 @@ def host_starts(dataset: Dataset) -> dict[str, Atoms]:
 
 def make_plan(
     dataset: Dataset,
-    states: tuple[StateSelection, ...],
+    states: tuple[SelectedState, ...],
     skipped: tuple[tuple[str, int, str], ...],
     tasks: Sequence[Task],
     *,

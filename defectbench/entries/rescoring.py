@@ -45,7 +45,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.calculations.plan import StateSelection
+    from defectbench.calculations.plan import SelectedState
     from defectbench.calculations.results import problem
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
@@ -62,7 +62,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
             "run 'defectbench evaluate' again"
         )
-    states = tuple(StateSelection(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
     tasks = get_tasks(entry.selection.tasks)
     protocol = Protocol(**entry.provenance.protocol)

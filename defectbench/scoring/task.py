@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.calculations.plan import PlanInput, StateSelection
+from defectbench.calculations.plan import PlanInput, SelectedState
 from defectbench.calculations.requests import Calculation, Relaxation
 from defectbench.yaml_loader import StrictLoader
 
@@ -146,7 +146,7 @@ class ScoringInput:
     """
 
     dataset: Dataset
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     configurations: tuple[ConfigurationResult, ...]
     host: tuple[HostRelaxation, ...]
     charge_class: str

@@ -33,7 +33,7 @@ import numpy as np
 from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import capped, grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
 from defectbench.scoring.single_points import stored_energy
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
@@ -279,7 +279,7 @@ def one_curve_for_both(pairs: Iterable[tuple[Diagram, ScoredCurve, ScoredCurve]]
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Curves, their properties, and ΔQ between the model's own ground states. Pure."""
-    placed = {(p.reference.defect, p.reference.charge): p for p in place_all(scoring)}
+    placed = {(p.reference.defect, p.reference.charge): p for p in match_states(scoring)}
     found = diagrams(scoring.dataset, [(s.defect, s.charge) for s in scoring.states])
     one_curve = scoring.charge_class in ("charge-blind", "energy-only")
     rows: list[dict[str, Any]] = []
@@ -333,7 +333,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _own_path(first: PlacedState | None, second: PlacedState | None, operations: Operations) -> tuple[float | None, str | None]:
+def _own_path(first: MatchedState | None, second: MatchedState | None, operations: Operations) -> tuple[float | None, str | None]:
     """ΔQ between the model's own ground states, amu^½ Å; or why there is none."""
     structures = []
     for state in (first, second):

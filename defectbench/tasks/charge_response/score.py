@@ -41,7 +41,7 @@ from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import energy_and_forces, planned, shared_geometries
 from defectbench.scoring.intervals import grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
@@ -203,7 +203,7 @@ def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms],
     return wanted, best
 
 
-def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def ground_state_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the ground states of neighbouring charges of each defect."""
     out = []
     for lower, higher in _neighbours(states):
@@ -215,12 +215,12 @@ def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState],
     return out
 
 
-def same_start_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def same_start_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the minima of neighbouring charges from one start that both have, DFT and model."""
     out = []
     for lower, higher in _neighbours(states):
         starts = [scoring.dataset.starts(s.reference.defect, s.reference.charge) for s in (lower, higher)]
-        placed = [{p.configuration: p for p in s.placed} for s in (lower, higher)]
+        placed = [{p.configuration: p for p in s.configurations} for s in (lower, higher)]
         for name in sorted(set(lower.reference.minima) & set(higher.reference.minima) & set(placed[0]) & set(placed[1])):
             if name not in starts[0] or name not in starts[1] or not _same(starts[0][name], starts[1][name]):
                 continue
@@ -236,8 +236,8 @@ def _same(first: Atoms, second: Atoms) -> bool:
     return np.array_equal(first.numbers, second.numbers) and bool(np.abs(first.positions - second.positions).max() < 1e-3)
 
 
-def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, PlacedState]]:
-    grouped: dict[str, list[PlacedState]] = {}
+def _neighbours(states: Sequence[MatchedState]) -> list[tuple[MatchedState, MatchedState]]:
+    grouped: dict[str, list[MatchedState]] = {}
     for state in states:
         grouped.setdefault(state.reference.defect, []).append(state)
     return [pair for items in grouped.values() for pair in pairwise(sorted(items, key=lambda s: s.reference.charge))]
@@ -245,8 +245,8 @@ def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, Placed
 
 def _displacement(
     kind: Kind,
-    lower: PlacedState,
-    higher: PlacedState,
+    lower: MatchedState,
+    higher: MatchedState,
     name: str,
     reference: tuple[Atoms, Atoms],
     model: tuple[Atoms | None, Atoms | None] | None,
@@ -285,7 +285,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
 def responses(scoring: ScoringInput) -> tuple[list[Response], list[Response]]:
     """All responses, and those left out because DFT itself hardly responds."""
     operations = operations_of(scoring.dataset)
-    states = place_all(scoring)
+    states = match_states(scoring)
     everything = [
         *ground_state_responses(scoring, states, operations),
         *same_start_responses(scoring, states, operations),

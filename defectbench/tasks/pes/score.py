@@ -15,7 +15,7 @@ from defectbench.base.states import ChargeState, sort_key
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
 from defectbench.scoring.intervals import capped, grouped_interval, mean_with_interval, rounded, slope, slope_row
-from defectbench.scoring.landscape import SUCCESS_RMSD, Placed, ReferenceState, distortion_of, operations_of, place_all
+from defectbench.scoring.landscape import SUCCESS_RMSD, MatchedConfiguration, ReferenceState, distortion_of, match_states, operations_of
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.matching import match, match_within
 from defectbench.structures.symmetry import Operations
@@ -190,7 +190,7 @@ def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tup
     return worst_rank_correlation(predicted, reference), None
 
 
-def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operations: Operations) -> bool | None:
+def same_minimum_as_reference(placed: MatchedConfiguration, reference: ReferenceState, operations: Operations) -> bool | None:
     """Whether a configuration ends where DFT ends from the same start; None if DFT has not relaxed that start."""
     minimum = reference.minima.get(placed.configuration)
     if minimum is None:
@@ -283,9 +283,9 @@ def score(scoring: ScoringInput) -> TaskResult:
     curves: list[Curve] = []
     flat: list[Guess] = []
     others: list[Guess] = []
-    for state in place_all(scoring):
+    for state in match_states(scoring):
         reference = state.reference
-        placed = {p.configuration: p for p in state.placed}
+        placed = {p.configuration: p for p in state.configurations}
         energies = {p.configuration: p.energy for p in state.converged if p.energy is not None}
         common = {name: m.energy for name, m in reference.minima.items() if name in placed}
         below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
@@ -323,14 +323,14 @@ def score(scoring: ScoringInput) -> TaskResult:
             {
                 "defect": reference.defect,
                 "charge": reference.charge,
-                "configurations": len(state.placed),
+                "configurations": len(state.configurations),
                 "converged": len(state.converged),
                 "dft_configurations": len(reference.minima),
                 "common": curve.common,
                 "common_converged": curve.predicted,
                 "curve_error": rounded(curve.error),
                 "rank_correlation": rounded(curve.rank),
-                "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in mine) / len(state.placed)),
+                "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in mine) / len(state.configurations)),
                 "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
                 "same_minimum": rounded(sum(same) / len(same)) if same else None,
                 "energy_slope": rounded(curve.slope),

@@ -19,12 +19,12 @@ from defectbench.scoring.landscape import (
     STRICT_LOCAL_RMSD,
     STRICT_MAX_DISPLACEMENT,
     SUCCESS_RMSD,
-    PlacedState,
+    MatchedState,
     ReferenceState,
     cluster,
+    match_states,
     nearest_minimum,
     operations_of,
-    place_all,
     relaxed_atoms,
 )
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
@@ -136,7 +136,7 @@ def verdict(found: Match | None, referenced: Match | None, drift: float | None) 
     return "defect" if drift is not None and drift <= SUCCESS_RMSD else "host and defect"
 
 
-def spurious(state: PlacedState, operations: Operations) -> int:
+def spurious(state: MatchedState, operations: Operations) -> int:
     """How many distinct minima of the model are none of the reference minima."""
     strangers = [p for p in state.converged if p.minimum is None and p.atoms is not None and p.energy is not None]
     return len(set(cluster([(p.energy, p.atoms) for p in strangers if p.energy is not None and p.atoms is not None], operations)))
@@ -154,7 +154,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     """Scores the ground states; see ``docs/metrics.md`` for every definition."""
     dataset = scoring.dataset
     operations = operations_of(dataset)
-    states = place_all(scoring)
+    states = match_states(scoring)
     hosts = host_rows(scoring, operations)
     own_host, no_host = model_host(scoring)
     drift = next((row["drift"] for row in hosts if row["start"] == HOST_START), None)
@@ -174,7 +174,7 @@ def score(scoring: ScoringInput) -> TaskResult:
             referenced_minimum = nearest_minimum(corrected, reference, operations)[0]
         fit = ground.fit if ground else None
         nearest = reference.distinct[ground.minimum] if ground is not None and ground.minimum is not None else None
-        outcomes = [p.outcome for p in state.placed]
+        outcomes = [p.outcome for p in state.configurations]
         rows.append(
             {
                 "defect": reference.defect,
@@ -201,17 +201,17 @@ def score(scoring: ScoringInput) -> TaskResult:
                 "dft_minima": len(reference.distinct),
                 "dft_configurations": len(reference.minima),
                 "spurious_minima": spurious(state, operations),
-                "configurations": len(state.placed),
+                "configurations": len(state.configurations),
                 "converged": len(state.converged),
                 "unconverged": outcomes.count("unconverged"),
                 "failed": outcomes.count("failed") + outcomes.count("missing"),
                 "steps": ground.steps if ground else None,
-                "wall_s": rounded(sum(p.wall_s or 0.0 for p in state.placed), 2),
+                "wall_s": rounded(sum(p.wall_s or 0.0 for p in state.configurations), 2),
                 "reason": state.reason,
             }
         )
         lowest = min((p.energy for p in state.converged if p.energy is not None), default=None)
-        for p in state.placed:
+        for p in state.configurations:
             configurations.append(
                 {
                     "defect": reference.defect,

@@ -26,7 +26,7 @@ from defectbench.base.states import ChargeState, bond_distortion
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.host import model_host
 from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.landscape import Placed, PlacedState, cluster, nearest_minimum, operations_of, place_all
+from defectbench.scoring.landscape import MatchedConfiguration, MatchedState, cluster, match_states, nearest_minimum, operations_of
 from defectbench.scoring.soap import soap_clusters
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.host_reference import match_host_referenced
@@ -92,7 +92,7 @@ class Search:
         minima: the model's distinct minima by energy, each as its members' names, lowest first.
         hits: whether each of these lies in the ground state's basin.
         failed: number of candidates that the model did not relax to convergence.
-        established: whether the lowest minimum may pass as the model's ground state (:attr:`PlacedState.established`).
+        established: whether the lowest minimum may pass as the model's ground state (:attr:`MatchedState.established`).
     """
 
     defect: str
@@ -135,7 +135,9 @@ class Search:
         return float(np.mean([random_recall(n, good, k) for k in range(1, n + 1)]))
 
 
-def in_ground_state(placed: Placed, state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations) -> bool:
+def in_ground_state(
+    placed: MatchedConfiguration, state: MatchedState, host: Atoms | None, scoring: ScoringInput, operations: Operations
+) -> bool:
     """Whether a configuration lies in the basin of the DFT ground state, as it is or with the host's error taken off."""
     if placed.minimum == 0:
         return True
@@ -149,16 +151,16 @@ def in_ground_state(placed: Placed, state: PlacedState, host: Atoms | None, scor
         return False
 
 
-def _group(placed: Sequence[Placed], leader: Sequence[int]) -> list[list[Placed]]:
+def _group(placed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> list[list[MatchedConfiguration]]:
     """Members of each minimum, minima by lowest energy; equal energies in ShakeNBreak's order, so that no name order helps a flat model."""
-    groups: dict[int, list[Placed]] = {}
+    groups: dict[int, list[MatchedConfiguration]] = {}
     for item, first in zip(placed, leader, strict=True):
         groups.setdefault(first, []).append(item)
     ordered = [sorted(g, key=lambda p: (_energy(p), shakenbreak_order(p.configuration))) for g in groups.values()]
     return sorted(ordered, key=lambda g: (_energy(g[0]), shakenbreak_order(g[0].configuration)))
 
 
-def _energy(placed: Placed) -> float:
+def _energy(placed: MatchedConfiguration) -> float:
     return np.inf if placed.energy is None else round(placed.energy, 6)
 
 
@@ -167,7 +169,7 @@ TellApart = Callable[[Sequence[tuple[float, "Atoms"]], "Floats"], list[int]]
 
 
 def replay(
-    state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations, tell_apart: TellApart | None = None
+    state: MatchedState, host: Atoms | None, scoring: ScoringInput, operations: Operations, tell_apart: TellApart | None = None
 ) -> Search | str:
     """Replays the search in one charge state, or says why it cannot be.
 
@@ -179,7 +181,9 @@ def replay(
         tell_apart: what makes two of the model's relaxed structures one minimum; default: the matching (structure and energy agree).
     """
     reference = state.reference
-    candidates = sorted((p for p in state.placed if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration))
+    candidates = sorted(
+        (p for p in state.configurations if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration)
+    )
     if len(candidates) < MINIMUM_CANDIDATES:
         return f"DFT has relaxed {len(candidates)} of the selected starts; a search needs {MINIMUM_CANDIDATES}"
     reference_hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
@@ -207,7 +211,7 @@ def searches(scoring: ScoringInput, tell_apart: TellApart | None = None) -> tupl
     operations = operations_of(scoring.dataset)
     found: list[Search] = []
     left_out: list[str] = []
-    for state in place_all(scoring):
+    for state in match_states(scoring):
         done = replay(state, host, scoring, operations, tell_apart)
         if isinstance(done, str):
             left_out.append(f"{ChargeState(state.reference.defect, state.reference.charge)}: {done}")

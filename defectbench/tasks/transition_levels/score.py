@@ -29,7 +29,7 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.states import ChargeState, format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, mean_with_interval, rounded
-from defectbench.scoring.landscape import PlacedState, nearest_minimum, operations_of, place_all
+from defectbench.scoring.landscape import MatchedState, match_states, nearest_minimum, operations_of
 from defectbench.scoring.single_points import stored_energy
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.thermodynamics import (
@@ -86,7 +86,7 @@ class DefectThermodynamics:
 
     defect: str
     states: Mapping[int, Curve]
-    placed: Mapping[int, PlacedState]
+    placed: Mapping[int, MatchedState]
     corrections: DefectCorrections
     constant: float | None
     own_constant: float | None
@@ -134,8 +134,8 @@ def collect(scoring: ScoringInput) -> Collected:
     level = scoring.dataset.level_of_theory()
     store = reservoir(level)
     notes: list[str] = []
-    grouped: dict[str, list[PlacedState]] = {}
-    for placed in place_all(scoring):
+    grouped: dict[str, list[MatchedState]] = {}
+    for placed in match_states(scoring):
         grouped.setdefault(placed.reference.defect, []).append(placed)
     corrections: dict[str, DefectCorrections] = {}
     for defect in list(grouped):
@@ -183,7 +183,7 @@ def collect(scoring: ScoringInput) -> Collected:
 def _one_defect(
     scoring: ScoringInput,
     defect: str,
-    states: Sequence[PlacedState],
+    states: Sequence[MatchedState],
     corrections: DefectCorrections,
     store: Reservoir,
     zero: float,
