@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
-from defectbench.base.states import charge_label
+from defectbench.base.states import charge_label, format_charge
 from defectbench.calculations.plan import DEFAULT_DATASET, Plan, Suite, certificate_start, make_plan, select_states
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation
 from defectbench.entries.folder import _locked, _outcome, _task_record, write_structures, write_tables
@@ -187,10 +187,10 @@ def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[Select
     bounds = definition.charge.range
     if definition.charge.how == "none" or bounds is None or any(bounds[0] <= s.charge <= bounds[1] for s in states):
         return
-    selected = ", ".join(f"{charge:+d}" for charge in sorted({s.charge for s in states}))
+    selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
     raise DefectbenchError(
-        f"{definition.id} takes charges {bounds[0]:+d} to {bounds[1]:+d} (charge.range), and none of those selected ({selected}); "
-        "choose others with --charge"
+        f"{definition.id} takes charges {format_charge(bounds[0])} to {format_charge(bounds[1])} (charge.range), "
+        f"and none of those selected ({selected}); choose others with --charge"
     )
 
 

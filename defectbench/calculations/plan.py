@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
-from defectbench.base.states import sort_key, state_label
+from defectbench.base.states import ChargeState, format_charge, sort_key
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def select_states(
     for charge in charges or ():
         if not any(q == charge for _, q in chosen):
             known = sorted({q for d, q in dataset.states if not defects or d in defects})
-            raise UnknownNameError("charge", f"{charge:+d}", [f"{q:+d}" for q in known])
+            raise UnknownNameError("charge", format_charge(charge), [format_charge(q) for q in known])
     if configurations:
         all_names = sorted({c for d, q in chosen for c in dataset.starts(d, q)}, key=sort_key)
         for name in configurations:
@@ -124,7 +124,7 @@ def select_states(
         else:
             states.append(SelectedState(defect, charge, names))
     if not states:
-        why = "; ".join(f"{state_label(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
+        why = "; ".join(f"{ChargeState(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
         raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
     return tuple(states), tuple(skipped)
 

@@ -12,14 +12,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import state_label
+from defectbench.base.states import ChargeState
 
 _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
 
 
 def frame_file_name(defect: str, charge: int, configuration: str) -> str:
     """``("V_Sb1", -1, "Dimer")`` → ``V_Sb1_q-1_Dimer.extxyz``."""
-    return f"{state_label(defect, charge)}_{configuration}.extxyz"
+    return f"{ChargeState(defect, charge).label}_{configuration}.extxyz"
 
 
 def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:

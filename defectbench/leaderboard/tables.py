@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectbench.base.states import ChargeState, format_charge
 from defectbench.entries.schema import Entry
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
@@ -279,14 +280,14 @@ def _selection(entry: Entry) -> str:
     states: dict[str, list[int]] = {}
     for s in entry.selection.states:
         states.setdefault(s.defect, []).append(s.charge)
-    listed = "; ".join(f"{d} {', '.join(f'{q:+d}' if q else '0' for q in sorted(charges))}" for d, charges in states.items())
+    listed = "; ".join(f"{d} {', '.join(format_charge(q) for q in sorted(charges))}" for d, charges in states.items())
     return f"{suite}: {len(entry.configurations)} configurations of {len(entry.selection.states)} charge states ({listed})"
 
 
 def _skipped(entry: Entry) -> str:
     by_reason: dict[str, list[str]] = {}
     for s in entry.selection.skipped:
-        by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
+        by_reason.setdefault(s.reason, []).append(str(ChargeState(s.defect, s.charge)))
     return " ".join(f"Skipped ({reason}): {', '.join(states)}." for reason, states in by_reason.items())
 
 

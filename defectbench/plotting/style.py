@@ -100,11 +100,6 @@ def rmsd_colours() -> tuple[Colormap, Normalize]:
     return LinearSegmentedColormap.from_list("rmsd", colours), Normalize(0.0, RMSD_MAXIMUM, clip=True)
 
 
-def charge_text(charge: int) -> str:
-    """``-3`` → ``−3``, ``0`` → ``0``, ``1`` → ``+1``, with a true minus sign."""
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", "\N{MINUS SIGN}")
-
-
 def defect_text(defect: str) -> str:
     """``V_Sb1`` → V with subscript Sb1, in mathtext; other names as they are."""
     head, separator, tail = defect.partition("_")

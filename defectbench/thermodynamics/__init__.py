@@ -25,7 +25,6 @@ from defectbench.thermodynamics.levels import (
     effective_u,
     level_diagram,
     pairwise_level,
-    signed,
     stability_depths,
     stable_charges,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "level_diagram",
     "pairwise_level",
     "reservoir",
-    "signed",
     "stability_depths",
     "stable_charges",
 ]

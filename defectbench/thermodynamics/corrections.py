@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import charge_label
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from defectbench.datasets.schema import ChemicalPotentials, Defect, LevelOfTheory
@@ -43,7 +43,8 @@ class DefectCorrections:
         if self.status == "uncorrected":
             return energy
         if charge not in self.values:
-            raise DatasetError(f"no finite-size correction of {charge_label(charge)} among those of {sorted(self.values)}")
+            known = ", ".join(map(format_charge, sorted(self.values)))
+            raise DatasetError(f"no finite-size correction of charge {format_charge(charge)}; there are those of {known}")
         return energy + self.values[charge]
 
 
@@ -58,9 +59,9 @@ def find_corrections(level: LevelOfTheory, defect: str, charges: Sequence[int]) 
     wanted = {charge: stored[charge] for charge in charges if charge in stored}
     if not wanted:
         return DefectCorrections("uncorrected", {}, None)
-    missing = [charge_label(charge) for charge in charges if charge not in stored]
+    missing = [format_charge(charge) for charge in charges if charge not in stored]
     if missing:
-        there = ", ".join(charge_label(charge) for charge in wanted)
+        there = ", ".join(format_charge(charge) for charge in wanted)
         raise DatasetError(
             f"the dataset has finite-size corrections of {defect} at {level.name} for {there}, but none for {', '.join(missing)}, "
             "and a level between a corrected and an uncorrected charge would be wrong; "

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.states import charge_label
+from defectbench.base.states import format_charge
 
 
 class ThermodynamicsError(DefectbenchError):
@@ -92,7 +92,7 @@ def formation_line(
     }
     for what, number in numbers.items():
         if not math.isfinite(number):
-            raise ThermodynamicsError(f"the {what} of {configuration or 'the configuration'} at {charge_label(charge)} is {number}")
+            raise ThermodynamicsError(f"the {what} of {configuration or 'the configuration'} at charge {format_charge(charge)} is {number}")
     exchanged = exchange_energy(atoms_added, chemical_potentials)
     return FormationLine(charge, math.fsum([defect_energy, -bulk_energy, -exchanged, charge * vbm, correction]), configuration)
 
@@ -109,7 +109,7 @@ def ground_lines(lines: Iterable[FormationLine]) -> dict[int, FormationLine]:
     for line in lines:
         if not math.isfinite(line.energy):
             raise ThermodynamicsError(
-                f"the formation energy of {line.configuration or 'a configuration'} at {charge_label(line.charge)} is {line.energy}"
+                f"the formation energy of {line.configuration or 'a configuration'} at charge {format_charge(line.charge)} is {line.energy}"
             )
         best = lowest.get(line.charge)
         if best is None or (line.energy, line.configuration) < (best.energy, best.configuration):

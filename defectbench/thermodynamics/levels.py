@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, pairwise
 
+from defectbench.base.states import format_charge
 from defectbench.thermodynamics.formation import ThermodynamicsError
 
 TIE = 1e-9
@@ -41,7 +42,7 @@ class TransitionLevel:
     @property
     def label(self) -> str:
         """``ε(+1/0)``; ``ε(0/−3)`` with a true minus sign."""
-        return f"ε({signed(self.upper)}/{signed(self.lower)})"
+        return f"ε({format_charge(self.upper)}/{format_charge(self.lower)})"
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,6 @@ class LevelDiagram:
         return tuple(charge for charge, (start, end) in zip(self.stable, pairwise(edges), strict=True) if start < high and end > low)
 
 
-def signed(charge: int) -> str:
-    """A charge as it is written in ε(q/q′): ``+1``, ``0``, ``−2``."""
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", "−")
-
-
 def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> TransitionLevel:
     """ε(q/q′) of two charge states (equation of the module).
 
@@ -116,7 +112,8 @@ def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> Tra
         ThermodynamicsError: the charges are equal or in the wrong order, or an energy is missing or not finite.
     """
     if upper <= lower:
-        raise ThermodynamicsError(f"a level lies between a more positive and a more negative charge, not {upper:+d} and {lower:+d}")
+        given = f"{format_charge(upper)} and {format_charge(lower)}"
+        raise ThermodynamicsError(f"a level lies between a more positive and a more negative charge, not {given}")
     _check({q: energies[q] for q in (upper, lower) if q in energies}, needed=(upper, lower))
     return TransitionLevel(upper, lower, (energies[upper] - energies[lower]) / (lower - upper))
 
@@ -235,9 +232,9 @@ def _depth(left: tuple[int, Fraction], middle: tuple[int, Fraction], right: tupl
 def _check(energies: Mapping[int, float], needed: tuple[int, ...] = ()) -> None:
     missing = [charge for charge in needed if charge not in energies]
     if missing:
-        raise ThermodynamicsError(f"there is no energy of charge {', '.join(f'{charge:+d}' for charge in missing)}")
+        raise ThermodynamicsError(f"there is no energy of charge {', '.join(map(format_charge, missing))}")
     if not energies:
         raise ThermodynamicsError("there is no energy of any charge state")
     for charge, energy in energies.items():
         if not math.isfinite(energy):
-            raise ThermodynamicsError(f"the energy of charge {charge:+d} is {energy}")
+            raise ThermodynamicsError(f"the energy of charge {format_charge(charge)} is {energy}")

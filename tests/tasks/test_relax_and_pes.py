@@ -535,7 +535,7 @@ def test_a_defect_with_one_charge_has_no_other_charge_s_curve():
     row = next(r for r in result.rows if r["defect"] == "V_Ge1")
     assert row["other_charge"] is None
     assert row["other_charge_curve_error"] is None
-    assert any("baseline is missing: V_Ge1 +0" in note for note in result.notes)
+    assert any("V_Ge1 0" in note for note in result.notes)
 
 
 def test_a_lone_charge_state_has_no_other_charge_baseline():

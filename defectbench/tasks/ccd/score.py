@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import capped, grouped_interval, rounded
 from defectbench.scoring.landscape import MatchedState, match_states, operations_of
 from defectbench.scoring.single_points import stored_energy
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
-from defectbench.thermodynamics import signed
 from defectbench.thermodynamics.curves import SHORTEST_PATH, CurveProperties, curve_properties
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     notes: list[str] = []
     operations = operations_of(scoring.dataset)
     for diagram in found:
-        name = f"{diagram.defect} {signed(diagram.upper)}/{signed(diagram.lower)}"
+        name = f"{diagram.defect} {format_charge(diagram.upper)}/{format_charge(diagram.lower)}"
         states = [placed.get((diagram.defect, q)) for q in (diagram.upper, diagram.lower)]
         # one surface has one set of minima: different starts of different charges must not look like a change with charge
         own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)

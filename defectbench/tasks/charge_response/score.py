@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import energy_and_forces, planned, shared_geometries
 from defectbench.scoring.intervals import grouped_interval, rounded
@@ -389,7 +390,7 @@ def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Res
         )
     missed = [r for r in found if r.reason is not None]
     if missed:
-        pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])
+        pairs = ", ".join(f"{r.defect} {'/'.join(map(format_charge, r.charges))} ({r.kind})" for r in missed[:6])
         more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
         notes.append(f"No structure or result of the model, counted as the opposite of DFT's response: {pairs}{more}.")
     if small:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import ReferenceFrame, energy_and_forces, planned, selected_frames
 from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, rounded, slope, slope_row
@@ -418,7 +419,7 @@ def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) ->
 def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
     notes = []
     with_frames = {(p.frame.defect, p.frame.charge) for p in everything if p.frame.level == scoring.dataset.level}
-    without = [f"{s.defect} {s.charge:+d}" for s in scoring.states if (s.defect, s.charge) not in with_frames]
+    without = [str(ChargeState(s.defect, s.charge)) for s in scoring.states if (s.defect, s.charge) not in with_frames]
     if without:
         notes.append(f"No {scoring.dataset.level} frames with forces: {', '.join(without)}.")
     others = [level for level in scoring.dataset.levels[1:] if not any(p.frame.level == level for p in everything)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import SUCCESS_RMSD
 from defectbench.scoring.task import FigureContext, TaskResult
 
@@ -101,7 +102,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
             if distorted and beside:
                 axes.axvline(71, color=style.COLOURS["muted"], linewidth=0.5)
             axes.set_xlim(-68 if distorted else 70, max([68.0, *(at + 10 for at in beside.values())]))
-            axes.set_title(f"{style.defect_text(defect)}, $q$ = {style.charge_text(charge)}", pad=3)
+            axes.set_title(f"{style.defect_text(defect)}, $q$ = {format_charge(charge)}", pad=3)
             if number % columns == 0:
                 axes.set_ylabel("relative energy (eV)")
             if number + columns >= len(states) and distorted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.base.states import sort_key
+from defectbench.base.states import ChargeState, sort_key
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
 from defectbench.scoring.intervals import capped, grouped_interval, mean_with_interval, rounded, slope, slope_row
@@ -415,12 +415,12 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for r in rows:
         if r["reason"]:
-            by_reason.setdefault(r["reason"], []).append(f"{r['defect']} {r['charge']:+d}")
+            by_reason.setdefault(r["reason"], []).append(str(ChargeState(r["defect"], r["charge"])))
     notes = [f"{', '.join(states)}: {reason}." for reason, states in by_reason.items()]
     missed = sum(r["common"] - r["common_converged"] for r in rows)
     if missed:
         notes.append(f"{missed} configurations that DFT has did not converge with the model and count as misses ({ENERGY_CAP:g} eV).")
-    alone = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["other_charge"] is None]
+    alone = [str(ChargeState(r["defect"], r["charge"])) for r in rows if r["other_charge"] is None]
     if alone:
         notes.append(f"no other charge state has a DFT minimum, so that baseline is missing: {', '.join(alone)}.")
     if rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import (
     RMSD_CAP,
     SUCCESS_RMSD,
@@ -81,7 +82,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
             for boundary in (min(group) for group in list(groups.values())[1:]):
                 axes.axvline(boundary - 0.85, color=style.COLOURS["muted"], linewidth=0.5)
         bottom = panels[1]
-        bottom.set_xticks([places[r["defect"], r["charge"]] for r in rows], [style.charge_text(r["charge"]) for r in rows])
+        bottom.set_xticks([places[r["defect"], r["charge"]] for r in rows], [format_charge(r["charge"]) for r in rows])
         bottom.set_xlim(-0.6, at - 0.4)
         for defect, group in groups.items():
             middle, above = (group[0] + group[-1]) / 2, panels[0].get_xaxis_transform()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.base.states import state_label
+from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
 from defectbench.scoring.host import HOST_START, model_host
@@ -358,7 +358,7 @@ def _notes(
     no_host: str | None,
 ) -> list[str]:
     def named(chosen: Iterable[Mapping[str, Any]]) -> str:
-        return ", ".join(state_label(r["defect"], r["charge"]) for r in chosen)
+        return ", ".join(str(ChargeState(r["defect"], r["charge"])) for r in chosen)
 
     notes = []
     if 0 < len(rows) < FEW_STATES:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.base.states import bond_distortion
+from defectbench.base.states import ChargeState, bond_distortion
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.host import model_host
 from defectbench.scoring.intervals import bootstrap_interval, rounded
@@ -214,7 +214,7 @@ def searches(scoring: ScoringInput, tell_apart: TellApart | None = None) -> tupl
     for state in match_states(scoring):
         done = replay(state, host, scoring, operations, tell_apart)
         if isinstance(done, str):
-            left_out.append(f"{state.reference.defect} {state.reference.charge:+d}: {done}")
+            left_out.append(f"{ChargeState(state.reference.defect, state.reference.charge)}: {done}")
         else:
             found.append(done)
     return found, left_out
@@ -404,7 +404,7 @@ def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
         total = sum(len(s.candidates) for s in found)
         number = smallest_full(found)
         if number is None:
-            lost = ", ".join(f"{s.defect} {s.charge:+d}" for s in found if s.first is None)
+            lost = ", ".join(str(ChargeState(s.defect, s.charge)) for s in found if s.first is None)
             notes.append(f"No number of this model's minima finds every ground state, so it saves nothing at full recall; lost: {lost}.")
         else:
             used = sum(min(number, s.most) for s in found)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import charge_label
+from defectbench.base.states import ChargeState, format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, mean_with_interval, rounded
 from defectbench.scoring.landscape import MatchedState, match_states, nearest_minimum, operations_of
@@ -141,7 +141,8 @@ def collect(scoring: ScoringInput) -> Collected:
     for defect in list(grouped):
         charges = [p.reference.charge for p in grouped[defect]]
         if len(charges) < 2:
-            notes.append(f"{defect}: only {charge_label(charges[0])} has a reference among the selected states; a level needs two charges.")
+            only = ChargeState(defect, charges[0])
+            notes.append(f"{defect}: only {only} has a reference among the selected charge states; a level needs two charges.")
             del grouped[defect]
             continue
         try:
@@ -544,7 +545,7 @@ def _level_rows(
             **{f"{name}_error_ev": rounded(_minus(_value(guessed.get(name), pair), level.fermi_level)) for name in guesses},
             "zero": "valence band maximum" if from_vbm else "lowest stable reference level",
             "corrections": defect.corrections.status,
-            "reason": "; ".join(f"{charge_label(q)}: {defect.reasons[q]}" for q in pair if q in defect.reasons) or None,
+            "reason": "; ".join(f"{format_charge(q)}: {defect.reasons[q]}" for q in pair if q in defect.reasons) or None,
         }
 
 
