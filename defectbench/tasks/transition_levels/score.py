@@ -30,7 +30,6 @@ from defectbench.base.states import ChargeState, format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import bootstrap_interval, mean_with_interval, rounded
 from defectbench.scoring.landscape import MatchedState, match_states, nearest_minimum, operations_of
-from defectbench.scoring.single_points import stored_energy
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.thermodynamics import (
     DefectCorrections,
@@ -108,7 +107,7 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     for state in plan.states:
         ground = plan.dataset.ground_state(state.defect, state.charge)
         if ground is not None:
-            out.append(plan.calculation("single_point", ground.atoms, state.charge))
+            out.append(plan.ask.single_point(ground.atoms, state.charge))
     return out
 
 
@@ -207,7 +206,7 @@ def _one_defect(
             basin = state.reference.distinct[ground.minimum].energy
         single: float | None = None
         if hears:
-            single, why = stored_energy(scoring, state.reference.ground.atoms, charge)
+            single, why = scoring.answers.energy(state.reference.ground.atoms, charge)
             if why is not None:
                 reasons[charge] = "; ".join(filter(None, (reasons.get(charge), f"reference geometry: {why}")))
         curves[charge] = Curve(
