@@ -1,4 +1,4 @@
-"""What several tasks see in the same stored relaxations: reference minima, and the model's configurations laid on them."""
+"""What several tasks see in the same stored relaxations: reference minima, and the model's configurations matched to them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ReferenceState:
 
 @dataclass(frozen=True)
 class MatchedConfiguration:
-    """One of the model's configurations, laid on the reference.
+    """One of the model's configurations, matched to the reference.
 
     Attributes:
         configuration: name of the start.
@@ -168,7 +168,8 @@ class MatchedState:
             return None
         below = self.below
         if below is not None:
-            return f"{below.configuration} is lower in energy than all converged configurations, but: {below.reason}"
+            why = f"did not converge ({below.steps} steps)" if below.outcome == "unconverged" else f"failed: {below.reason}"
+            return f"{below.configuration} is lower in energy than every converged configuration but {why}"
         total, good = len(self.configurations), len(self.converged)
         causes = [p.reason for p in self.configurations if p.reason]
         return f"only {good} of {total} configurations converged" + (f" ({causes[0]})" if causes else "")
@@ -268,7 +269,7 @@ def _matched(
 
 
 def match_state(scoring: ScoringInput, state: SelectedState, operations: Operations) -> MatchedState | None:
-    """Lays all selected configurations of a charge state on the reference; None if the state has no reference."""
+    """Matches all selected configurations of a charge state to the reference; None if the state has no reference."""
     reference = reference_state(scoring.dataset, state.defect, state.charge, operations)
     if reference is None:
         return None
