@@ -46,19 +46,6 @@ class TransitionLevel:
 
 
 @dataclass(frozen=True)
-class NegativeU:
-    """A charge state that two neighbours displace: 2 X(q) → X(q+1) + X(q−1) releases energy.
-
-    Attributes:
-        charge: q.
-        effective_u: U_eff = E(q+1) + E(q−1) − 2 E(q), eV; negative.
-    """
-
-    charge: int
-    effective_u: float
-
-
-@dataclass(frozen=True)
 class LevelDiagram:
     """All levels of one defect.
 
@@ -67,14 +54,12 @@ class LevelDiagram:
         levels: every pairwise level, sorted by (q, q′) descending.
         stable: the thermodynamically stable charges with rising Fermi level: strictly descending charges.
         stable_levels: levels between successive stable charges, strictly ascending.
-        negative_u: charges with both neighbours at hand and a negative effective U.
     """
 
     charges: tuple[int, ...]
     levels: tuple[TransitionLevel, ...]
     stable: tuple[int, ...]
     stable_levels: tuple[TransitionLevel, ...]
-    negative_u: tuple[NegativeU, ...]
 
     def level(self, upper: int, lower: int) -> TransitionLevel | None:
         """The pairwise level of two charges, None if either is missing."""
@@ -82,11 +67,6 @@ class LevelDiagram:
             if (level.upper, level.lower) == (upper, lower):
                 return level
         return None
-
-    @property
-    def never_stable(self) -> tuple[int, ...]:
-        """Charges between the extreme ones that are stable at no Fermi level (or at a single point only), descending."""
-        return tuple(charge for charge in self.charges if charge not in self.stable)
 
     def stable_within(self, low: float, high: float) -> tuple[int, ...]:
         """Stable charges whose range of Fermi levels overlaps the open interval (low, high), e.g. the band gap; eV above the VBM.
@@ -102,6 +82,9 @@ class LevelDiagram:
 
 def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> TransitionLevel:
     """ε(q/q′) of two charge states (equation of the module).
+
+    >>> print(pairwise_level(0, -1, {0: 1.0, -1: 1.25}).label)
+    ε(0/−1)
 
     Args:
         upper: the more positive charge.
@@ -120,6 +103,9 @@ def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> Tra
 
 def stable_charges(energies: Mapping[int, float], tie: float = TIE) -> tuple[int, ...]:
     """Charges that are the most stable one over a range of Fermi levels, with rising Fermi level (descending charges).
+
+    >>> stable_charges({1: 0.4, 0: 1.0, -1: 1.3})  # +1/0 at 0.6 eV lies above 0/−1 at 0.3 eV: negative U
+    (1, -1)
 
     They are the vertices of the lower convex hull of (q, E(q)), found exactly; a vertex that lies no more than ``tie``
     below the line through its neighbours on the hull is then dropped, flattest first.
@@ -203,11 +189,11 @@ def effective_u(energies: Mapping[int, float]) -> dict[int, float]:
 
 
 def level_diagram(energies: Mapping[int, float], tie: float = TIE) -> LevelDiagram:
-    """Everything there is to say of one defect's charge states.
+    """All levels and the stable charges of one defect.
 
     Args:
         energies: charge → energy of its lowest configuration at E_F = 0, eV (with corrections and q·E_VBM where known).
-        tie: see :func:`stable_charges`; also what |U_eff| must exceed to count as negative.
+        tie: see :func:`stable_charges`.
 
     Raises:
         ThermodynamicsError: no energies, or one is not finite.
@@ -219,7 +205,6 @@ def level_diagram(energies: Mapping[int, float], tie: float = TIE) -> LevelDiagr
         levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in combinations(charges, 2)),
         stable=stable,
         stable_levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in pairwise(stable)),
-        negative_u=tuple(NegativeU(charge, u) for charge, u in effective_u(energies).items() if u < -tie),
     )
 
 

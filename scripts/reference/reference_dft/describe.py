@@ -16,7 +16,7 @@ from defectbench.base.states import format_charge, is_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.scoring.landscape import operations_of
-from defectbench.thermodynamics import find_corrections, level_diagram
+from defectbench.thermodynamics import find_corrections, formation_energy, level_diagram
 
 from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
@@ -370,7 +370,7 @@ def _levels(dataset: Dataset) -> str:
             if len(energies) < 2 or edges is None:
                 continue
             own = find_corrections(found, defect, sorted(energies))
-            lines = {q: own.added_to(q, energy) + q * edges.vbm for q, energy in energies.items()}
+            lines = {q: formation_energy(q, energy, 0.0, 0.0, edges.vbm, own.of(q)) for q, energy in energies.items()}
             diagram = level_diagram(lines)
             name = level if level == dataset.level else f"{level}//{dataset.level}"
             for item in diagram.levels:
