@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from defectbench.base.text import CONTROL, one_line
 from defectbench.leaderboard.report import REPORT_FILE, best_baseline
 from defectbench.leaderboard.tables import measured
-from defectbench.plotting.style import charge_text
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,7 +113,7 @@ def _unit(unit: str) -> str:
 
 
 def _state(defect: object, charge: object) -> str:
-    return f"{escape(defect)} {charge_text(int(str(charge)))}"
+    return f"{escape(defect)} {format_charge(int(str(charge)))}"
 
 
 def evaluation(console: Console, done: EntryView) -> None:
@@ -140,7 +140,7 @@ def entry(console: Console, view: EntryView) -> None:
     _metrics(console, view)
     by_reason: dict[str, list[str]] = {}
     for state in r.selection.skipped:
-        by_reason.setdefault(state.reason, []).append(f"{state.defect} {charge_text(state.charge)}")
+        by_reason.setdefault(state.reason, []).append(f"{state.defect} {format_charge(state.charge)}")
     for reason, states in by_reason.items():
         console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False, soft_wrap=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from defectbench.cli.render import Column, escape, line, number, table
-from defectbench.plotting.style import charge_text
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def models(console: Console, found: Listing[ModelDefinition]) -> None:
 def model(console: Console, m: ModelDefinition) -> None:
     """A model's definition."""
     arguments = "".join(f", {key}={value}" for key, value in m.arguments.items())
-    span = f", trained on {charge_text(m.charge.range[0])} to {charge_text(m.charge.range[1])}" if m.charge.range else ""
+    span = f", trained on {format_charge(m.charge.range[0])} to {format_charge(m.charge.range[1])}" if m.charge.range else ""
     claim = f", claims to be {m.charge.claim}" if m.charge.claim else ""
     rows = [
         ("name", m.id),
@@ -77,7 +77,7 @@ def certificate(console: Console, found: Certified) -> None:
     c, worker = found.certificate, found.worker
     console.print(f"[bold]{escape(found.model.id)}[/bold] is [bold]{c.charge_class}[/bold]", highlight=False)
     zero = c.energies[c.charges.index(0)] if 0 in c.charges else c.energies[0]
-    energies = ", ".join(f"{charge_text(q)}: {e - zero:+.4f}" for q, e in zip(c.charges, c.energies, strict=True))
+    energies = ", ".join(f"{format_charge(q)}: {e - zero:+.4f}" for q, e in zip(c.charges, c.energies, strict=True))
     rows = [
         ("parameters", f"{worker['parameters']:,}" if worker["parameters"] else "not known"),
         ("energy by charge", f"{energies} eV"),
@@ -141,7 +141,7 @@ def dataset(console: Console, data: Dataset) -> None:
         begun = sum(is_relaxation(c) and c not in minima for c in data.configurations(defect, charge))
         found = f"{len(minima)}" + (f" (+{begun} begun)" if begun else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
-        rows.append([f"{escape(defect)} {charge_text(charge)}", str(len(data.starts(defect, charge))), found, *lowest])
+        rows.append([f"{escape(defect)} {format_charge(charge)}", str(len(data.starts(defect, charge))), found, *lowest])
     table(console, columns, rows)
     if missing := data.states_without_reference():
         line(console, f"{len(missing)} of {len(data.states)} charge states have no reference yet; evaluations skip them.")

@@ -15,7 +15,6 @@ from defectbench.leaderboard.verdict import verdict
 if TYPE_CHECKING:
     import pandas as pd
     from ase import Atoms
-    from matplotlib.figure import Figure
 
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry, TaskRecord
@@ -168,6 +167,33 @@ class TaskView:
 
 
 @dataclass(frozen=True, repr=False)
+class Drawing:
+    """A figure as files that a notebook shows.
+
+    Attributes:
+        files: name → content, PNG and SVG.
+    """
+
+    files: dict[str, bytes]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes the files into a folder, which is made if need be; returns their paths."""
+        from defectbench.base.files import write_bytes
+        from defectbench.paths import user_path
+
+        paths = [user_path(folder) / name for name in self.files]
+        for path, content in zip(paths, self.files.values(), strict=True):
+            write_bytes(path, content)
+        return paths
+
+    def _repr_png_(self) -> bytes | None:
+        return next((content for name, content in self.files.items() if name.endswith(".png")), None)
+
+    def __repr__(self) -> str:
+        return f"<figure {', '.join(self.files)}>"
+
+
+@dataclass(frozen=True, repr=False)
 class EntryView:
     """One model's results on one dataset: ``entry["relax"]``, ``entry.score``, ``entry.plot("pes")``.
 
@@ -249,20 +275,38 @@ class EntryView:
         found = read(path, index=":", format="extxyz")
         return found if isinstance(found, list) else [found]
 
-    def plot(self, task: str) -> Figure:
-        """Draws a task's figure.
+    def plot(self, task: str) -> Drawing:
+        """Draws a task's figure from what the entry holds.
 
         Args:
             task: its name.
 
         Returns:
-            A matplotlib figure: a notebook shows it; ``figure.savefig("pes.pdf")`` keeps it.
+            The drawing: a notebook shows it, ``entry.plot("pes").save("folder")`` writes it as PNG and SVG.
 
         Raises:
             UnknownNameError: the entry has no task of that name.
-            DefectbenchError: the task has nothing to draw here.
+            DefectbenchError: the task has nothing to draw here (code ``nothing-to-draw``).
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+            >>> sorted(entry.plot("relax").files)
+            ['relax.png', 'relax.svg']
         """
-        raise NotImplementedError
+        import tempfile
+
+        from defectbench.entries.figures import figure_context, task_result
+        from defectbench.tasks import get_tasks
+
+        if task not in self:
+            raise UnknownNameError("task of this entry", task, self.tasks)
+        (drawing,) = get_tasks([task])
+        with tempfile.TemporaryDirectory() as folder:
+            paths = drawing.draw(task_result(task, self.record.tasks[task]), figure_context(self.record), Path(folder))
+            if not paths:
+                raise DefectbenchError(f"{task} has nothing to draw for this entry", code="nothing-to-draw")
+            return Drawing({path.name: path.read_bytes() for path in paths})
 
     def __repr__(self) -> str:
         r, overall = self.record, self.score.overall

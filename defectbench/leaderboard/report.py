@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.files import write_text
 from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines
 from defectbench.leaderboard.tables import measured, number
-from defectbench.plotting.style import charge_text
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     import jinja2
@@ -156,13 +156,13 @@ def _two(value: float | None) -> str:
 def _skipped(entry: Entry) -> Iterable[str]:
     by_reason: dict[str, list[str]] = {}
     for s in entry.selection.skipped:
-        by_reason.setdefault(s.reason, []).append(f"{s.defect}\N{NO-BREAK SPACE}{charge_text(s.charge)}")
+        by_reason.setdefault(s.reason, []).append(f"{s.defect}\N{NO-BREAK SPACE}{format_charge(s.charge)}")
     return (f"{', '.join(states)}: {reason}" for reason, states in by_reason.items())
 
 
 def _failures(entry: Entry) -> Table:
     rows = [
-        (c.defect, charge_text(c.charge), c.configuration, c.status, c.failure or f"{c.steps} steps")
+        (c.defect, format_charge(c.charge), c.configuration, c.status, c.failure or f"{c.steps} steps")
         for c in entry.configurations
         if c.status != "converged"
     ]
@@ -235,7 +235,7 @@ def _cell(column: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return charge_text(value) if column.endswith("charge") else str(value)
+        return format_charge(value) if column.endswith("charge") else str(value)
     return number(value, 4) if isinstance(value, float) else str(value)
 
 
@@ -267,7 +267,7 @@ def _energies(entry: Entry) -> Table:
         return Table((), ())
     zero = energies[charges.index(0)] if 0 in charges else energies[0]
     cells = ("energy (eV)", *(f"{e - zero:+.4f}".replace("-", "\N{MINUS SIGN}") for e in energies))
-    return Table((Heading("charge"), *(Heading(charge_text(q), True) for q in charges)), (cells,))
+    return Table((Heading("charge"), *(Heading(format_charge(q), True) for q in charges)), (cells,))
 
 
 def _checks(entry: Entry) -> Table:

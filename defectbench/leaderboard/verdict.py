@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from defectbench.leaderboard.scores import best_baselines, score_results
-from defectbench.plotting.style import charge_text
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -75,4 +75,4 @@ def _worst(entry: Entry, score: Score) -> str:
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    return f"{row['defect']} {charge_text(row['charge'])}"
+    return f"{row['defect']} {format_charge(row['charge'])}"

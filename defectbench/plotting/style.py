@@ -75,6 +75,14 @@ def figure(width: float, height: float) -> Iterator[Figure]:
         yield made
 
 
+def headline(made: Figure, sentence: str, source: str) -> None:
+    """Writes a figure's title, a sentence, and below it where the data are from, broken to the figure's width."""
+    from textwrap import fill
+
+    columns = int(made.get_figwidth() * 19)
+    made.suptitle(f"{fill(sentence, columns)}\n{fill(source, columns)}", x=0.01, ha="left", size=7.5, linespacing=1.35)
+
+
 def save(made: Figure, folder: Path, stem: str) -> list[Path]:
     """Writes ``<stem>.png`` (200 dpi) and ``<stem>.svg``, the same bytes for the same data; returns both paths.
 
@@ -98,11 +106,6 @@ def rmsd_colours() -> tuple[Colormap, Normalize]:
 
     colours = colormaps["viridis"](np.linspace(0.0, 0.88, 256))
     return LinearSegmentedColormap.from_list("rmsd", colours), Normalize(0.0, RMSD_MAXIMUM, clip=True)
-
-
-def charge_text(charge: int) -> str:
-    """``-3`` → ``−3``, ``0`` → ``0``, ``1`` → ``+1``, with a true minus sign."""
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", "\N{MINUS SIGN}")
 
 
 def defect_text(defect: str) -> str:

@@ -30,9 +30,9 @@ from framed_landscape import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.base.states import format_charge
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
-from defectbench.plotting.style import charge_text
 from defectbench.scoring.intervals import bootstrap_interval
 from defectbench.structures.symmetry import host_operations
 from defectbench.tasks.charge_response import TASK as CHARGE_RESPONSE_TASK
@@ -301,7 +301,7 @@ def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs
     assert not any(one.overlaps(other) for one, other in itertools.pairwise(titles))
     (legend,) = figure.legends
     assert len(legend.get_texts()) == pairs
-    assert legend.get_texts()[0].get_text().startswith(charge_text(charges[0][0]))
+    assert legend.get_texts()[0].get_text().startswith(format_charge(charges[0][0]))
 
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):

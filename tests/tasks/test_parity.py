@@ -32,7 +32,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from defectbench.base.states import is_relaxation
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
@@ -72,14 +72,14 @@ def test_the_frames_of_a_state_are_capped_and_do_not_depend_on_the_selection():
     some = state_frames(DATASET, DEFECT, 0, "PBE", 10)
     assert len(some) == 10
     assert {f.configuration for f in some} == set(NAMES)
-    one = selected_frames(DATASET, [StateSelection(DEFECT, 0, ("Dimer",))])
+    one = selected_frames(DATASET, [SelectedState(DEFECT, 0, ("Dimer",))])
     assert [(f.configuration, f.index) for f in one] == [
-        (f.configuration, f.index) for f in selected_frames(DATASET, [StateSelection(DEFECT, 0, NAMES)])
+        (f.configuration, f.index) for f in selected_frames(DATASET, [SelectedState(DEFECT, 0, NAMES)])
     ]
 
 
 def test_the_ideal_start_is_a_geometry_that_dft_has_at_every_charge():
-    found = shared_geometries(DATASET, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    found = shared_geometries(DATASET, [SelectedState(DEFECT, q, NAMES) for q in CHARGES])
     assert len(found) == 1
     assert tuple(found[0].frames) == CHARGES
     assert found[0].configuration == "Unperturbed"
@@ -141,7 +141,7 @@ def test_geometries_are_compared_by_distance_not_by_rounding(offset, apart, atom
     second[atom] += np.array([0.6, 0.0, 0.8]) * apart
     second[2] += np.array(image) @ HOST.cell.array
     dataset = extended(Start_here=[(first, 0.0, 0)], Start_there=[(second, 0.0, 1)])
-    found = shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    found = shared_geometries(dataset, [SelectedState(DEFECT, q, NAMES) for q in CHARGES])
     ours = [g for g in found if g.configuration.startswith("Start_")]
     assert len(found) - len(ours) == 1
     assert [tuple(g.frames) for g in ours] == ([(0, 1)] if apart < SAME_GEOMETRY else [])
@@ -151,9 +151,7 @@ def test_geometries_are_compared_by_distance_not_by_rounding(offset, apart, atom
 def test_of_several_frames_near_a_geometry_the_nearest_counts():
     there = geometry(0).positions + 0.05
     dataset = extended(Start_here=[(there, 0.0, 0)], Start_there=[(there + by, 0.0, 1) for by in (0.0005, 0.0002, 0.0004)])
-    (ours,) = [
-        g for g in shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES]) if g.configuration == "Start_here"
-    ]
+    (ours,) = [g for g in shared_geometries(dataset, [SelectedState(DEFECT, q, NAMES) for q in CHARGES]) if g.configuration == "Start_here"]
     assert ours.frames[1].index == 1
 
 

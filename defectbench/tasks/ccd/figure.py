@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.task import ScoringInput, TaskResult
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
                     axes.plot(*zip(*known, strict=True), "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=3)
                 end = next((p["q_amu_angstrom"] for p in curve if p["fraction"] == (0.0 if charge == upper else 1.0)), None)
                 if end is not None:
-                    text = style.charge_text(charge)
+                    text = format_charge(charge)
                     axes.annotate(text, (end, 0.0), (0, -4), textcoords="offset points", ha="center", va="top", color=colour)
                 heights += [height for _, height in (*sampled, *known)]
             axes.axhline(0.0, color="0.85", lw=0.6, zorder=0)
             low, high = min(heights, default=0.0), max(heights, default=1.0)
             axes.set_ylim(low - 0.2 * (high - low) - 0.001, high + 0.06 * (high - low) + 0.001)
-            axes.set_title(f"{style.defect_text(defect)}  {style.charge_text(upper)}/{style.charge_text(lower)}")
+            axes.set_title(f"{style.defect_text(defect)}  {format_charge(upper)}/{format_charge(lower)}")
         made.supxlabel("$Q$ (amu$^{1/2}$ Å)", size=7.5)
         made.supylabel("energy (eV)", size=7.5)
         shown = panels.flat[0]

@@ -25,16 +25,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import capped, grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
-from defectbench.thermodynamics import signed
 from defectbench.thermodynamics.curves import SHORTEST_PATH, CurveProperties, curve_properties
 
 if TYPE_CHECKING:
@@ -131,38 +132,7 @@ def reference_points(dataset: Dataset, diagram: Diagram, charge: int) -> dict[fl
     return dict(sorted(out.items()))
 
 
-METRICS = (
-    MetricDefinition(
-        "delta_q_error", "ΔQ error", "1", "lower", 0.05, 1.0,
-        "Relative error of the mass-weighted distance between the model's own ground states of neighbouring charges; a miss counts as 1.",
-    ),
-    MetricDefinition(
-        "minimum_offset", "offset of the minima", "1", "lower", 0.05, 0.5,
-        "Distance along the path between the lowest point of the model's curve and the reference's minimum, as a fraction of ΔQ, "
-        "1 at most; a curve with missing points counts as 1.",
-    ),
-    MetricDefinition(
-        "curves_bound", "bound curves", "1", "higher", 1.0, 0.5,
-        "Fraction of curves, none of whose points is missing, with a minimum near their own end that rise to the other; one curve for both "
-        "charges has half at most.",
-    ),
-    MetricDefinition(
-        "curve_mae", "curve MAE", "eV", "lower", 0.02, 0.3,
-        "Mean absolute error of the energies along the path, each curve relative to its own end point; 1 eV for one with missing points.",
-    ),
-    MetricDefinition(
-        "relaxation_energy_mae", "relaxation energy MAE", "eV", "lower", 0.02, 0.3,
-        "Mean absolute error of the energy a charge state gains by relaxing from the other charge's geometry.",
-    ),
-    MetricDefinition(
-        "frequency_error", "ħΩ error", "1", "lower", 0.05, 0.5,
-        "Relative error of the effective vibrational quantum of a curve, fitted over the same points; without a minimum or points: 1.",
-    ),
-    MetricDefinition(
-        "huang_rhys_error", "Huang–Rhys error", "1", "lower", 0.1, 1.0,
-        "Relative error of the Huang–Rhys factor of a curve, from the same points; a curve without one counts as 1.",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 ENERGY_CAP = 1.0
 """eV: energy errors count up to this in averages, and a miss counts as this."""
@@ -308,7 +278,7 @@ def one_curve_for_both(pairs: Iterable[tuple[Diagram, ScoredCurve, ScoredCurve]]
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Curves, their properties, and ΔQ between the model's own ground states. Pure."""
-    placed = {(p.reference.defect, p.reference.charge): p for p in place_all(scoring)}
+    placed = {(p.reference.defect, p.reference.charge): p for p in match_states(scoring)}
     found = diagrams(scoring.dataset, [(s.defect, s.charge) for s in scoring.states])
     one_curve = scoring.charge_class in ("charge-blind", "energy-only")
     rows: list[dict[str, Any]] = []
@@ -319,7 +289,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     notes: list[str] = []
     operations = operations_of(scoring.dataset)
     for diagram in found:
-        name = f"{diagram.defect} {signed(diagram.upper)}/{signed(diagram.lower)}"
+        name = f"{diagram.defect} {format_charge(diagram.upper)}/{format_charge(diagram.lower)}"
         states = [placed.get((diagram.defect, q)) for q in (diagram.upper, diagram.lower)]
         # one surface has one set of minima: different starts of different charges must not look like a change with charge
         own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)
@@ -362,7 +332,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _own_path(first: PlacedState | None, second: PlacedState | None, operations: Operations) -> tuple[float | None, str | None]:
+def _own_path(first: MatchedState | None, second: MatchedState | None, operations: Operations) -> tuple[float | None, str | None]:
     """ΔQ between the model's own ground states, amu^½ Å; or why there is none."""
     structures = []
     for state in (first, second):

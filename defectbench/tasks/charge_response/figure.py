@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.task import ScoringInput, TaskResult
 from defectbench.tasks.charge_response.score import Kind, responses
 
@@ -68,7 +69,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             axes.set_title(names[kind] + ("" if value is None else f"\nreproduced {value:.2f}"))
         made.legend(
             [handles[pair] for pair in sorted(handles)],
-            [f"{style.charge_text(first)} to {style.charge_text(second)}" for first, second in sorted(handles)],
+            [f"{format_charge(first)} to {format_charge(second)}" for first, second in sorted(handles)],
             loc="outside lower center",
             ncols=columns,
             title=f"{model}: charges (e)",

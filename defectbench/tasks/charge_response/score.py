@@ -32,15 +32,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import shared_geometries
 from defectbench.scoring.intervals import grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
 from defectbench.structures.symmetry import Operations
@@ -71,37 +73,7 @@ ONE_SURFACE = ("charge-blind", "energy-only")
 
 Kind = Literal["ground states", "one start", "forces"]
 
-METRICS = (
-    MetricDefinition(
-        "reproduced", "charge response reproduced", "1", "higher", 1.0, 0.0,
-        "Fraction of DFT's displacements between ground states of neighbouring charges that it reproduces; 0: charge-blind, -1: a miss.",
-    ),
-    MetricDefinition(
-        "correlation", "correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's displacements between those ground states; 0 for a model that does not respond.",
-    ),
-    MetricDefinition(
-        "projection", "projection", "1", "none", None, None,
-        "How much of DFT's displacement the model's has along it: 1 the same amount, above 1 too much; blind to other directions.",
-    ),
-    MetricDefinition(
-        "same_start_reproduced", "reproduced from one start", "1", "higher", 1.0, 0.0,
-        "The same fraction between the minima that both charges reach from one and the same start: no search in between.",
-    ),
-    MetricDefinition(
-        "force_reproduced", "force response reproduced", "1", "higher", 1.0, 0.0,
-        "The same fraction for the change of the forces with charge at one fixed geometry, where DFT has it at several charges.",
-    ),
-    MetricDefinition(
-        "force_correlation", "force correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's change of forces with charge at one fixed geometry.",
-    ),
-    MetricDefinition(
-        "size_deviation", "size deviation", "1", "lower", 0.0, 1.0,
-        "How far E(q) - E(0) in a doubled cell, divided by that in the cell, is from 1: 1 for a charge term that is summed over atoms.",
-        "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "How much of DFT's response to charge the model reproduces: displacements between the ground states of neighbouring charges, between "
@@ -231,7 +203,7 @@ def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms],
     return wanted, best
 
 
-def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def ground_state_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the ground states of neighbouring charges of each defect."""
     out = []
     for lower, higher in _neighbours(states):
@@ -243,12 +215,12 @@ def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState],
     return out
 
 
-def same_start_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def same_start_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the minima of neighbouring charges from one start that both have, DFT and model."""
     out = []
     for lower, higher in _neighbours(states):
         starts = [scoring.dataset.starts(s.reference.defect, s.reference.charge) for s in (lower, higher)]
-        placed = [{p.configuration: p for p in s.placed} for s in (lower, higher)]
+        placed = [{p.configuration: p for p in s.configurations} for s in (lower, higher)]
         for name in sorted(set(lower.reference.minima) & set(higher.reference.minima) & set(placed[0]) & set(placed[1])):
             if name not in starts[0] or name not in starts[1] or not _same(starts[0][name], starts[1][name]):
                 continue
@@ -264,8 +236,8 @@ def _same(first: Atoms, second: Atoms) -> bool:
     return np.array_equal(first.numbers, second.numbers) and bool(np.abs(first.positions - second.positions).max() < 1e-3)
 
 
-def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, PlacedState]]:
-    grouped: dict[str, list[PlacedState]] = {}
+def _neighbours(states: Sequence[MatchedState]) -> list[tuple[MatchedState, MatchedState]]:
+    grouped: dict[str, list[MatchedState]] = {}
     for state in states:
         grouped.setdefault(state.reference.defect, []).append(state)
     return [pair for items in grouped.values() for pair in pairwise(sorted(items, key=lambda s: s.reference.charge))]
@@ -273,8 +245,8 @@ def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, Placed
 
 def _displacement(
     kind: Kind,
-    lower: PlacedState,
-    higher: PlacedState,
+    lower: MatchedState,
+    higher: MatchedState,
     name: str,
     reference: tuple[Atoms, Atoms],
     model: tuple[Atoms | None, Atoms | None] | None,
@@ -313,7 +285,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
 def responses(scoring: ScoringInput) -> tuple[list[Response], list[Response]]:
     """All responses, and those left out because DFT itself hardly responds."""
     operations = operations_of(scoring.dataset)
-    states = place_all(scoring)
+    states = match_states(scoring)
     everything = [
         *ground_state_responses(scoring, states, operations),
         *same_start_responses(scoring, states, operations),
@@ -418,7 +390,7 @@ def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Res
         )
     missed = [r for r in found if r.reason is not None]
     if missed:
-        pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])
+        pairs = ", ".join(f"{r.defect} {'/'.join(map(format_charge, r.charges))} ({r.kind})" for r in missed[:6])
         more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
         notes.append(f"No structure or result of the model, counted as the opposite of DFT's response: {pairs}{more}.")
     if small:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.scoring.task import ScoringInput, TaskResult
-from defectbench.tasks.cost.score import machine
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws the time of a force call of every relaxation, and relaxation times over the number of force calls."""
     from defectbench.plotting import style
 
@@ -21,6 +20,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
     if not table:
         return []
     values = {m.name: m.value for m in result.metrics}
+    machine = result.tables["machine"][0]
     with style.figure(style.PAGE_WIDTH, 2.3) as made:
         left, right = made.subplots(1, 2)
         calls = np.array([r["seconds_per_call"] for r in table])
@@ -29,7 +29,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         left.set_xlim(0, 1.1 * float(calls.max()))
         left.set_xlabel("seconds a force call")
         left.set_ylabel("relaxations")
-        left.set_title(f"{model}: median {values['seconds_per_call'] or 0.0:.3g} s, {table[0]['atoms']} atoms")
+        left.set_title(f"{context.model}: median {values['seconds_per_call'] or 0.0:.3g} s, {table[0]['atoms']} atoms")
         for status, colour, mark in (("converged", "model", "o"), ("unconverged", "host_referenced", "s"), ("failed", "miss", "X")):
             here = [r for r in table if r["status"] == status]
             if here:
@@ -39,6 +39,6 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         right.set_ylim(bottom=0)
         right.set_xlabel("force calls")
         right.set_ylabel("seconds a relaxation")
-        right.set_title(str(machine(scoring)["gpus"] or machine(scoring)["processor"] or "machine not recorded"))
+        right.set_title(str(machine["gpus"] or machine["processor"] or "machine not recorded"))
         right.legend()
         return style.save(made, folder, "cost")

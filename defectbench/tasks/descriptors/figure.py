@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
 from defectbench.scoring.task import ScoringInput, TaskResult
 
@@ -42,7 +43,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
             for charge in sorted({r["charge"] for r in rows}):
                 here = [r for r in rows if r["charge"] == charge]
                 x, y = [r["component_1"] for r in here], [r["component_2"] for r in here]
-                text = style.charge_text(charge)
+                text = format_charge(charge)
                 handles[text] = axes.scatter(x, y, s=14, color=colours[charge], edgecolor="white", linewidth=0.3, label=text)
             axes.set_xlabel(f"component 1 ({100 * share['explained_1']:.0f} %)")
             axes.set_ylabel(f"component 2 ({100 * share['explained_2']:.0f} %)")

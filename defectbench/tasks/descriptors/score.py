@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import ReferenceFrame, state_frames
 from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,26 +29,7 @@ FRAMES = 12
 NEGLIGIBLE = 1e-10
 """Descriptors that vary by less than this fraction of their size do not vary."""
 
-METRICS = (
-    MetricDefinition(
-        "silhouette_gain", "separation by the charge", "1", "higher", 0.5, 0.0,
-        "Silhouette of the frames by charge, less that of the same frames described as neutral: 0 for a charge-blind model; a miss is -1.",
-        "none",
-    ),
-    MetricDefinition(
-        "silhouette", "silhouette by charge", "1", "none", None, None,
-        "How well two principal components separate the charges, 1 apart, 0 mixed; holds what DFT's structures separate by themselves.",
-        "none",
-    ),
-    MetricDefinition(
-        "silhouette_all", "silhouette, all components", "1", "none", None, None,
-        "The same in the whole descriptor space, without the loss of a projection.", "none",
-    ),
-    MetricDefinition(
-        "explained_variance", "explained variance", "1", "none", None, None,
-        "Fraction of the descriptors' variance that the first two principal components hold.", "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "For frames of the DFT relaxations, the model's descriptor averaged over the atoms minus that of the neutral host; principal "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
 from defectbench.scoring.task import ScoringInput, TaskResult
 from defectbench.tasks.parity.score import Pair, pairs
@@ -95,7 +96,7 @@ def _panel(
 
     axes.plot(limits, limits, "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
     for charge, x, y in drawn:
-        label = style.charge_text(charge)
+        label = format_charge(charge)
         axes.scatter(x, y, s=4, color=colours[charge], linewidth=0, alpha=0.75, label=label, rasterized=True, zorder=2)
     axes.set_xlim(*limits)
     axes.set_ylim(*limits)

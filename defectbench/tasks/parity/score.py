@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import ReferenceFrame, selected_frames
 from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, rounded, slope, slope_row
 from defectbench.scoring.landscape import operations_of, reference_state
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import local_atoms
 
 if TYPE_CHECKING:
@@ -33,60 +35,7 @@ ENERGY_MISS = 0.1
 RELATIVE_ENERGY_CAP = 1.0
 """eV: an error of a relative energy counts up to this, and a missing one counts as this."""
 
-METRICS = (
-    MetricDefinition(
-        "force_rmse", "force RMSE", "eV/Å", "lower", 0.0, 0.3,
-        "Root mean square error of the force components on the frames of the DFT relaxations.",
-    ),
-    MetricDefinition(
-        "force_mae", "force MAE", "eV/Å", "lower", 0.0, 0.15,
-        "Mean absolute error of the force components on the same frames.",
-    ),
-    MetricDefinition(
-        "force_rmse_near", "force RMSE, near", "eV/Å", "lower", 0.0, 0.5,
-        "The same RMSE over the atoms within 5 Å of the defect, where bonds break and form.",
-    ),
-    MetricDefinition(
-        "force_rmse_far", "force RMSE, far", "eV/Å", "lower", 0.0, 0.2,
-        "The same RMSE over the atoms beyond 5 Å, where the material is almost the perfect host.",
-    ),
-    MetricDefinition(
-        "force_slope", "force slope", "1", "none", None, None,
-        "Least-squares slope of model against DFT force components through the origin: below 1 the model is too soft.",
-    ),
-    MetricDefinition(
-        "force_softening", "force softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the forces is from 1 in either direction, mean over charge states: steep starts do not drown flat valleys.",
-    ),
-    MetricDefinition(
-        "energy_rmse", "energy RMSE, per charge", "eV/atom", "lower", 0.0, 0.02,
-        "RMSE of energies after one constant per charge state of each defect is taken off: are energies along relaxations right?",
-    ),
-    MetricDefinition(
-        "energy_rmse_all_charges", "energy RMSE, all charges", "eV/atom", "lower", 0.0, 0.02,
-        "RMSE after one constant per defect over all its charge states: what transition levels need. A charge-blind model cannot have it.",
-    ),
-    MetricDefinition(
-        "energy_mae", "energy MAE, per charge", "eV/atom", "lower", 0.0, 0.02,
-        "Mean absolute error of the same energies after one constant per charge state.",
-    ),
-    MetricDefinition(
-        "energy_slope", "energy slope", "1", "none", None, None,
-        "Least-squares slope of model against DFT energies within charge states: below 1 the energy landscape is too flat.",
-    ),
-    MetricDefinition(
-        "energy_softening", "energy softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the energies is from 1 in either direction, mean over charge states.",
-    ),
-    MetricDefinition(
-        "relative_energy_mae", "relative energies", "eV", "lower", 0.0, 0.3,
-        "Mean absolute error of the energy of DFT's other minima relative to its ground state, at DFT's geometries; a miss counts as 1 eV.",
-    ),
-    MetricDefinition(
-        "failed", "failed frames", "1", "lower", 0.0, 1.0,
-        "Fraction of the frames for which the model gave no energy and forces.", "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Energies and forces of the model on frames of the DFT relaxations, per charge state and level of theory: errors of forces near the "
@@ -470,7 +419,7 @@ def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) ->
 def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
     notes = []
     with_frames = {(p.frame.defect, p.frame.charge) for p in everything if p.frame.level == scoring.dataset.level}
-    without = [f"{s.defect} {s.charge:+d}" for s in scoring.states if (s.defect, s.charge) not in with_frames]
+    without = [str(ChargeState(s.defect, s.charge)) for s in scoring.states if (s.defect, s.charge) not in with_frames]
     if without:
         notes.append(f"No {scoring.dataset.level} frames with forces: {', '.join(without)}.")
     others = [level for level in scoring.dataset.levels[1:] if not any(p.frame.level == level for p in everything)]

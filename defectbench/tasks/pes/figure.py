@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import SUCCESS_RMSD
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,18 +32,20 @@ def _place_on_axis(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws energy against distortion, a panel per charge state; marks coloured by the RMSD to the DFT ground state."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.lines import Line2D
 
     from defectbench.plotting import style
 
+    model = context.model
+
     states = [(r["defect"], r["charge"]) for r in result.rows]
     if not states:
         return []
     configurations = result.tables["configurations"]
-    level = scoring.dataset.level
+    level = context.level
     columns = min(3, len(states))
     lines = -(-len(states) // columns)
     width = style.COLUMN_WIDTH if columns == 1 else style.PAGE_WIDTH
@@ -99,7 +102,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             if distorted and beside:
                 axes.axvline(71, color=style.COLOURS["muted"], linewidth=0.5)
             axes.set_xlim(-68 if distorted else 70, max([68.0, *(at + 10 for at in beside.values())]))
-            axes.set_title(f"{style.defect_text(defect)}, $q$ = {style.charge_text(charge)}", pad=3)
+            axes.set_title(f"{style.defect_text(defect)}, $q$ = {format_charge(charge)}", pad=3)
             if number % columns == 0:
                 axes.set_ylabel("relative energy (eV)")
             if number + columns >= len(states) and distorted:

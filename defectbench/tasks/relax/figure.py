@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import (
     RMSD_CAP,
     SUCCESS_RMSD,
 )
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws the RMSD of each charge state, global above and local below, with threshold, baselines and failures."""
     from defectbench.plotting import style
+
+    model = context.model
 
     rows, configurations = result.rows, result.tables.get("configurations", ())
     if not rows:
@@ -31,7 +34,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         groups.setdefault(row["defect"], []).append(at)
         at += 1.0
     width = min(max(style.COLUMN_WIDTH, 0.9 + 0.3 * at), 2 * style.PAGE_WIDTH)
-    level = scoring.dataset.level
+    level = context.level
     with style.figure(width, 4.1) as made:
         panels = made.subplots(2, 1, sharex=True)
         for axes, column, name in zip(panels, ("rmsd", "local_rmsd"), ("RMSD (Å)", "local RMSD (Å)"), strict=True):
@@ -79,7 +82,7 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
             for boundary in (min(group) for group in list(groups.values())[1:]):
                 axes.axvline(boundary - 0.85, color=style.COLOURS["muted"], linewidth=0.5)
         bottom = panels[1]
-        bottom.set_xticks([places[r["defect"], r["charge"]] for r in rows], [style.charge_text(r["charge"]) for r in rows])
+        bottom.set_xticks([places[r["defect"], r["charge"]] for r in rows], [format_charge(r["charge"]) for r in rows])
         bottom.set_xlim(-0.6, at - 0.4)
         for defect, group in groups.items():
             middle, above = (group[0] + group[-1]) / 2, panels[0].get_xaxis_transform()
@@ -88,7 +91,10 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         handles, labels = panels[0].get_legend_handles_labels()
         if not any(r["rmsd"] is None for r in rows):
             handles, labels = handles[:-1], labels[:-1]
-        order = [labels.index(f"{model}: ground state"), *(i for i, text in enumerate(labels) if text != f"{model}: ground state")]
+        order = [
+            labels.index(f"{model}: ground state"),
+            *(i for i, text in enumerate(labels) if text != f"{model}: ground state"),
+        ]
         made.legend(
             [handles[i] for i in order],
             [labels[i] for i in order],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws recall against the number of DFT relaxations a charge state: the model, ShakeNBreak's order, random choice."""
     from matplotlib.ticker import MaxNLocator
 
@@ -33,7 +33,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
         for key, label, colour, line in (
             ("random_recall", "random choice", "muted", ":"),
             ("order_recall", "ShakeNBreak order", "reference", "--"),
-            ("recall", model, "model", "-"),
+            ("recall", context.model, "model", "-"),
         ):
             where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
             axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
