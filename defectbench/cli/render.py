@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from defectbench.base.states import format_charge
 from defectbench.base.text import CONTROL, one_line
 from defectbench.leaderboard.report import REPORT_FILE, best_baseline
 from defectbench.leaderboard.tables import measured
-from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,8 +88,8 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
 
 
 def line(console: Console, text: str, style: str | None = None) -> None:
-    """Prints a text as it is, however long it is: a terminal breaks it, a log keeps it whole."""
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    """Prints a text as it is on one line, however long it is: a terminal breaks it, a log keeps it whole."""
+    console.print(one_line(text, 100_000), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:
@@ -224,7 +224,8 @@ def score(console: Console, view: EntryView, only: Sequence[str] | None = None) 
         UnknownNameError: ``only`` names a task that the entry does not have.
     """
     from defectbench.base.errors import UnknownNameError
-    from defectbench.leaderboard.scores import gains, load_weights
+    from defectbench.leaderboard.scores import gains
+    from defectbench.tasks import get_tasks
 
     r, found = view.record, view.score
     for name in only or ():
@@ -239,7 +240,7 @@ def score(console: Console, view: EntryView, only: Sequence[str] | None = None) 
         if (gain := gained.get(scored.task)) is not None:
             result = f"{gain.model:.3f} − {gain.score:.3f} = {gain.value:+.3f}"
             line(console, f"  gain over the baseline '{gain.baseline}', on the metrics that it has: {result}")
-    overall(console, found, [name for name in load_weights().tasks if found.task(name) is None])
+    overall(console, found, [task.name for task in get_tasks() if task.weight > 0 and found.task(task.name) is None])
 
 
 def task_score(console: Console, scored: TaskScore) -> None:

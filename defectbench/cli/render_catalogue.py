@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from defectbench.cli.render import Column, escape, line, number, table
 from defectbench.base.states import format_charge
+from defectbench.cli.render import Column, escape, line, number, table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.files import write_text
+from defectbench.base.states import format_charge
 from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines
 from defectbench.leaderboard.tables import measured, number
-from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     import jinja2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from defectbench.leaderboard.scores import best_baselines, score_results
 from defectbench.base.states import format_charge
+from defectbench.leaderboard.scores import best_baselines, score_results
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
