@@ -83,7 +83,7 @@ def test_unknown_names_get_the_nearest() -> None:
         ({"charge": {"how": "total_charge", "range": [2, -2]}}, "smallest, largest"),
         ({"weights": {"source": "url", "files": [{"path": "a"}]}}, "a url belongs to source: url"),
         ({"weights": {"source": "url", "files": [{"path": "a", "url": "http://x"}]}}, "https://"),
-        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "relative path"),
+        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "plain path"),
         ({"weights": {"source": "path", "files": [{"path": "a", "sha256": "123"}]}}, "sha256"),
         ({"weights": {"source": "package"}}, "files must be given"),
         ({"adapter": "ase_calculator"}, "needs factory"),
