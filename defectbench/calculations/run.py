@@ -54,7 +54,7 @@ def certify(certificate: Calculation, store: ResultStore, identity: str, executo
         reporter.stage("checking how the model responds to charge")
         (done,) = executor.run([certificate])
         if done.result.status == "failed":
-            raise RunError(f"the model failed its first check: {done.result.failure}")
+            raise RunError(f"the model failed its first check: {done.result.failure}", code="model-failed")
         stored = Stored(done.result, done.machine)
         store.put(key, certificate, stored)
     assert isinstance(stored.result, CertificateResult)
@@ -102,7 +102,9 @@ def calculate(
         raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again")
     relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
-        raise RunError(f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept")
+        raise RunError(
+            f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept", code="model-failed"
+        )
     return results
 
 

@@ -70,18 +70,24 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
         title: above the table.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for column in columns:
+    body = [list(row) for row in rows]
+    for place, column in enumerate(columns):
+        whole = column.kind != "text"
+        widths = [cell_len(part) for part in column.heading.split("\n")] + [Text.from_markup(row[place]).cell_len for row in body]
         made.add_column(
             column.heading,
-            no_wrap=column.kind != "text",
+            no_wrap=whole,
+            min_width=max(widths) if whole else None,
             overflow="fold",
             justify="right" if column.kind == "number" else "left",
         )
-    for row in rows:
+    for row in body:
         made.add_row(*row)
     needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
     console.print(made, width=max(console.width, needed), crop=False)
@@ -89,7 +95,8 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
 
 def line(console: Console, text: str, style: str | None = None) -> None:
     """Prints a text as it is on one line, however long it is: a terminal breaks it, a log keeps it whole."""
-    console.print(one_line(text, 100_000), style=style, highlight=False, markup=False, soft_wrap=True)
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    console.print(indent + one_line(text, 100_000), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:
@@ -158,7 +165,7 @@ def _ground_states(console: Console, view: EntryView) -> None:
         Column("un-\nrelaxed", "number"),
         Column("other\ncharge", "number"),
         Column("≤ 0.1"),
-        Column("failure"),
+        Column("failure", "text"),
         Column("con-\nverged", "number"),
     ]
     numbers = ("rmsd", "local_rmsd", "host_referenced_rmsd", "unrelaxed_rmsd", "other_charge_rmsd", "success")

@@ -169,12 +169,14 @@ def _check_comparable(old: Entry, new: Entry) -> None:
     if old.dataset.sha256 != new.dataset.sha256 or old.dataset.level_of_theory != new.dataset.level_of_theory:
         raise DefectbenchError(
             f"these entries do not compare: made on {old.dataset.id} {old.dataset.sha256[:12]}… ({old.dataset.level_of_theory}) and "
-            f"{new.dataset.id} {new.dataset.sha256[:12]}… ({new.dataset.level_of_theory}); evaluate both on one dataset"
+            f"{new.dataset.id} {new.dataset.sha256[:12]}… ({new.dataset.level_of_theory}); evaluate both on one dataset",
+            code="not-comparable",
         )
     if old.provenance.protocol != new.provenance.protocol:
         raise DefectbenchError(
             f"these entries do not compare: relaxed with protocols {old.provenance.protocol.get('name')} and "
-            f"{new.provenance.protocol.get('name')}"
+            f"{new.provenance.protocol.get('name')}",
+            code="not-comparable",
         )
     differing = sorted(_states(old) ^ _states(new))
     if differing:
@@ -182,7 +184,8 @@ def _check_comparable(old: Entry, new: Entry) -> None:
         raise DefectbenchError(
             f"these entries do not compare: {len(differing)} configurations are in one of them only, "
             f"first {ChargeState(defect, charge)} {configuration}; "
-            "evaluate both with the same --defect, --charge, --configurations and --suite"
+            "evaluate both with the same --defect, --charge, --configurations and --suite",
+            code="not-comparable",
         )
 
 

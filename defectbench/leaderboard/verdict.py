@@ -67,7 +67,8 @@ def _worst(entry: Entry, score: Score) -> str:
     found = f"It relaxes to DFT's ground state (RMSD ≤ 0.1 Å) in {right} of {len(rows)} charge states"
     lost = [row for row in rows if row["rmsd"] is None]
     if lost:
-        return f"{found}; {_state(lost[0])} has no converged relaxation."
+        why = f" ({lost[0]['reason']})" if lost[0].get("reason") else ""
+        return f"{found}; it has no ground state for {_state(lost[0])}{why}."
     worst = max(rows, key=lambda row: row["rmsd"])
     start = worst.get("unrelaxed_rmsd")
     beside = f"; the unrelaxed start is {start:.2f} Å off" if start is not None else ""

@@ -270,9 +270,9 @@ def _below(folder: Path | None, path: str) -> Path:
 
 def _checked(path: Path, sha256: str | None) -> Path:
     if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
+        raise ModelError(f"there is no weights file {path}", code="no-weights")
     if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise ModelError(f"{path} has SHA-256 {found}, its definition says {sha256}; it is not loaded")
+        raise ModelError(f"{path} has SHA-256 {found}, its definition says {sha256}; it is not loaded", code="wrong-weights")
     return path
 
 
@@ -280,19 +280,20 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
     from defectbench.models.trust import foreign_weights
 
     if not given.exists():
-        raise ModelError(f"there are no weights at {given}")
+        raise ModelError(f"there are no weights at {given}", code="no-weights")
     if given.is_dir():
         files = {path.relative_to(given).as_posix(): path for path in sorted(given.rglob("*")) if path.is_file()}
     else:
         files = {given.name: given}
     if not files:
-        raise ModelError(f"the weights folder {given} is empty")
+        raise ModelError(f"the weights folder {given} is empty", code="no-weights")
     hashes = {name: sha256_of(path) for name, path in files.items()}
     if (unknown := foreign_weights(definition, hashes.items())) and not trusted:
         first = unknown[0]
         raise ModelError(
             f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
-            "pass --trust-weights if you know where it comes from"
+            "pass --trust-weights if you know where it comes from",
+            code="untrusted-model",
         )
     return files, hashes
 
@@ -361,10 +362,14 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
     for entry in ready["weights"]:
         wanted = resolved.weights_sha256.get(entry["name"])
         if wanted is not None and entry["sha256"] != wanted:
-            raise ModelError(f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}")
+            raise ModelError(
+                f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}", code="wrong-weights"
+            )
     expected = None if resolved.own_weights else resolved.definition.weights.parameters
     if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
-        raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")
+        raise ModelError(
+            f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}", code="wrong-weights"
+        )
 
 
 __all__ = [

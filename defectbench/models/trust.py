@@ -92,4 +92,4 @@ def require_trust(
     if weights:
         runs.append(f"load the weights {', '.join(weights)}, whose SHA-256 is unknown to defectbench (weight files can execute code)")
     options = " ".join(option for option, wanted in (("--trust-code", code), ("--trust-weights", weights)) if wanted)
-    raise ModelError(f"{definition.id} would {' and '.join(runs)}; if you trust its source, pass {options}")
+    raise ModelError(f"{definition.id} would {' and '.join(runs)}; if you trust its source, pass {options}", code="untrusted-model")
