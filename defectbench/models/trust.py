@@ -43,6 +43,8 @@ def foreign_code(definition: ModelDefinition, folder: Path | None, environment: 
         beside = folder / f"{module.replace('.', '/')}.py" if folder is not None else None
         place = f"the file {beside}" if beside is not None and beside.is_file() else f"the module '{module}'"
         found.append(f"{place} (factory {definition.arguments['factory']})")
+    if definition.adapter.startswith("plugin:"):
+        found.append(f"the adapter {definition.adapter} of an installed package")
     if environment is None and not is_managed(definition.environment) and definition.environment != "current":
         found.append(f"the Python in {definition.environment} (environment)")
     return found
