@@ -232,15 +232,7 @@ def test_results_of_changed_code_are_not_used_and_this_is_said(toy, tmp_path):
     changed = toys.read_text().replace("BLUR = 0.05", "BLUR = 0.06")
     notes = []
     toys.write_text(changed)
-    done = defectbench.evaluate(
-        tmp_path / "toy.yaml",
-        trust_code=True,
-        **SMALL,
-        output=tmp_path / "run",
-        figures=False,
-        executor=InProcess,
-        reporter=Reporter(note=notes.append),
-    )
+    done = run_here(tmp_path / "toy.yaml", tmp_path / "run", reporter=Reporter(note=notes.append))
     assert done.entry.model.identity != before
     assert len(calculated()) == done.entry.provenance.calculations
     assert len(notes) == 1
@@ -255,7 +247,8 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(finished, tmp_pat
         lost = finished.evaluation.entry.configurations[0].content_hash
         connection.execute("delete from results where json_extract(result, '$.echo.request') = ?", (lost,))
         connection.commit()
-    (folder / "calculations.json.gz").unlink()
+    for name in ("entry.json", "calculations.json.gz"):
+        (folder / name).unlink()
     done = run_here(finished.model, folder, executor=Elsewhere)
     most, less = done.entry.provenance.machines
     assert (most.hardware.processor, less.hardware.processor) == ("Thing 9000", "Other 1")
@@ -335,7 +328,8 @@ def test_damaged_results_of_an_entry_are_calculated_again_and_not_scored(finishe
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"status": "converged"}'])
 def test_a_damaged_row_costs_its_own_calculation_only(finished, tmp_path, damage):
     folder = finished.copy(tmp_path / "run")
-    (folder / "calculations.json.gz").unlink()
+    for name in ("entry.json", "calculations.json.gz"):
+        (folder / name).unlink()
     with contextlib.closing(sqlite3.connect(folder / "calculations.db")) as connection:
         connection.execute("update results set result = ? where rowid = 3", (damage,))
         connection.commit()
