@@ -519,7 +519,7 @@ def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path, 
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.count("\n") == 1
+    assert err.count("\n") <= times
     assert len(ResultStore(database)) >= 3
 
 
@@ -623,7 +623,7 @@ def test_the_plan_holds_each_distinct_calculation_once(dataset):
 )
 def test_what_cannot_be_meant_is_refused(toy, tmp_path, wrong):
     with pytest.raises(DefectbenchError) as refused:
-        run_here(toy(), tmp_path / "run", **wrong)
+        run_here(**{"model": toy(), "output": tmp_path / "run", **wrong})
     assert refused.value.exit_code == 2
     assert not (tmp_path / "run").exists()
 
