@@ -88,6 +88,7 @@ def test_a_user_s_own_model_gives_an_entry_with_everything(real_run, dataset, re
     }
     assert entry["certificate"]["charge_class"] == "charge-blind"
     assert entry["provenance"]["protocol"]["fmax"] == 0.03
+    assert entry["provenance"]["network"] in ("none", "open")
     assert {(c["charge"], c["configuration"]) for c in entry["configurations"]} == {
         (q, c) for q in (-3, -1) for c in dataset.starts("V_Sb1", q) if c in QUICK_CONFIGURATIONS
     }
@@ -100,10 +101,15 @@ def test_a_user_s_own_model_gives_an_entry_with_everything(real_run, dataset, re
     assert all(f.stat().st_size > 0 for f in real_run.evaluation.files)
 
 
-def test_no_path_and_no_host_name_gets_into_an_entry(real_run):
-    text = (real_run.folder / "entry.json").read_text() + gzip.decompress((real_run.folder / "calculations.json.gz").read_bytes()).decode()
-    assert sys.prefix not in text
-    assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
+def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # the model's arguments name a file there
+    run_here(toy(), tmp_path / "run", environment=sys.executable)
+    text = (tmp_path / "run" / "entry.json").read_text()
+    packed = gzip.decompress((tmp_path / "run" / "calculations.json.gz").read_bytes()).decode()
+    assert str(tmp_path) not in text + packed
+    assert "~/host.extxyz" in text
+    assert sys.prefix not in text + packed
+    assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text + packed)
 
 
 def test_each_stored_result_says_its_charge_its_request_and_its_machine(real_run, finished):
