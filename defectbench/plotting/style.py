@@ -78,7 +78,7 @@ def headline(made: Figure, sentence: str, source: str) -> None:
     """Writes a figure's title, a sentence, and below it where the data are from, broken to the figure's width."""
     from textwrap import fill
 
-    columns = int(made.get_figwidth() * 19)
+    columns = int(made.get_figwidth() * 16.5)
     made.suptitle(f"{fill(sentence, columns)}\n{fill(source, columns)}", x=0.01, ha="left", size=7.5, linespacing=1.35)
 
 
