@@ -87,7 +87,7 @@ def headline(made: Figure, sentence: str, source: str) -> None:
 
     # a number and its unit stay on one line
     joined = re.sub(r"(\d) (Å|eV|s|h|%|meV)\b", "\\1\N{NO-BREAK SPACE}\\2", sentence)
-    lines = wrap(joined, int(made.get_figwidth() * 17.5))
+    lines = wrap(joined, int(made.get_figwidth() * 16.5))
     # the last line, a blank, keeps room for the source
     title = made.suptitle("\n".join([*lines, " "]), x=0.01, ha="left", size=7.5, linespacing=1.3)
     line = Annotation(source, (0, 0), xycoords=title, ha="left", va="bottom", size=6.5, color=COLOURS["muted"], annotation_clip=False)
