@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_calculation, certificate_start, make_plan, select_states
 from defectbench.calculations.run import Reporter, calculate, certify, tell_losses
 
 if TYPE_CHECKING:
     from defectbench.calculations.client import WorkerSpec
     from defectbench.calculations.executors import Executor
-    from defectbench.calculations.plan import Plan, StateSelection
+    from defectbench.calculations.plan import Plan, SelectedState
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.run_folder import Owner
@@ -109,7 +110,8 @@ def evaluate(
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
-    from defectbench.entries.building import RunModel, build_entry, draw_figures, write_entry
+    from defectbench.entries.building import RunModel, build_entry, write_entry
+    from defectbench.entries.figures import FIGURES, draw_figures
     from defectbench.entries.folder import write_calculations
     from defectbench.entries.run_folder import Owner, claim, locked, remove_foreign_entry, sweep
     from defectbench.models.certificate import check_claim, classify
@@ -192,7 +194,7 @@ def evaluate(
         entry = build_entry(owner, RunModel(resolved, python, raw.worker, embedded), data, plan, scored, results, outcomes)
         files = write_entry(folder, entry, scored, plan)
         if figures:
-            files += draw_figures(folder, list(outcomes), scored, outcomes, definition.name)
+            files += draw_figures(entry, folder / FIGURES)
         sweep(folder, [task.name for task in get_tasks(None)], files)
         return Evaluation(entry, folder, outcomes, tuple(files))
 
@@ -230,13 +232,13 @@ def _refuse_empty(**given: object) -> None:
             raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value")
 
 
-def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[StateSelection]) -> None:
+def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
     """Refuses a selection of which the model could answer nothing, as its definition has it."""
     bounds = definition.charge.range
     if definition.charge.how == "none" or bounds is None or any(bounds[0] <= s.charge <= bounds[1] for s in states):
         return
-    selected = ", ".join(f"{charge:+d}" for charge in sorted({s.charge for s in states}))
+    selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
     raise DefectbenchError(
-        f"{definition.id} takes charges {bounds[0]:+d} to {bounds[1]:+d} (charge.range), and none of those selected ({selected}); "
-        "choose others with --charge"
+        f"{definition.id} takes charges {format_charge(bounds[0])} to {format_charge(bounds[1])} (charge.range), "
+        f"and none of those selected ({selected}); choose others with --charge"
     )

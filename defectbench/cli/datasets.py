@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.base.states import format_charge
 from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
         unfinished = sum(is_relaxation(c) and c not in minima for c in dataset.configurations(defect, charge))
         found = f"{len(minima)}" + (f" (+{unfinished} begun)" if unfinished else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
-        table.add_row(escape(defect), f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
+        table.add_row(escape(defect), format_charge(charge), str(len(dataset.starts(defect, charge))), found, *lowest)
     console.print(table)
     missing = dataset.states_without_reference()
     if missing:

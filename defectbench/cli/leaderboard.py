@@ -40,7 +40,8 @@ def explain(
 
     from defectbench.base.errors import UnknownNameError
     from defectbench.entries.folder import read_entry
-    from defectbench.leaderboard.scores import gains, load_weights, score_results
+    from defectbench.leaderboard.scores import gains, score_results
+    from defectbench.tasks import get_tasks
 
     content = read_entry(entry)
     score = score_results(content.tasks)
@@ -61,7 +62,7 @@ def explain(
             console.print(
                 f"  against the baseline '{one_line(gain.baseline)}', on the metrics that it has: {result}", highlight=False, markup=False
             )
-    _print_overall(console, score, [name for name in load_weights().tasks if score.task(name) is None])
+    _print_overall(console, score, [task.name for task in get_tasks() if score.task(task.name) is None])
 
 
 def _print_task(console: Console, scored: TaskScore) -> None:

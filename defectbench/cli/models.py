@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.base.states import format_charge
 from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
 from defectbench.cli.render import escape, make_console
 
@@ -127,7 +128,7 @@ def _print_definition(console: Console, model: ModelDefinition) -> None:
     facts.add_row("parameters", f"{model.weights.parameters:,}" if model.weights.parameters else "not recorded")
     facts.add_row("level of theory", escape(model.level_of_theory))
     facts.add_row("training data", escape(model.training_data))
-    span = f", trained on {model.charge.range[0]:+d} to {model.charge.range[1]:+d}" if model.charge.range else ""
+    span = f", trained on {format_charge(model.charge.range[0])} to {format_charge(model.charge.range[1])}" if model.charge.range else ""
     facts.add_row("charge", escape(model.charge.how) + span + (f", claims to be {model.charge.claim}" if model.charge.claim else ""))
     facts.add_row("licence", escape(model.licence))
     if model.citation is not None:
@@ -149,7 +150,7 @@ def _print_certificate(console: Console, model: ModelDefinition, certificate: Ch
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_row("parameters", f"{ready['parameters']:,}" if ready["parameters"] else "not known")
     reference = certificate.energies[certificate.charges.index(0)] if 0 in certificate.charges else certificate.energies[0]
-    line = ", ".join(f"{q:+d}: {e - reference:+.4f}" for q, e in zip(certificate.charges, certificate.energies, strict=True))
+    line = ", ".join(f"{format_charge(q)}: {e - reference:+.4f}" for q, e in zip(certificate.charges, certificate.energies, strict=True))
     facts.add_row("energy by charge", f"{line} eV")
     change = f"{certificate.force_change:.4f} eV/Å per charge, {certificate.force_change_relative:.1%} of the largest force"
     facts.add_row("force change", change)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from defectbench.base.states import ChargeState
 from defectbench.base.text import one_line
 from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
 from defectbench.cli.render import escape, make_console
@@ -223,7 +224,7 @@ def print_entry(console: Console, entry: Entry) -> None:
     _print_metrics(console, entry)
     by_reason: dict[str, list[str]] = {}
     for state in entry.selection.skipped:
-        by_reason.setdefault(state.reason, []).append(f"{state.defect} {state.charge:+d}")
+        by_reason.setdefault(state.reason, []).append(str(ChargeState(state.defect, state.charge)))
     for reason, states in by_reason.items():
         console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False)
 

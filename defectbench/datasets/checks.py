@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.base.files import contained, sha256_of
-from defectbench.base.states import configuration_problem
+from defectbench.base.states import configuration_problem, format_charge
 from defectbench.datasets.extxyz import formula, parse_frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, Convergence, DatasetFile, Defect
 
@@ -158,7 +158,7 @@ def check_starts(file: str, starts: Sequence[Atoms], host: Atoms, defect: Defect
         yield from check_labels(file, frame, atoms, {"defect": defect.name})
         charge, configuration = atoms.info.get("charge"), atoms.info.get("configuration")
         if _is_whole(charge) and charge not in defect.charges:
-            yield Problem(file, frame, "info.charge", f"{charge:+d} is no charge state of {defect.name}")
+            yield Problem(file, frame, "info.charge", f"{format_charge(charge)} is not a charge state of {defect.name}")
         if _is_whole(charge) and isinstance(configuration, str):
             if (charge, configuration) in seen:
                 yield Problem(file, frame, "info.configuration", f"repeats frame {seen[charge, configuration]}")

@@ -13,7 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError, UnknownNameError
-from defectbench.base.states import charge_label, configuration_problem, sort_key
+from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
@@ -262,7 +262,7 @@ class Dataset:
     def _state(self, defect: str, charge: int) -> None:
         charges = self.metadata.defect(defect).charges
         if charge not in charges:
-            raise UnknownNameError(f"charge of {defect}", charge_label(charge), [charge_label(c) for c in charges])
+            raise UnknownNameError(f"charge of {defect}", format_charge(charge), [format_charge(c) for c in charges])
 
     def _representative(self, defect: str) -> Atoms:
         """A structure whose atoms are in the order that all structures of the defect have, as near to the host as there is one."""

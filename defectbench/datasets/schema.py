@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.files import relative_name
-from defectbench.base.states import charge_label, name_problem
+from defectbench.base.states import ChargeState, name_problem
 from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml as read_any_yaml
 from defectbench.base.yaml import to_yaml
@@ -358,7 +358,7 @@ class LevelOfTheory(_Closed):
 
     @model_validator(mode="after")
     def _unique(self) -> LevelOfTheory:
-        _no_repeats("correction of charge state", [f"{c.defect}_{charge_label(c.charge)}" for c in self.corrections])
+        _no_repeats("correction of charge state", [str(ChargeState(c.defect, c.charge)) for c in self.corrections])
         _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
         return self
 
@@ -441,7 +441,7 @@ class DatasetFile(_Closed):
         for level in self.levels:
             for correction in level.corrections:
                 if (correction.defect, correction.charge) not in states:
-                    state = f"{correction.defect} {charge_label(correction.charge)}"
+                    state = ChargeState(correction.defect, correction.charge)
                     raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
         if self.host.file is None and self.remote is None:
             raise ValueError("host.file is missing, and there is no remote block to take the host from")

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import read_bytes, write_text
-from defectbench.calculations.plan import StateSelection
 from defectbench.entries.folder import MAX_ENTRY, read_calculations, read_entry, stored_result
 from defectbench.entries.schema import Entry, SelectedState
 
 if TYPE_CHECKING:
+    from defectbench.calculations import plan as planning
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.store import ResultStore
 
@@ -52,7 +52,7 @@ class Owner(BaseModel):
     states: tuple[SelectedState, ...] = ()
 
     @classmethod
-    def of_run(cls, model: str, dataset: str, suite: Suite, tasks: Sequence[str], states: Sequence[StateSelection]) -> Owner:
+    def of_run(cls, model: str, dataset: str, suite: Suite, tasks: Sequence[str], states: Sequence[planning.SelectedState]) -> Owner:
         """The owner that a run makes its folder belong to."""
         chosen = [SelectedState(defect=s.defect, charge=s.charge, configurations=list(s.configurations)) for s in states]
         return cls(model=model, dataset=dataset, suite=suite, tasks=tuple(sorted(tasks)), states=tuple(chosen) if suite == "custom" else ())

@@ -12,7 +12,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import configuration_problem, name_problem, sort_key, state_label
+from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
 from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
@@ -278,7 +278,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
         for charge in defect.charges:
             if (name, charge) not in starts:
                 starts[name, charge] = {"Unperturbed": ideal_structure(perfect, defect)}
-                found.notes.append(f"{state_label(name, charge)} has no start of its own; the ideal structure is its Unperturbed start")
+                found.notes.append(f"{ChargeState(name, charge)} has no start of its own; the ideal structure is its Unperturbed start")
     if moved:
         found.notes.append(f"{moved} structures had another origin than the host and were moved onto it")
     if not defects:

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import sort_key
+from defectbench.base.states import format_charge, sort_key
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
 from defectbench.datasets.extxyz import attach_results
@@ -82,7 +82,7 @@ def import_shakenbreak(
             continue
         key = (match["defect"], int(match["charge"]))
         if abs(key[1]) > MAX_CHARGE:
-            found.drop(state.relative_to(base), None, f"its charge {key[1]:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            found.drop(state.relative_to(base), None, f"its charge {format_charge(key[1])} is outside ±{MAX_CHARGE}")
             continue
         if key in seen:
             found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")
