@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.hardware import Machine
+from defectbench.base.yaml import read_yaml
+from defectbench.calculations.asking import Answers
 from defectbench.calculations.plan import PlanInput, SelectedState
 from defectbench.calculations.requests import Calculation, Relaxation
-from defectbench.yaml_loader import StrictLoader
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -101,9 +102,7 @@ def read_metrics(path: Path) -> tuple[tuple[MetricDefinition, ...], float]:
         DefectbenchError: the file cannot be read or does not fit the schema; the message names the field.
     """
     try:
-        content = _MetricsFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DefectbenchError(f"cannot read {path}: {error}") from error
+        content = _MetricsFile.model_validate(read_yaml(path, DefectbenchError))
     except ValidationError as error:
         first = error.errors()[0]
         field_name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
@@ -118,16 +117,29 @@ class HostRelaxation:
 
     start: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """One relaxed configuration of one charge state by the model."""
+    """One relaxed configuration of one charge state by the model.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configuration: name of its start.
+        relaxation: what came out.
+        content_hash: of its calculation; configurations with the same one share a single relaxation.
+        machine: what calculated it; None where that is not recorded.
+    """
 
     defect: str
     charge: int
     configuration: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -140,9 +152,8 @@ class ScoringInput:
         configurations: one result per selected (defect, charge, configuration), failures included.
         host: the model's own relaxed hosts.
         charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
-        results: every stored calculation that the tasks asked for, by content hash.
+        answers: finds the stored results of what the tasks asked for.
         certificate: the charge-response certificate, as ``ChargeCertificate.to_json`` writes it; empty if there is none.
-        provenance: what ran where (``hardware``, ``device``, ``workers``, …), as an entry records it; empty if not known.
     """
 
     dataset: Dataset
@@ -150,9 +161,8 @@ class ScoringInput:
     configurations: tuple[ConfigurationResult, ...]
     host: tuple[HostRelaxation, ...]
     charge_class: str
-    results: Mapping[str, Any] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
         """The model's configurations of one charge state."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from defectbench import load_dataset
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError, DownloadError
+from defectbench.base.files import sha256_of
 from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import minimum_image, shortest_distance
 from defectbench.datasets.dataset import Dataset

@@ -17,8 +17,9 @@ from ase import Atoms
 
 from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient, relaxation_from_result
+from defectbench.calculations.plan import certificate_calculation
 from defectbench.calculations.requests import Calculation, Structure
-from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 

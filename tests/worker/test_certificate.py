@@ -12,7 +12,8 @@ from ase import Atoms
 
 from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient
-from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
+from defectbench.calculations.plan import certificate_calculation
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.registry import load_model
 from defectbench.models.schema import ModelDefinition
 

@@ -36,7 +36,6 @@ from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import capped, rounded
 from defectbench.scoring.landscape import MatchedState, match_states, operations_of
 from defectbench.scoring.metrics import Metrics, NotAvailable
-from defectbench.scoring.single_points import stored_energy
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
 from defectbench.thermodynamics import find_corrections, formation_energy, thermodynamic_reference
@@ -145,7 +144,7 @@ ENERGY_CAP = 1.0
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points of both charges at :data:`FRACTIONS` of every path (one curve for a model that takes no charge)."""
     return [
-        plan.calculation("single_point", atoms, charge)
+        plan.ask.single_point(atoms, charge)
         for diagram in diagrams(plan.dataset, [(s.defect, s.charge) for s in plan.states])
         if diagram.usable
         for atoms in path_structures(diagram.path, FRACTIONS)
@@ -198,7 +197,7 @@ def score_curve(scoring: ScoringInput, diagram: Diagram, charge: int) -> ScoredC
     model: dict[float, float] = {}
     reason: str | None = None
     for fraction, atoms in zip(FRACTIONS, path_structures(diagram.path, FRACTIONS), strict=True):
-        energy, why = stored_energy(scoring, atoms, charge)
+        energy, why = scoring.answers.energy(atoms, charge)
         if energy is None:
             reason = reason or why
         else:

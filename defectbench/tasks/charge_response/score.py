@@ -39,7 +39,7 @@ import numpy as np
 
 from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import energy_and_forces, planned, shared_geometries
+from defectbench.scoring.frames import shared_geometries
 from defectbench.scoring.intervals import rounded
 from defectbench.scoring.landscape import MatchedState, match_states, operations_of
 from defectbench.scoring.metrics import Metrics, NotAvailable
@@ -85,7 +85,7 @@ DESCRIPTION = (
 
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points at every geometry that DFT has at several charges, at each of these."""
-    return [planned(plan, "single_point", g.atoms, q) for g in shared_geometries(plan.dataset, plan.states) for q in g.frames]
+    return [plan.ask.single_point(g.atoms, q) for g in shared_geometries(plan.dataset, plan.states) for q in g.frames]
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +274,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
     for geometry in shared_geometries(scoring.dataset, scoring.states):
         for lower, higher in pairwise(geometry.frames):
             wanted = geometry.frames[higher].forces - geometry.frames[lower].forces
-            results = [energy_and_forces(scoring, geometry.atoms, q) for q in (lower, higher)]
+            results = [scoring.answers.energy_and_forces(geometry.atoms, q) for q in (lower, higher)]
             failures = [r for r in results if isinstance(r, str)]
             forces = [r[1] for r in results if not isinstance(r, str)]
             model = None if failures else forces[1] - forces[0]

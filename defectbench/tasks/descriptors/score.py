@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import ReferenceFrame, planned, state_frames, stored
+from defectbench.scoring.frames import ReferenceFrame, state_frames
 from defectbench.scoring.intervals import rounded
 from defectbench.scoring.metrics import Metrics, NotAvailable, mean_of_sums
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from defectbench.calculations.requests import Calculation
+    from defectbench.calculations.results import DescriptorsResult
 
     Floats = NDArray[np.float64]
 
@@ -50,8 +51,8 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     chosen = frames(plan)
     if not chosen:
         return []
-    at_charge = [planned(plan, "descriptors", f.atoms, f.charge) for f in chosen]
-    return [planned(plan, "descriptors", plan.dataset.host, 0), *at_charge, *(planned(plan, "descriptors", f.atoms, 0) for f in chosen)]
+    at_charge = [plan.ask.descriptors(f.atoms, f.charge) for f in chosen]
+    return [plan.ask.descriptors(plan.dataset.host, 0), *at_charge, *(plan.ask.descriptors(f.atoms, 0) for f in chosen)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,7 @@ def _separation(components: PrincipalComponents, charges: Sequence[int], count: 
 
 def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[ReferenceFrame]]:
     """Descriptors by defect, why the model has none at all (else None), and the frames that failed."""
-    host, why = _vector(stored(scoring, "descriptors", scoring.dataset.host, 0))
+    host, why = _vector(scoring.answers.descriptors(scoring.dataset.host, 0))
     chosen = frames(scoring)
     if not chosen:
         return [], None, []
@@ -173,8 +174,8 @@ def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[
     failed: list[ReferenceFrame] = []
     found: dict[str, list[tuple[ReferenceFrame, Floats, Floats | None]]] = {}
     for frame in chosen:
-        vector, reason = _vector(stored(scoring, "descriptors", frame.atoms, frame.charge))
-        neutral, _ = _vector(stored(scoring, "descriptors", frame.atoms, 0))
+        vector, reason = _vector(scoring.answers.descriptors(frame.atoms, frame.charge))
+        neutral, _ = _vector(scoring.answers.descriptors(frame.atoms, 0))
         if vector is None or vector.shape != host.shape:
             failed.append(frame)
             why = why or reason
@@ -189,22 +190,19 @@ def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[
     return out, why if not out else None, failed
 
 
-def _vector(result: Any) -> tuple[Floats | None, str]:
+def _vector(result: DescriptorsResult | None) -> tuple[Floats | None, str]:
     """The averaged descriptor (D,) of a stored result, or why there is none."""
     if result is None:
         return None, "not calculated"
-    if result.get("status") != "ok":
-        return None, str(result.get("failure") or result.get("status"))
-    array = np.asarray(result["descriptors"], dtype=float)
-    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
-        return None, "the descriptors are not numbers"
-    return np.asarray(array.mean(axis=0)), ""
+    if result.descriptors is None:
+        return None, result.failure or result.status
+    return np.array(result.descriptors, dtype=float).mean(axis=0), ""
 
 
 def unsupported(scoring: ScoringInput) -> bool:
     """Whether the model exposes no descriptors, as opposed to failing to give them."""
-    result = stored(scoring, "descriptors", scoring.dataset.host, 0)
-    return result is not None and result.get("status") == "unsupported"
+    result = scoring.answers.descriptors(scoring.dataset.host, 0)
+    return result is not None and result.status == "unsupported"
 
 
 def score(scoring: ScoringInput) -> TaskResult:

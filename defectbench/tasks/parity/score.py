@@ -12,7 +12,7 @@ import numpy as np
 
 from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import ReferenceFrame, energy_and_forces, planned, selected_frames
+from defectbench.scoring.frames import ReferenceFrame, selected_frames
 from defectbench.scoring.intervals import rounded, slope, slope_row
 from defectbench.scoring.landscape import operations_of, reference_state
 from defectbench.scoring.metrics import Metrics, NotAvailable
@@ -54,11 +54,11 @@ DESCRIPTION = (
 
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points of the chosen DFT frames and of DFT's minima."""
-    out = [planned(plan, "single_point", f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
+    out = [plan.ask.single_point(f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
     for state in plan.states:
         minima = distinct_minima(plan.dataset, state.defect, state.charge)
         if len(minima) > 1:
-            out += [planned(plan, "single_point", m.atoms, state.charge) for m in minima]
+            out += [plan.ask.single_point(m.atoms, state.charge) for m in minima]
     return out
 
 
@@ -97,7 +97,7 @@ def pairs(scoring: ScoringInput, level: str | None = None) -> list[Pair]:
     out = []
     for frame in selected_frames(scoring.dataset, scoring.states, None if level is None else [level]):
         near = local_atoms(frame.atoms, scoring.dataset.defect_position(frame.defect))
-        found = energy_and_forces(scoring, frame.atoms, frame.charge)
+        found = scoring.answers.energy_and_forces(frame.atoms, frame.charge)
         if isinstance(found, str):
             out.append(Pair(frame, near, None, None, found))
         else:
@@ -233,7 +233,7 @@ def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
 
 def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
     """The model's energy (eV) of a planned structure, or why there is none."""
-    found = energy_and_forces(scoring, atoms, charge)
+    found = scoring.answers.energy_and_forces(atoms, charge)
     return found if isinstance(found, str) else found[0]
 
 

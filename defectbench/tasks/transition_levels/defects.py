@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from defectbench.base.errors import DatasetError
 from defectbench.base.states import ChargeState, format_charge
 from defectbench.scoring.landscape import MatchedState, match_states, nearest_minimum, operations_of
-from defectbench.scoring.single_points import stored_energy
 from defectbench.thermodynamics import (
     DefectCorrections,
     LevelDiagram,
@@ -203,7 +202,7 @@ def _one_defect(
             basin = state.reference.distinct[ground.minimum].energy
         single: float | None = None
         if not blind:
-            single, why = stored_energy(scoring, state.reference.ground.atoms, charge)
+            single, why = scoring.answers.energy(state.reference.ground.atoms, charge)
             if why is not None:
                 reasons[charge] = "; ".join(filter(None, (reasons.get(charge), f"reference geometry: {why}")))
         found[charge] = ChargeStateEnergies(

@@ -68,7 +68,7 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     for state in plan.states:
         ground = plan.dataset.ground_state(state.defect, state.charge)
         if ground is not None:
-            out.append(plan.calculation("single_point", ground.atoms, state.charge))
+            out.append(plan.ask.single_point(ground.atoms, state.charge))
     return out
 
 
