@@ -40,7 +40,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 
 def _code(entry: os.DirEntry[str], name: str) -> Iterator[str]:
-    if entry.name.endswith(_CODE):
+    if entry.name.endswith(_CODE) or ".so." in entry.name:
         found = entry.stat()
         yield f"{name} {found.st_size} {int(found.st_mtime)}"
     elif entry.is_dir() and entry.name != "__pycache__":

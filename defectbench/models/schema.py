@@ -145,7 +145,7 @@ class ModelDefinition(_Closed):
     """
 
     id: ModelId
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^$\x00-\x1f]+$", max_length=200)]  # figures would read $…$ as a formula
     package: str = ""
     environment: str = "current"
     adapter: Adapter

@@ -84,13 +84,17 @@ def test_a_user_s_own_model_gives_an_entry_with_everything(toy, tmp_path, datase
     assert all(f.stat().st_size > 0 for f in done.files)
 
 
-def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path):
+def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path, monkeypatch):
     import re
     import socket
 
+    monkeypatch.setenv("HOME", str(tmp_path))  # the model's arguments name a file there
     defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run", environment=sys.executable)
     text = (tmp_path / "run" / "entry.json").read_text()
     assert sys.prefix not in text
+    assert str(tmp_path) not in text
+    assert "~/host.extxyz" in text
+    assert json.loads(text)["provenance"]["network"] in ("none", "open")
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
 
 
@@ -269,6 +273,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
         "-m",
         "defectbench",
         "evaluate",
+        "--trust-code",
         "--model",
         str(model),
         "--defect",

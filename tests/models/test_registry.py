@@ -83,7 +83,7 @@ def test_unknown_names_get_the_nearest() -> None:
         ({"charge": {"how": "total_charge", "range": [2, -2]}}, "smallest, largest"),
         ({"weights": {"source": "url", "files": [{"path": "a"}]}}, "a url belongs to source: url"),
         ({"weights": {"source": "url", "files": [{"path": "a", "url": "http://x"}]}}, "https://"),
-        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "relative path"),
+        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "plain path"),
         ({"weights": {"source": "path", "files": [{"path": "a", "sha256": "123"}]}}, "sha256"),
         ({"weights": {"source": "package"}}, "files must be given"),
         ({"adapter": "ase_calculator"}, "needs factory"),
@@ -99,7 +99,7 @@ def test_a_bad_definition_names_file_and_field(define: Callable[..., Path], fiel
 
 
 def test_unreadable_definitions_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="No such file"):
+    with pytest.raises(ModelError, match="there is no file"):
         load_model(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1,\nb: 2")
     with pytest.raises(ModelError, match=r"bad.yaml, line \d: not a YAML file"):
@@ -255,7 +255,7 @@ def test_no_network_is_one_line(define: Callable[..., Path], cache: Path) -> Non
         ("a: 2020-99-99", "not a YAML file"),
         ("a: !!int abc", "not a YAML file"),
         ("head: one, head: two", "'head' appears twice"),
-        ("a: &x [*x]", "contains itself or is nested too deeply"),
+        ("a: &x [*x]", "contains itself"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
     ],
 )
