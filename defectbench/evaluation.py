@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from defectbench.entries.run_folder import Owner
     from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
-    from defectbench.models.trust import require_trust
     from defectbench.scoring.task import TaskResult
 
 DEFAULT_OUTPUT = Path("defectbench-results")
@@ -120,6 +119,7 @@ def evaluate(
     from defectbench.models.naming import with_own_weights
     from defectbench.models.registry import check_against_definition, definition_folder, is_registered, load_model, resolve_model
     from defectbench.models.schema import ModelDefinition
+    from defectbench.models.trust import require_trust
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 
