@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -47,8 +49,21 @@ def _root(
     pass
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the command in order; a second one at once: what is stored is whole, and workers end with their parent."""
+    signal.signal(signal.SIGINT, _give_up)
+    raise KeyboardInterrupt
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"error[interrupted]: interrupted; the same command resumes\n")
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the run went wrong, 2 bad input, 130 interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored here, as in a background job
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except DefectbenchError as error:

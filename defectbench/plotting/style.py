@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,11 +77,22 @@ def figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def headline(made: Figure, sentence: str, source: str) -> None:
-    """Writes a figure's title, a sentence, and below it where the data are from, broken to the figure's width."""
-    from textwrap import fill
+    """Writes a figure's title, a sentence, and below it in grey where the data are from; the sentence is broken to the figure's width.
 
-    columns = int(made.get_figwidth() * 19)
-    made.suptitle(f"{fill(sentence, columns)}\n{fill(source, columns)}", x=0.01, ha="left", size=7.5, linespacing=1.35)
+    Legends go below the panels (``loc="outside lower left"``): the layout does not keep one above apart from the title.
+    """
+    from textwrap import wrap
+
+    from matplotlib.text import Annotation
+
+    # a number and its unit stay on one line
+    joined = re.sub(r"(\d) (Å|eV|s|h|%|meV)\b", "\\1\N{NO-BREAK SPACE}\\2", sentence)
+    lines = wrap(joined, int(made.get_figwidth() * 16.5))
+    # the last line, a blank, keeps room for the source
+    title = made.suptitle("\n".join([*lines, " "]), x=0.01, ha="left", size=7.5, linespacing=1.3)
+    line = Annotation(source, (0, 0), xycoords=title, ha="left", va="bottom", size=6.5, color=COLOURS["muted"], annotation_clip=False)
+    line.set_in_layout(False)
+    made.add_artist(line)
 
 
 def save(made: Figure, folder: Path, stem: str) -> list[Path]:
