@@ -374,7 +374,7 @@ class Remote(_Closed):
     """Files that are fetched at run time and not stored with the dataset.
 
     Attributes:
-        reader: which reader turns them into host, minima and corrections.
+        reader: name of the reader that turns them into host, starts, minima and corrections (``defectbench.datasets.readers``).
         base_url: address of the folder, at a fixed commit.
         commit: that commit.
         mirror_folder: folder below a mirror (and below the cache) that holds the same files.
@@ -382,7 +382,7 @@ class Remote(_Closed):
         files: relative path → SHA-256.
     """
 
-    reader: Literal["savory-2019"]
+    reader: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)]
     base_url: str
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     mirror_folder: str
