@@ -148,9 +148,8 @@ def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
     """Whether the fetched files make a dataset; nothing if they are not in the cache."""
     from defectbench.base.errors import DownloadError
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.datasets.remote import missing_files
-
     from defectbench.datasets.readers import READERS
+    from defectbench.datasets.remote import missing_files
 
     if metadata.remote is not None and metadata.remote.reader not in READERS:
         return [Problem(METADATA_FILE, None, "remote.reader", f"there is no reader '{metadata.remote.reader}' ({', '.join(READERS)})")]
