@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
+from defectbench.base.files import contained, write_text
+from defectbench.base.redaction import redact, redact_values
 from defectbench.base.states import charge_label
 from defectbench.calculations.plan import DEFAULT_DATASET, Plan, Suite, certificate_start, make_plan, select_states
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation
@@ -82,6 +84,7 @@ def evaluate(
     workers: int | None = None,
     environment: str | Path | None = None,
     model_weights: str | Path | None = None,
+    trust_code: bool = False,
     trust_weights: bool = False,
     retry_failed: bool = False,
     reporter: Reporter | None = None,
@@ -105,7 +108,8 @@ def evaluate(
             ``cuda``, of those that ``CUDA_VISIBLE_DEVICES`` leaves.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
-        trust_weights: load weights whose SHA-256 is not known. A weights file is often a pickle and can run code.
+        trust_code: run the code that a definition of your own names: its factory, its environment.
+        trust_weights: load weights whose SHA-256 no registered model states. A weights file is often a pickle and can execute code.
         retry_failed: calculate failed relaxations again instead of taking the stored failure.
         reporter: hooks that follow the run.
 
@@ -113,7 +117,7 @@ def evaluate(
         The entry, the folder and the task results.
 
     Raises:
-        DefectbenchError: bad input (unknown names, an unusable dataset, weights that do not match).
+        DefectbenchError: bad input (unknown names, an unusable dataset, code or weights that are not trusted or do not match).
         RunError: the run directory is in use, the disk is full, or the model cannot start.
     """
     from defectbench.calculations.store import ResultStore
@@ -122,6 +126,7 @@ def evaluate(
     from defectbench.models.environment import ensure_environment
     from defectbench.models.registry import definition_folder, load_model, resolve_model
     from defectbench.models.schema import ModelDefinition
+    from defectbench.models.trust import require_trust
     from defectbench.tasks import get_tasks
 
     reporter = reporter or Reporter()
@@ -138,6 +143,15 @@ def evaluate(
         if chosen is not None and not chosen:
             raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some")
     definition = model if isinstance(model, ModelDefinition) else load_model(model)
+    definition_from = None if isinstance(model, ModelDefinition) else definition_folder(model)
+    require_trust(
+        definition,
+        folder=definition_from,
+        environment=environment,
+        own_weights=bool(model_weights),
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
     chosen_tasks = get_tasks(tasks)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     states, skipped = select_states(data, defects, charges, configurations, suite)
@@ -149,13 +163,14 @@ def evaluate(
         resolved = resolve_model(
             definition,
             weights=Path(model_weights) if model_weights else None,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device,
-            folder=None if isinstance(model, ModelDefinition) else definition_folder(model),
+            folder=definition_from,
             environment=python,
         )
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
-        store = ResultStore(folder / "calculations.db")
+        store = ResultStore(contained(folder, "calculations.db"))
         taken, damaged = _take_over(folder, store, plan, resolved.identity)
         if taken:
             reporter.stage(f"{taken} calculations taken over from the entry in {folder}")
@@ -177,8 +192,8 @@ def evaluate(
             results,
             ready,
             suite="custom" if (configurations or defects or charges) else suite,
-            embedded=not isinstance(model, ModelDefinition) and definition_folder(model) is None and model_weights is None,
-            provenance=_provenance(resolved, python, ready, machines, results),
+            embedded=not isinstance(model, ModelDefinition) and definition_from is None and model_weights is None,
+            provenance=_provenance(python, ready, machines, results),
         )
 
 
@@ -260,6 +275,7 @@ def _calculate(
     from defectbench.calculations.client import WorkerClient
     from defectbench.calculations.executors.local import run
     from defectbench.models.certificate import certificate_calculation, check_claim, classify
+    from defectbench.models.registry import is_registered
 
     identity = resolved.identity
     first = certificate_calculation(resolved.definition, *certificate_start(dataset))
@@ -284,6 +300,8 @@ def _calculate(
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise store.unusable("the stored charge-response certificate is damaged") from error
     check_claim(certificate, resolved.definition)
+    if stored["worker"].get("network") == "open" and not is_registered(resolved.definition):
+        reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
 
     def missing(calculation: Calculation) -> bool:
         result = store.get(calculation.key(identity), calculation)
@@ -339,21 +357,22 @@ def _labels(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _provenance(
-    resolved: ResolvedModel,
     python: PythonEnvironment,
     ready: Mapping[str, Any],
     machines: Sequence[Mapping[str, Any]],
     results: Mapping[str, Any],
 ) -> dict[str, Any]:
     import defectbench
+    from defectbench.models.environment import is_managed
 
     return {
         "defectbench": defectbench.__version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "packages": dict(ready.get("versions", {})),
         # a path would say where this was run, not what ran
-        "environment": python.name if python.name in (resolved.definition.environment, "current") else "custom",
+        "environment": python.name if python.name == "current" or is_managed(python.name) else "custom",
         "environment_pins_sha256": python.pins_sha256,
+        "network": ready.get("network"),
         "protocol": PROTOCOL_V1.to_json(),
         **{name: machines[0][name] for name in ("device", "hardware", "workers", "threads_per_worker")},
         "other_machines": [dict(machine) for machine in machines[1:]],
@@ -383,7 +402,7 @@ def _write(
     """Scores and writes an entry folder."""
     from defectbench.datasets.catalogue import embedded_folder, embedded_names
     from defectbench.entries import schema as records
-    from defectbench.entries.folder import write_calculations, write_text
+    from defectbench.entries.folder import write_calculations
 
     definition = resolved.definition
     # scored from what is written, so that anybody who scores the entry again gets the same numbers
@@ -396,12 +415,12 @@ def _write(
             name=definition.name,
             package=definition.package,
             adapter=definition.adapter,
-            arguments=dict(definition.arguments),
+            arguments=redact_values(definition.arguments),
             identity=resolved.identity,
             level_of_theory=definition.level_of_theory,
             charge=definition.charge.how,
             parameters=ready.get("parameters"),
-            weights_sha256={str(w["name"]): str(w["sha256"]) for w in ready.get("weights", [])},
+            weights_sha256={redact(str(w["name"])): str(w["sha256"]) for w in ready.get("weights", [])},
             embedded=embedded,
         ),
         dataset=records.DatasetRecord(
@@ -437,5 +456,5 @@ def _write(
     write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
     files = [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
     for task in tasks:
-        files += task.draw(scored, outcome[task.name], definition.name, _made(folder / "figures"))
+        files += task.draw(scored, outcome[task.name], definition.name, _made(contained(folder, "figures")))
     return Evaluation(entry, folder, outcome, tuple(files))

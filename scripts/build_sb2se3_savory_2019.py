@@ -17,12 +17,11 @@ from typing import Any
 
 from ase import Atoms
 
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError, DefectbenchError
+from defectbench.base.files import sha256_of, write_text
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ideal_structure
 from defectbench.datasets.displaced_starts import write_displaced_starts
-from defectbench.datasets.extxyz import write_atomically
 from defectbench.datasets.schema import (
     METADATA_FILE,
     BandEdges,
@@ -187,7 +186,7 @@ def build(published: Path | None) -> None:
         remote = parse_metadata(DATASET / METADATA_FILE).remote
         assert remote is not None
         hashes = dict(remote.files)
-    write_atomically(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, {})))
+    write_text(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, {})))
     dataset = load_dataset(DATASET)
     files = {}
     for name in dataset.defects:
@@ -196,7 +195,7 @@ def build(published: Path | None) -> None:
             path = DATASET / "starts" / f"{name}.json"
             write_displaced_starts(path, dataset.host, defect, shakenbreak_starts(dataset, defect))
             files[path.relative_to(DATASET).as_posix()] = sha256_of(path)
-    write_atomically(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, files)))
+    write_text(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, files)))
     built = load_dataset(DATASET)
     print(f"{built}, {sum(len(built.starts(*state)) for state in built.states)} starts")
 

@@ -419,6 +419,7 @@ def test_oracle_and_cheat_through_evaluate(tmp_path):
             output=tmp_path / name,
             environment="current",
             workers=1,
+            trust_code=True,
         )
         overall[name] = score_results(done.entry.tasks).overall
         if name == "frozen":

@@ -42,7 +42,11 @@ def name_problem(name: str) -> str | None:
 
 def configuration_problem(name: str) -> str | None:
     """As :func:`name_problem`, for configurations: they are a part of file names."""
-    return "holds a /" if "/" in name else name_problem(name)
+    if len(name) > 100:
+        return "is longer than 100 characters"
+    if found := re.search(r"[/\\$]", name):
+        return f"holds a {found.group()}"
+    return name_problem(name)
 
 
 def _is_number(word: str) -> bool:

@@ -23,7 +23,9 @@ import numpy as np
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, ModelError, RunError
 from defectbench.base.hardware import visible_gpus
+from defectbench.base.redaction import is_secret_name, redact, redact_values
 from defectbench.calculations.requests import Calculation, Relaxation
+from defectbench.models.environment import import_paths
 from defectbench.models.registry import ResolvedModel, check_against_definition
 
 if TYPE_CHECKING:
@@ -93,22 +95,43 @@ def worker_folder() -> Path:
     return package
 
 
-def worker_environment(environment_name: str, threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
-    """The child's environment variables: thread counts, the one GPU it sees, nothing of the parent's Python path.
+_FIRST_WORDS = (
+    "CONDA_ CUBLAS_ CUDA_ CUDNN_ DYLD_ E3NN_ GOMP_ HIP_ HSA_ JAX_ KMP_ LC_ MACE_ MATGL_ MKL_ NUMBA_ NVIDIA_ NVTE_ OMP_ OPENBLAS_ PYTORCH_"
+    " ROCR_ TF_ TORCH TRITON_ VECLIB_ XLA_"
+)
+_NAMES = (
+    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLBACKEND MPLCONFIGDIR"
+    " NUMBER_OF_PROCESSORS NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ"
+    " USERPROFILE WINDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
+)
+"""Environment variables that a worker sees. Packages need no others; keys, tokens and addresses are none of a model's business."""
+
+
+def _seen_variables() -> dict[str, str]:
+    """Of this process's environment variables those that a worker sees: the listed ones, and those that the user names."""
+    first, names = tuple(_FIRST_WORDS.split()), set(_NAMES.split())
+    named = {name.strip() for name in os.environ.get("DEFECTBENCH_WORKER_VARIABLES", "").split(",")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in named or ((name.upper() in names or name.startswith(first)) and not is_secret_name(name))
+    }
+
+
+def worker_environment(threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
+    """The child's environment variables: an allow-list, thread counts, the one GPU it sees.
 
     Args:
-        environment_name: ``current`` keeps ``PYTHONPATH``.
         threads: of each library.
         device: ``cpu`` hides all GPUs.
         cuda_device: a number counts the GPUs that this process may use (round, if there are fewer; without any the child sees what this
             process sees); a text is taken as it is.
     """
-    variables = dict(os.environ)
-    path = variables.pop("PYTHONPATH", None)
-    if path and environment_name == "current":
-        variables["PYTHONPATH"] = path
-    variables.pop("PYTHONHOME", None)
+    variables = _seen_variables()
     variables.update({name: str(threads) for name in _THREAD_VARIABLES})
+    # what python -I would do, but for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
+    variables["PYTHONSAFEPATH"] = "1"
+    variables["PYTHONNOUSERSITE"] = "1"
     variables["PYTHONUNBUFFERED"] = "1"
     variables["PYTHONHASHSEED"] = "0"
     variables["PYTHONIOENCODING"] = "utf-8"
@@ -192,8 +215,9 @@ class WorkerClient:
         if self._process is not None:
             return
         launch = worker_folder() / "launch.py"
-        command = [str(self.environment.python), str(launch)]
-        variables = worker_environment(self.environment.name, self._threads, self.model.device, self._cuda_device)
+        offline = "0" if os.environ.get("DEFECTBENCH_WORKER_NETWORK") == "allow" else "1"
+        command = [str(self.environment.python), "-s", str(launch), offline, *import_paths(self.environment.name)]
+        variables = worker_environment(self._threads, self.model.device, self._cuda_device)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -240,8 +264,8 @@ class WorkerClient:
             timeout_s: longest silence allowed; None waits for ever.
 
         Returns:
-            The result as the worker sent it; ``status`` is ``failed`` where the model failed (that is a result, not an error).
-            For relaxations see :func:`relaxation_from_result`.
+            The result as the worker sent it, without names of this machine and keys in its texts; ``status`` is ``failed`` where the model
+            failed (that is a result, not an error). For relaxations see :func:`relaxation_from_result`.
 
         Raises:
             WorkerDied: the process ended; this client is of no use any more.
@@ -261,7 +285,7 @@ class WorkerClient:
                 if on_progress is not None:
                     on_progress(message["step"], message["energy"], message["fmax"])
                 continue
-            result: dict[str, Any] = message["result"]
+            result: dict[str, Any] = redact_values(message["result"])
             return result
 
     def close(self) -> None:
@@ -333,7 +357,7 @@ class WorkerClient:
                 how += " (out of memory?)"
         else:
             how = f"ended with exit code {code}"
-        last = " | ".join(line for line in list(self._stderr)[-3:])
+        last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
         return WorkerDied(f"{self.model.definition.id}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.text import one_line
 from defectbench.cli import datasets, environments, leaderboard, models, runs
 
 app = typer.Typer(
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         app()
     except DefectbenchError as error:
-        print(f"defectbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"defectbench: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

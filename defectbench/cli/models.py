@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
+from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,6 @@ NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="A model
 def list_command() -> None:
     """List the registered models."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.models.registry import list_models
@@ -43,7 +43,7 @@ def list_command() -> None:
         table.add_row(
             model.id, escape(model.level_of_theory), escape(model.charge.how), count, weights + (" *" if model.requires_trust else "")
         )
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print("* SHA-256 not known: needs --trust-weights. 'defectbench models show NAME' says more.")
 
@@ -53,7 +53,7 @@ def show(name: NameOrYaml) -> None:
     """Show what a model's definition says."""
     from defectbench.models.registry import load_model
 
-    _print_definition(_console(), load_model(name))
+    _print_definition(make_console(), load_model(name))
 
 
 @app.command()
@@ -68,11 +68,11 @@ def check(
     model_weights: Annotated[
         Path | None, typer.Option(parser=path, help="Your own weights, a file or folder, instead of the registered ones.")
     ] = None,
-    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="Load weights of unknown SHA-256: they can run code.")] = False,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
-    from rich.markup import escape
 
     from defectbench.calculations.client import WorkerClient
     from defectbench.calculations.plan import certificate_start
@@ -80,18 +80,28 @@ def check(
     from defectbench.models.certificate import certificate_calculation, check_claim, classify
     from defectbench.models.environment import ensure_environment
     from defectbench.models.registry import definition_folder, load_model, resolve_model
+    from defectbench.models.trust import require_trust
 
-    console = _console()
-    definition = load_model(name)
+    console = make_console()
+    definition, folder = load_model(name), definition_folder(name)
+    require_trust(
+        definition,
+        folder=folder,
+        environment=environment,
+        own_weights=model_weights is not None,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
     data = load_dataset(dataset)
     with console.status("preparing the environment") as status:
         python = ensure_environment(environment or definition.environment, progress=lambda line: status.update(escape(line[:100])))
         resolved = resolve_model(
             definition,
             weights=model_weights,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device.value,
-            folder=definition_folder(name),
+            folder=folder,
             environment=python,
         )
         status.update("loading the model")
@@ -105,14 +115,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
 def _print_definition(console: Console, model: ModelDefinition) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -140,7 +143,6 @@ def _print_definition(console: Console, model: ModelDefinition) -> None:
 
 
 def _print_certificate(console: Console, model: ModelDefinition, certificate: ChargeCertificate, ready: Mapping[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     console.print(f"[bold]{model.id}[/bold] is [bold]{certificate.charge_class}[/bold]", highlight=False)

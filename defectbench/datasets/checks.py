@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from defectbench.base.downloads import sha256_of
-from defectbench.base.errors import DatasetError
+from defectbench.base.errors import DatasetError, DefectbenchError
+from defectbench.base.files import contained, sha256_of
 from defectbench.base.states import configuration_problem
 from defectbench.datasets.extxyz import formula, parse_frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, Convergence, DatasetFile, Defect
@@ -68,7 +68,11 @@ def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:
     names = {defect.name for defect in metadata.defects}
     levels = {level.name for level in metadata.levels}
     for name, digest in metadata.files.items():
-        path = folder / name
+        try:
+            path = contained(folder, name)
+        except DefectbenchError as error:
+            yield Problem(name, None, "files", str(error))
+            continue
         if not path.is_file():
             yield Problem(name, None, "files", f"listed in {METADATA_FILE} but not there")
             continue

@@ -10,10 +10,11 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.files import read_bytes, write_text
 from defectbench.base.states import sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import StateKey, ideal_structure
-from defectbench.datasets.extxyz import write_atomically
+from defectbench.datasets.extxyz import MAX_BYTES
 from defectbench.datasets.schema import DatasetFile, Defect
 
 
@@ -34,7 +35,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
         ideal = ideal_structure(host, defect)
         starts = []
         try:
-            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(folder / file, MAX_BYTES))
             for entry in content["starts"]:
                 atoms = ideal.copy()
                 atoms.positions += np.array(entry["displacements"], dtype=float)
@@ -44,7 +45,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
                     "configuration": str(entry["configuration"]),
                 }
                 starts.append(atoms)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DatasetError(f"{folder / file} does not hold displacements of {defect.name}: {error}") from error
         checks.refuse(folder, checks.check_starts(file, starts, host, defect))
         for atoms in starts:
@@ -76,4 +77,4 @@ def write_displaced_starts(path: Path, host: Atoms, defect: Defect, starts: Mapp
             entry = {"charge": charge, "configuration": configuration, "displacements": vectors.tolist()}
             lines.append(json.dumps(entry, separators=(",", ":")))
     text = f'{{"defect":{json.dumps(defect.name)},"unit":"Å","starts":[\n' + ",\n".join(lines) + "\n]}\n"
-    write_atomically(path, text)
+    write_text(path, text)

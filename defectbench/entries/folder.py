@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from defectbench.base.errors import DefectbenchError, RunError
+from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
+from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
 from defectbench.calculations.requests import Relaxation
-from defectbench.entries.schema import Entry
+from defectbench.entries.schema import Entry, extreme, out_of_range
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult
+
+MAX_ENTRY = 50_000_000
+MAX_CALCULATIONS = 200_000_000
+"""Bytes of ``entry.json``, and of ``calculations.json.gz`` unpacked: some hundred times what a full suite takes."""
 
 
 def entry_folder(path: Path) -> Path:
@@ -37,33 +42,22 @@ def read_entry(folder: Path) -> Entry:
     Raises:
         DefectbenchError: there is none, it cannot be read, or it does not fit the schema; the message names the field.
     """
-    path = folder / "entry.json" if folder.is_dir() else folder
+    path = contained(folder, "entry.json") if folder.is_dir() else folder
     try:
-        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
+        entry = Entry.model_validate_json(read_bytes(path, MAX_ENTRY))
     except FileNotFoundError as error:
         raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"not UTF-8 at byte {error.start}"
-        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
-    except ValidationError as error:
+    except ValidationError as error:  # which is a ValueError
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise DefectbenchError(f"{path} is not a valid entry: {field}: {first['msg'].removeprefix('Value error, ')}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one atomic step.
-
-    Raises:
-        RunError: it cannot be written (full disk, no permission).
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
+        field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
+        why = one_line(first["msg"].removeprefix("Value error, "), 300)
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
+    if (wrong := extreme(entry.model_dump())) is not None:
+        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}")
+    return entry
 
 
 def _rounded(value: Any) -> Any:
@@ -79,15 +73,10 @@ def _rounded(value: Any) -> Any:
 def write_calculations(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the content as a reader will see it."""
     rounded = {key: dict(_rounded(result)) for key, result in sorted(results.items())}
-    path = folder / "calculations.json.gz"
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        # mtime=0: equal results give equal files
-        with partial.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as handle:
-            handle.write(json.dumps(rounded, separators=(",", ":")).encode())
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as handle:  # mtime=0: equal results give equal files
+        handle.write(json.dumps(rounded, separators=(",", ":")).encode())
+    write_bytes(folder / "calculations.json.gz", packed.getvalue())
     return rounded
 
 
@@ -97,14 +86,13 @@ def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         DefectbenchError: there is none, or it is damaged.
     """
-    path = folder / "calculations.json.gz"
+    path = contained(folder, "calculations.json.gz")
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            content = json.load(handle)
+        content = json.loads(read_gzip(path, MAX_CALCULATIONS))
         if not isinstance(content, dict):
             raise ValueError("it holds no mapping")
         return content
-    except (OSError, EOFError, zlib.error, RecursionError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
 
 
@@ -140,23 +128,27 @@ def _outcome(relaxation: Relaxation) -> dict[str, Any]:
     return {
         "status": relaxation.status,
         "failure": relaxation.failure,
-        "energy": relaxation.energy,
-        "fmax": relaxation.fmax[-1] if relaxation.fmax else None,
+        "energy": _held(relaxation.energy),
+        "fmax": _held(relaxation.fmax[-1]) if relaxation.fmax else None,
         "steps": relaxation.steps,
         "wall_s": round(relaxation.wall_s, 3),
     }
+
+
+def _held(value: Any) -> Any:
+    return None if out_of_range(value) else value
 
 
 def _task_record(result: TaskResult) -> TaskRecord:
     from defectbench.entries.schema import MetricRecord, TaskRecord
 
     def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+        return {name: _held(value) for name, value in values.items()}
 
     def record(m: MetricValue) -> MetricRecord:
-        if m.value is not None and not math.isfinite(m.value):  # no number to score, and no entry may hold one
+        if out_of_range(m.value):  # no number to score, and no entry may hold one
             return MetricRecord(name=m.name, value=None, interval=None, reason=f"came out as {m.value}", applies=True)
-        bounded = m.interval is not None and all(math.isfinite(end) for end in m.interval)
+        bounded = m.interval is not None and not any(out_of_range(end) for end in m.interval)
         return MetricRecord(name=m.name, value=m.value, interval=m.interval if bounded else None, reason=m.reason, applies=m.applies)
 
     return TaskRecord(
@@ -172,13 +164,13 @@ def write_tables(folder: Path, entry: Entry) -> list[Path]:
 
     files: list[Path] = []
     for task, record in entry.tasks.items():
-        path = folder / "tables" / f"{task}.json"
+        path = contained(folder, f"tables/{task}.json")
         write_text(path, record.model_dump_json(indent=1) + "\n")
         files.append(path)
         for name, rows in record.tables.items():
             if not rows:
                 continue
-            files.append(write_csv(folder / "tables" / f"{task}_{name}.csv", rows))
+            files.append(write_csv(contained(folder, f"tables/{task}_{name}.csv"), rows))
     return files
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.base.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.calculations.plan import make_plan
 from defectbench.calculations.requests import Protocol
 from defectbench.entries.folder import _task_record
@@ -47,14 +47,13 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     """
     from defectbench.calculations.plan import StateSelection
     from defectbench.calculations.results import problem
-    from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.folder import entry_folder, read_calculations, read_entry
     from defectbench.tasks import get_tasks
 
     folder = entry_folder(Path(folder))
     entry = read_entry(folder)
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset if dataset is not None else entry.dataset.id)
+    data = dataset if isinstance(dataset, Dataset) else _dataset(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
         raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
     if data.sha256 != entry.dataset.sha256:
@@ -89,6 +88,18 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
         provenance=entry.provenance.model_dump(mode="json"),
     )
     return entry, scored, tasks
+
+
+def _dataset(given: str | Path | None, name: str) -> Dataset:
+    """The dataset that the user gave, or the one of that name that comes with the package."""
+    from defectbench.datasets.catalogue import load_dataset, load_named_dataset
+
+    if given is not None:
+        return load_dataset(given)
+    try:
+        return load_named_dataset(name)
+    except UnknownNameError as error:
+        raise DefectbenchError(f"the dataset '{name}' does not come with defectbench; give its folder with --dataset") from error
 
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:

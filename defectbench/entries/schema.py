@@ -7,15 +7,24 @@ hash), ``structures.extxyz`` (the relaxed structures, for people), ``tables/`` a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from defectbench.base.states import configuration_problem
 from defectbench.calculations.requests import PROTOCOL_V1, Protocol
 from defectbench.calculations.results import hardware_problem
-from defectbench.models.schema import ChargeClass
+from defectbench.datasets.schema import Charge, DatasetId, DefectName, LevelName, Sha256
+from defectbench.models.schema import ChargeClass, ModelId
 
 SCHEMA_VERSION = 1
+
+
+MAX_NUMBER = 1e30
+"""No number of an entry is larger: none means anything there, and figures could not show it."""
+MAX_TEXT = 20_000
+"""Characters of a text."""
 
 
 class _Closed(BaseModel):
@@ -43,6 +52,12 @@ def _protocol(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _configuration(name: str) -> str:
+    if (wrong := configuration_problem(name)) is not None:
+        raise ValueError(f"the name {wrong}")
+    return name
+
+
 def _certificate(value: dict[str, Any]) -> dict[str, Any]:
     if value.get("charge_class") not in get_args(ChargeClass):
         raise ValueError(f"charge_class is one of {', '.join(get_args(ChargeClass))}")
@@ -61,19 +76,21 @@ Hardware = Annotated[dict[str, Any], AfterValidator(_hardware)]
 ProtocolSettings = Annotated[dict[str, Any], AfterValidator(_protocol)]
 Certificate = Annotated[dict[str, Any], AfterValidator(_certificate)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Word = Annotated[str, Field(max_length=200)]
+ConfigurationName = Annotated[str, AfterValidator(_configuration)]
 
 
 class ModelRecord(_Closed):
     """Which model: enough to run it again."""
 
-    id: str
-    name: str
-    package: str
-    adapter: str
+    id: ModelId
+    name: Word
+    package: Word
+    adapter: Word
     arguments: dict[str, Any]
-    identity: str
-    level_of_theory: str
-    charge: str
+    identity: Word
+    level_of_theory: Word
+    charge: Word
     parameters: int | None
     weights_sha256: dict[str, str]
     embedded: bool
@@ -81,28 +98,28 @@ class ModelRecord(_Closed):
 
 
 class DatasetRecord(_Closed):
-    """Which reference data."""
+    """Which reference data. They are found by ``id``, a name and never a path, and recognised by ``sha256``."""
 
-    id: str
+    id: DatasetId
     title: str
-    sha256: str
-    level_of_theory: str
+    sha256: Sha256
+    level_of_theory: LevelName
     embedded: bool
 
 
 class SelectedState(_Closed):
     """A charge state that ran, with the names of its configurations."""
 
-    defect: str
-    charge: int
-    configurations: list[str]
+    defect: DefectName
+    charge: Charge
+    configurations: list[ConfigurationName]
 
 
 class SkippedState(_Closed):
     """A selected charge state that did not run, and why."""
 
-    defect: str
-    charge: int
+    defect: DefectName
+    charge: Charge
     reason: str
 
 
@@ -131,9 +148,9 @@ class HostRecord(_Closed):
 class ConfigurationRecord(_Closed):
     """One relaxation of one configuration; energy in eV, fmax in eV/Å."""
 
-    defect: str
-    charge: int
-    configuration: str
+    defect: DefectName
+    charge: Charge
+    configuration: ConfigurationName
     content_hash: str
     status: Literal["converged", "unconverged", "failed"]
     failure: str | None
@@ -166,7 +183,7 @@ class TaskRecord(_Closed):
 class Machine(_Closed):
     """What calculated, and how much of an entry."""
 
-    device: str
+    device: Word
     hardware: Hardware
     workers: Count
     threads_per_worker: Count
@@ -186,8 +203,10 @@ class Provenance(_Closed):
     packages: dict[str, str]
     environment: str
     environment_pins_sha256: str | None
+    network: Literal["none", "open"] | None = None
+    """What the model's workers had of the network; None where that was not recorded."""
     protocol: ProtocolSettings
-    device: str
+    device: Word
     hardware: Hardware
     workers: Count
     threads_per_worker: Count
@@ -210,3 +229,26 @@ class Entry(_Closed):
     configurations: list[ConfigurationRecord]
     tasks: dict[str, TaskRecord]
     provenance: Provenance
+
+
+def out_of_range(value: object) -> bool:
+    """Whether a number is one that no entry holds: not finite, or larger than ``MAX_NUMBER``."""
+    return isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER
+
+
+def extreme(content: object, field: str = "") -> str | None:
+    """The first number out of range or text that is too long in an entry's content, as ``field: what is wrong``; None if there is none.
+
+    >>> extreme({"metrics": [{"name": "rmsd", "value": 1e308}]})
+    'metrics.rmsd.value: 1e+308 is not a number that an entry can hold'
+    """
+    if isinstance(content, str):
+        return f"{field}: a text of {len(content):,} characters is too long" if len(content) > MAX_TEXT else None
+    if out_of_range(content):
+        return f"{field}: {content if isinstance(content, float) else 'this'} is not a number that an entry can hold"
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(content, Mapping):
+        items = content.items()
+    elif isinstance(content, list | tuple):
+        items = ((item.get("name", n) if isinstance(item, Mapping) else n, item) for n, item in enumerate(content))
+    return next((found for name, item in items if (found := extreme(item, f"{field}.{name}" if field else str(name))) is not None), None)

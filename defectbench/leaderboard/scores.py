@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.yaml import parse_yaml
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import MetricRecord, TaskRecord
@@ -150,12 +151,10 @@ def load_weights() -> Weights:
     """
     from importlib.resources import files
 
-    import yaml
-
     text = files("defectbench.leaderboard").joinpath("weights.yaml").read_text(encoding="utf-8")
     try:
-        return Weights.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+        return Weights.model_validate(parse_yaml(text))
+    except ValidationError as error:
         raise DefectbenchError(f"weights.yaml is not valid: {error}") from error
 
 

@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
@@ -88,8 +90,8 @@ def _seconds_per_relaxation(entry: Entry) -> float | None:
 
 
 def _name(ranked: Ranked, link: Callable[[Path], str] | None) -> str:
-    name = ranked.entry.model.name
-    return f"[{name}]({link(ranked.folder)})" if link else name
+    name = markdown(ranked.entry.model.name)
+    return f"[{name}]({quote(link(ranked.folder))})" if link else name
 
 
 def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
@@ -140,7 +142,7 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
 
 
 def _words(label: str) -> str:
-    return label.replace("_", " ")
+    return markdown(label.replace("_", " "))
 
 
 def _chosen(task: Task) -> list[MetricDefinition]:
@@ -187,7 +189,8 @@ def metric_table(group: Group, task: Task) -> str:
         scored = one.score.task(task.name)
         values = [measured(scored.metric(m.name)) for m in shown] if scored else [NOT_APPLICABLE] * len(shown)
         found = hardware_of(one.entry)
-        rows.append([one.entry.model.name, *([found.device, found.name, found.load, found.clock] if cost else []), *values])
+        about_it = [markdown(text) for text in (found.device, found.name, found.load, found.clock)] if cost else []
+        rows.append([markdown(one.entry.model.name), *about_it, *values])
     for label, known in _baselines(group, task).items():
         cells = [number(known.get(m.name)) for m in shown]
         if any(m.name in known for m in shown):
@@ -204,8 +207,8 @@ def absences(group: Group, task: Task) -> list[str]:
         scored = one.score.task(task.name)
         for metric in scored.metrics if scored else ():
             if metric.definition.name in names and metric.value is None:
-                key = ("failed, scores 0" if metric.status == "failed" else "n/a, left out", metric.reason or "no reason given")
-                by_reason.setdefault(key, {}).setdefault(one.entry.model.name, []).append(metric.definition.label)
+                key = ("failed, scores 0" if metric.status == "failed" else "n/a, left out", markdown(metric.reason or "no reason given"))
+                by_reason.setdefault(key, {}).setdefault(markdown(one.entry.model.name), []).append(metric.definition.label)
     lines = []
     for (kind, reason), models in by_reason.items():
         alike: dict[tuple[str, ...], list[str]] = {}
@@ -288,7 +291,7 @@ def _skipped(entry: Entry) -> str:
     by_reason: dict[str, list[str]] = {}
     for s in entry.selection.skipped:
         by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
-    return " ".join(f"Skipped ({reason}): {', '.join(states)}." for reason, states in by_reason.items())
+    return " ".join(f"Skipped ({markdown(reason)}): {', '.join(states)}." for reason, states in by_reason.items())
 
 
 def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: Callable[[Path], str]) -> list[str]:
@@ -303,7 +306,7 @@ def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: C
             f"overall score over seconds a force call, {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite"
         )
         parts.append(f"[![{about}]({png})]({svg})")
-    parts.append("\n".join(f"- {line}" for line in lines))
+    parts.append("\n".join(f"- {markdown(line)}" for line in lines))
     return parts
 
 
@@ -335,14 +338,14 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
         entry = group.first
         parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}")
         name = entry.provenance.protocol.get("name")
-        about = f"{entry.dataset.title}. {_selection(entry)}. Protocol {name}."
+        about = f"{markdown(entry.dataset.title)}. {_selection(entry)}. Protocol {markdown(name)}."
         parts.append(" ".join(filter(None, [about, content_note(entry), _skipped(entry)])))
         parts.append(score_table(group, (lambda path: link(path) + "/") if link_from is not None else None))
         notes = []
         if left := not_run(group):
             notes.append(f"Not run for these entries, and so missing from *counted*: {', '.join(left)}.")
         if len(hardware := hardware_in(group)) > 1:
-            measured_on = "; ".join(h.text for h in hardware)
+            measured_on = "; ".join(markdown(h.text) for h in hardware)
             notes.append(f"Measured on different hardware, so times compare only within one of: {measured_on}.")
         parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
         parts += _pareto(group, groups, figures, link)

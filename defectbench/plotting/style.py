@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.errors import RunError
+from defectbench.base.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
@@ -81,12 +82,11 @@ def save(made: Figure, folder: Path, stem: str) -> list[Path]:
         RunError: the folder cannot be written.
     """
     paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-        made.savefig(paths[1], metadata={"Date": None})
-    except OSError as error:
-        raise RunError(f"cannot write figure {paths[0]}: {error.strerror or error}") from error
+    drawn = io.BytesIO(), io.BytesIO()
+    made.savefig(drawn[0], format="png", dpi=DPI, metadata={"Software": None})
+    made.savefig(drawn[1], format="svg", metadata={"Date": None})
+    for path, content in zip(paths, drawn, strict=True):
+        write_bytes(path, content.getvalue())
     return paths
 
 

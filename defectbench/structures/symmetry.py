@@ -140,7 +140,7 @@ def _partners(fractional: Floats, rotations: NDArray[np.int64], translations: Fl
         inside = points - np.floor(points)
         return np.where(inside >= 1.0, 0.0, inside)  # what is just below 0 becomes 1.0
 
-    tree = cKDTree(wrapped(fractional), boxsize=[1.0, 1.0, 1.0])
+    tree = cKDTree(wrapped(fractional), boxsize=np.ones(3))
     out = [tree.query(wrapped(fractional @ rotation.T + shift))[1] for rotation, shift in zip(rotations, translations, strict=True)]
     return np.asarray(out, dtype=np.intp)
 

@@ -129,8 +129,12 @@ def _answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, 
     return {"status": "failed", "failure": f"this worker knows no calculation '{kind}'", "failure_kind": "request"}
 
 
-def main() -> None:
-    """Runs until stdin ends."""
+def main(network: str = "open") -> None:
+    """Runs until stdin ends.
+
+    Args:
+        network: ``none`` or ``open``: what this process has of it, for the record.
+    """
     from .errors import WorkerError, one_line
 
     channel = Channel(take_over_stdout())
@@ -153,7 +157,7 @@ def main() -> None:
                     }
                 )
                 continue
-            channel.send(reply)
+            channel.send({**reply, "network": network})
         elif request["type"] == "calculate":
             result = (
                 _answer(model, request, channel)

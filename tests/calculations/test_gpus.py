@@ -18,7 +18,7 @@ def _four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seen(number: int | str | None, device: str = "cuda") -> str | None:
-    return worker_environment("mace", 1, device, number).get("CUDA_VISIBLE_DEVICES")
+    return worker_environment(1, device, number).get("CUDA_VISIBLE_DEVICES")
 
 
 def test_without_the_variable_workers_go_round_all_gpus() -> None:

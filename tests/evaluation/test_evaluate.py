@@ -57,7 +57,7 @@ def dataset():
 
 
 def test_a_user_s_own_model_gives_an_entry_with_everything(toy, tmp_path, dataset, read_json):
-    done = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    done = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     entry = read_json(tmp_path / "run" / "entry.json")
     assert entry["model"]["id"] == "toy"
     assert entry["model"]["embedded"] is False
@@ -84,20 +84,24 @@ def test_a_user_s_own_model_gives_an_entry_with_everything(toy, tmp_path, datase
     assert all(f.stat().st_size > 0 for f in done.files)
 
 
-def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path):
+def test_no_path_and_no_host_name_gets_into_an_entry(toy, tmp_path, monkeypatch):
     import re
     import socket
 
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run", environment=sys.executable)
+    monkeypatch.setenv("HOME", str(tmp_path))  # the model's arguments name a file there
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run", environment=sys.executable)
     text = (tmp_path / "run" / "entry.json").read_text()
     assert sys.prefix not in text
+    assert str(tmp_path) not in text
+    assert "~/host.extxyz" in text
+    assert json.loads(text)["provenance"]["network"] in ("none", "open")
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
 
 
 def test_a_charge_blind_model_relaxes_equal_starts_once(toy, tmp_path):
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     store = ResultStore(tmp_path / "run" / "calculations.db")
-    done = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    done = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     hashes = [c.content_hash for c in done.entry.configurations]
     assert len(set(hashes)) < len(hashes)
     # one certificate, two hosts, the distinct starts
@@ -105,7 +109,7 @@ def test_a_charge_blind_model_relaxes_equal_starts_once(toy, tmp_path):
 
 
 def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path):
-    done = defectbench.evaluate(toy("hears", charge="info:charge", hears=True), **SMALL, output=tmp_path / "run")
+    done = defectbench.evaluate(toy("hears", charge="info:charge", hears=True), trust_code=True, **SMALL, output=tmp_path / "run")
     assert done.entry.certificate["charge_class"] == "charge-aware"
     hashes = [c.content_hash for c in done.entry.configurations]
     assert len(set(hashes)) == len(hashes)
@@ -120,7 +124,7 @@ def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
     def failures(smallest, output):
         model.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [smallest, 1]}}))
         run = {"defects": ["V_Sb1"], "charges": [-3, -1], "configurations": ["Unperturbed"], "tasks": ["relax"]}
-        done = defectbench.evaluate(model, **run, output=tmp_path / output)
+        done = defectbench.evaluate(model, trust_code=True, **run, output=tmp_path / output)
         return {c.charge: c.failure is not None for c in done.entry.configurations}
 
     assert failures(-1, "widened") == {-3: True, -1: False}
@@ -130,21 +134,21 @@ def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
 
 def test_the_same_command_again_calculates_nothing(toy, tmp_path):
     model = toy(log=str(tmp_path))
-    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    first = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
     assert calls > 0
-    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    second = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     assert lines(tmp_path / "calls") == calls
     assert same_metrics(first.entry, second.entry) == []
 
 
 def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
     model = toy(log=str(tmp_path))
-    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    first = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     calls = lines(tmp_path / "calls")
     stages: list[str] = []
-    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run", reporter=Reporter(stage=stages.append))
+    second = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run", reporter=Reporter(stage=stages.append))
     certificate_only = lines(tmp_path / "calls") - calls
     assert 0 < certificate_only < calls / 2
     assert any("taken over from the entry" in stage for stage in stages)
@@ -153,12 +157,12 @@ def test_an_entry_without_its_database_is_taken_over(toy, tmp_path):
 
 
 def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     other = toy("hears", charge="info:charge", hears=True, log=str(tmp_path))
-    there = defectbench.evaluate(other, **SMALL, output=tmp_path / "run")
+    there = defectbench.evaluate(other, trust_code=True, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
-    fresh = defectbench.evaluate(other, **SMALL, output=tmp_path / "fresh")
+    fresh = defectbench.evaluate(other, trust_code=True, **SMALL, output=tmp_path / "fresh")
     assert lines(tmp_path / "calls") == 2 * calls
     assert differences(there, fresh) == []
 
@@ -166,7 +170,7 @@ def test_an_entry_of_another_model_is_not_taken_over(toy, tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "not a mapping", "no such machine"])
 def test_a_damaged_entry_is_calculated_anew(toy, tmp_path, damage):
     model = toy(log=str(tmp_path))
-    first = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    first = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     path = tmp_path / "run" / "calculations.json.gz"
     if damage == "truncated":
@@ -176,7 +180,7 @@ def test_a_damaged_entry_is_calculated_anew(toy, tmp_path, damage):
         wrong = [1, 2] if damage == "not a mapping" else {key: {**result, "machine": 7} for key, result in content.items()}
         path.write_bytes(gzip.compress(json.dumps(wrong).encode()))
     calls = lines(tmp_path / "calls")
-    second = defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    second = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     assert lines(tmp_path / "calls") == 2 * calls
     assert differences(first, second) == []
 
@@ -191,7 +195,7 @@ def spoil(result, damage):
 
 @pytest.mark.parametrize("damage", ["lacks a field", "one atom", "no energy", "not finite"])
 def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp_path, damage):
-    first = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    first = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     path = tmp_path / "run" / "calculations.json.gz"
     content = json.loads(gzip.decompress(path.read_bytes()))
@@ -201,7 +205,7 @@ def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp
         rescore(tmp_path / "run")
     assert refused.value.exit_code == 2
     notes: list[str] = []
-    second = defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run", reporter=Reporter(note=notes.append))
+    second = defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run", reporter=Reporter(note=notes.append))
     assert notes == [f"2 results in {path} are damaged; they are calculated anew"]
     assert differences(first, second) == []
     assert rescore(tmp_path / "run")[1].tasks == second.entry.tasks
@@ -210,30 +214,30 @@ def test_damaged_results_of_an_entry_are_calculated_anew_and_not_scored(toy, tmp
 def test_a_database_with_a_damaged_row_is_one_line(toy, tmp_path):
     from ase.db import connect
 
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     database = tmp_path / "run" / "calculations.db"
     for damage in ([], {}, {"status": "converged"}, 5):
         rows = connect(database, use_lock_file=False)
         rows.update(next(rows.select(defect="host")).id, data={"result": damage})
         with pytest.raises(RunError, match=r"cannot use the result database .*calculations\.db: .*; move it away to begin anew"):
-            defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+            defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
 
 
 def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     path = tmp_path / "run" / "entry.json"
     entry = json.loads(path.read_text())
     entry["provenance"]["hardware"]["processor"] = "Thing 9000"
     path.write_text(json.dumps(entry))
     wider = {**SMALL, "tasks": ["relax", "pes", "cost"]}
-    taken = defectbench.evaluate(toy(), **wider, output=tmp_path / "run").entry
+    taken = defectbench.evaluate(toy(), trust_code=True, **wider, output=tmp_path / "run").entry
     assert taken.provenance.hardware["processor"] == "Thing 9000"
     assert taken.provenance.other_machines == []
     assert next(m for m in taken.tasks["cost"].metrics if m.name == "hours_in_all").value is not None
     # one charge more, here: its starts that no other charge has are not in the times
     (tmp_path / "run" / "calculations.db").unlink()
-    more = defectbench.evaluate(toy(), **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    more = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
     here, there = more.provenance.other_machines, more.provenance
     assert there.hardware["processor"] == "Thing 9000"
     assert len(here) == 1
@@ -245,19 +249,19 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(toy, tmp_path):
     assert next(m for m in more.tasks["cost"].metrics if m.name == "hours_in_all").value is None
     # and from its files alone the same again
     (tmp_path / "run" / "calculations.db").unlink()
-    again = defectbench.evaluate(toy(), **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
+    again = defectbench.evaluate(toy(), trust_code=True, **{**wider, "charges": [-3, -1, 0]}, output=tmp_path / "run").entry
     assert again.provenance.other_machines == here
     assert rescore(tmp_path / "run")[1].tasks == again.tasks
 
 
 def test_a_wider_selection_calculates_only_what_is_missing(toy, tmp_path):
     model = toy(log=str(tmp_path))
-    defectbench.evaluate(model, **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run")
     calls = lines(tmp_path / "calls")
-    wider = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "run")
+    wider = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "run")
     dataset = load_dataset("sb2se3-vacancies")
     assert len(wider.entry.configurations) == sum(len(dataset.starts("V_Sb1", q)) for q in (-3, -1))
-    fresh = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "fresh")
+    fresh = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-3, -1], tasks=["relax"], output=tmp_path / "fresh")
     assert lines(tmp_path / "calls") > 2 * calls
     assert differences(wider, fresh) == []
 
@@ -269,6 +273,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
         "-m",
         "defectbench",
         "evaluate",
+        "--trust-code",
         "--model",
         str(model),
         "--defect",
@@ -291,10 +296,12 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
     process.wait()
     kept = set(ResultStore(database))
     assert len(kept) >= 5
-    rest = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "run", workers=1)
+    rest = defectbench.evaluate(
+        model, trust_code=True, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "run", workers=1
+    )
     assert kept < set(ResultStore(database))
     assert len(rest.entry.configurations) == 15
-    everything = defectbench.evaluate(model, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "fresh")
+    everything = defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-1], tasks=["relax"], output=tmp_path / "fresh")
     assert differences(rest, everything) == []
 
 
@@ -303,7 +310,7 @@ def test_two_processes_on_one_run_directory_are_refused(toy, tmp_path, command):
 
     model = toy()
     with _locked(tmp_path / "run"):
-        second = command("evaluate", "--model", model, "--output", tmp_path / "run")
+        second = command("evaluate", "--model", model, "--trust-code", "--output", tmp_path / "run")
     assert second.returncode == 1
     assert "in use by another defectbench process" in second.stderr
     assert "Traceback" not in second.stderr
@@ -311,7 +318,9 @@ def test_two_processes_on_one_run_directory_are_refused(toy, tmp_path, command):
 
 @pytest.mark.parametrize(("fault", "kind"), [("nan", "not numbers"), ("raise", "the toy is broken"), ("explode", "")])
 def test_a_model_that_only_fails_ends_with_one_line_and_exit_code_1(toy, tmp_path, command, fault, kind):
-    ended = command("evaluate", "--model", toy(fault=fault), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run")
+    ended = command(
+        "evaluate", "--trust-code", "--model", toy(fault=fault), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run"
+    )
     assert ended.returncode == 1, ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith("defectbench: ")
@@ -320,7 +329,9 @@ def test_a_model_that_only_fails_ends_with_one_line_and_exit_code_1(toy, tmp_pat
 
 
 def test_a_model_that_kills_its_worker_is_one_line(toy, tmp_path, command):
-    ended = command("evaluate", "--model", toy(fault="exit"), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run")
+    ended = command(
+        "evaluate", "--trust-code", "--model", toy(fault="exit"), "--defect", "V_Sb1", "--charge", "-3", "--output", tmp_path / "run"
+    )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "exit code 7" in ended.stderr
@@ -328,7 +339,7 @@ def test_a_model_that_kills_its_worker_is_one_line(toy, tmp_path, command):
 
 def test_a_full_disk_is_one_line_and_what_was_finished_stays(toy, tmp_path):
     model = toy()
-    defectbench.evaluate(model, defects=["V_Sb1"], charges=[-3], suite="quick", tasks=["relax"], output=tmp_path / "run")
+    defectbench.evaluate(model, trust_code=True, defects=["V_Sb1"], charges=[-3], suite="quick", tasks=["relax"], output=tmp_path / "run")
     kept = set(ResultStore(tmp_path / "run" / "calculations.db"))
     size = (tmp_path / "run" / "calculations.db").stat().st_size
 
@@ -336,7 +347,8 @@ def test_a_full_disk_is_one_line_and_what_was_finished_stays(toy, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, size + 4096))
 
-    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--trust-code", "--model", str(model)]
+    line += ["--defect", "V_Sb1", "--output", str(tmp_path / "run")]
     ended = subprocess.run(line, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -345,7 +357,7 @@ def test_a_full_disk_is_one_line_and_what_was_finished_stays(toy, tmp_path):
 
 
 def test_rescoring_reproduces_every_metric_without_the_model(toy, tmp_path, command):
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     (tmp_path / "run" / "calculations.db").unlink()
     stored, again = rescore(tmp_path / "run")
     assert same_metrics(stored, again) == []
@@ -357,7 +369,7 @@ def test_rescoring_reproduces_every_metric_without_the_model(toy, tmp_path, comm
 
 
 def test_rescoring_on_another_dataset_says_so(toy, tmp_path, dataset, read_json):
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     other = copy.copy(dataset)
     other.id = "other"
     with pytest.raises(DefectbenchError, match="was made on sb2se3-vacancies, not on other"):
@@ -366,7 +378,7 @@ def test_rescoring_on_another_dataset_says_so(toy, tmp_path, dataset, read_json)
 
 def test_the_search_by_soap_is_a_table_beside_the_metrics(toy, tmp_path, command):
     pytest.importorskip("dscribe", reason="dscribe is an optional package")
-    defectbench.evaluate(toy(), defects=["V_Sb1"], charges=[-1], suite="full", tasks=["search"], output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, defects=["V_Sb1"], charges=[-1], suite="full", tasks=["search"], output=tmp_path / "run")
     before = (tmp_path / "run" / "entry.json").read_bytes()
     shown = command("rescore", tmp_path / "run", "--check", "--soap")
     assert shown.returncode == 0, shown.stderr
@@ -385,7 +397,7 @@ def test_the_search_by_soap_is_a_table_beside_the_metrics(toy, tmp_path, command
 def test_a_changed_metric_is_found_by_the_check(toy, tmp_path, command, read_json):
     import json
 
-    defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+    defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
     entry = read_json(tmp_path / "run" / "entry.json")
     metric = next(m for m in entry["tasks"]["relax"]["metrics"] if m["value"] is not None)
     metric["value"] = metric["value"] + 0.01
@@ -435,25 +447,25 @@ def test_the_plan_holds_each_distinct_calculation_once(dataset):
 @pytest.mark.parametrize("workers", [0, 99999999999999999999])
 def test_workers_must_be_a_number_that_can_be_started(toy, tmp_path, workers):
     with pytest.raises(DefectbenchError, match="workers must be 1 to 1024"):
-        defectbench.evaluate(toy(), workers=workers, output=tmp_path / "run")
+        defectbench.evaluate(toy(), trust_code=True, workers=workers, output=tmp_path / "run")
 
 
 def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
     few = {"defects": ["V_Sb1"], "charges": [-3], "configurations": ["Unperturbed"], "tasks": ["relax"]}
-    done = defectbench.evaluate(toy(), **few, workers=20, output=tmp_path / "run")
+    done = defectbench.evaluate(toy(), trust_code=True, **few, workers=20, output=tmp_path / "run")
     assert done.entry.provenance.workers == done.entry.provenance.calculations == 3
 
 
 @pytest.mark.parametrize("name", ["dataset", "output", "environment", "model_weights"])
 def test_an_empty_text_is_not_taken_for_the_default(toy, tmp_path, name):
     with pytest.raises(DefectbenchError, match=rf"{name} is empty \(''\)"):
-        defectbench.evaluate(toy(), **{"output": tmp_path / "run", name: ""})
+        defectbench.evaluate(toy(), trust_code=True, **{"output": tmp_path / "run", name: ""})
 
 
 @pytest.mark.parametrize("name", ["defects", "charges", "configurations"])
 def test_an_empty_list_is_not_taken_for_all(toy, tmp_path, name):
     with pytest.raises(DefectbenchError, match=f"{name} is an empty list"):
-        defectbench.evaluate(toy(), **{name: []}, output=tmp_path / "run")
+        defectbench.evaluate(toy(), trust_code=True, **{name: []}, output=tmp_path / "run")
 
 
 def test_a_range_that_leaves_out_every_charge_is_refused_beforehand(toy, tmp_path):
@@ -462,7 +474,7 @@ def test_a_range_that_leaves_out_every_charge_is_refused_beforehand(toy, tmp_pat
     path.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [5, 9]}}))
     words = r"takes charges \+5 to \+9 \(charge\.range\), and none of those selected \(-3, -1\)"
     with pytest.raises(DefectbenchError, match=words) as refused:
-        defectbench.evaluate(path, **SMALL, output=tmp_path / "run")
+        defectbench.evaluate(path, trust_code=True, **SMALL, output=tmp_path / "run")
     assert refused.value.exit_code == 2
     assert not (tmp_path / "run").exists()
 
@@ -470,7 +482,7 @@ def test_a_range_that_leaves_out_every_charge_is_refused_beforehand(toy, tmp_pat
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(toy, tmp_path):
     with pytest.raises(DefectbenchError, match="there is no GPU for device 'cuda'") as refused:
-        defectbench.evaluate(toy(), **SMALL, device="cuda", output=tmp_path / "run")
+        defectbench.evaluate(toy(), trust_code=True, **SMALL, device="cuda", output=tmp_path / "run")
     assert refused.value.exit_code == 2
     assert not (tmp_path / "run" / "entry.json").exists()
 
@@ -479,11 +491,11 @@ def test_an_output_that_cannot_be_made_is_one_line(toy, tmp_path):
     (tmp_path / "file").write_text("")
     for given in (tmp_path / "file" / "run", tmp_path / "file"):
         with pytest.raises(DefectbenchError, match=r"cannot create .*file is not a folder; choose another --output") as refused:
-            defectbench.evaluate(toy(), **SMALL, output=given)
+            defectbench.evaluate(toy(), trust_code=True, **SMALL, output=given)
         assert refused.value.exit_code == 2
     (tmp_path / "run" / "entry.json").mkdir(parents=True)
     with pytest.raises(DefectbenchError, match=r"entry\.json is a folder; move it away"):
-        defectbench.evaluate(toy(), **SMALL, output=tmp_path / "run")
+        defectbench.evaluate(toy(), trust_code=True, **SMALL, output=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -525,7 +537,8 @@ def test_help_and_import_are_quick_and_light():
 
 def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path):
     model = toy(sleep=0.05)
-    line = [sys.executable, "-m", "defectbench", "evaluate", "--model", str(model), "--defect", "V_Sb1", "--output", str(tmp_path / "run")]
+    line = [sys.executable, "-m", "defectbench", "evaluate", "--trust-code", "--model", str(model)]
+    line += ["--defect", "V_Sb1", "--output", str(tmp_path / "run")]
     # a shell's background jobs ignore Ctrl-C, and their children inherit that
     default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from defectbench.entries.folder import write_text
+from defectbench.base.files import write_text
 from defectbench.entries.schema import (
     ConfigurationRecord,
     DatasetRecord,

@@ -15,7 +15,7 @@ from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
 from reference_dft.selection import distinct_minima
 
-from defectbench.base.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.base.states import is_relaxation
 from defectbench.calculations.plan import StateSelection
 from defectbench.datasets.catalogue import load_dataset

@@ -85,7 +85,7 @@ def start(
         key = json.dumps([factory, fields], sort_keys=True)
         if key not in _pool:
             path = write_definition(tmp_path_factory.mktemp("model"), factory, **fields)
-            resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current)
+            resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True)
             client = WorkerClient(current, resolved)
             client.start()
             _pool[key] = client
@@ -104,7 +104,12 @@ def start_own(write_model: Callable[..., Path], current: PythonEnvironment) -> I
     ) -> WorkerClient:
         path = write_model(factory, **fields)
         resolved = resolve_model(
-            load_model(path), folder=definition_folder(path), environment=current, trust_weights=trust_weights, weights=weights
+            load_model(path),
+            folder=definition_folder(path),
+            environment=current,
+            trust_code=True,
+            trust_weights=trust_weights,
+            weights=weights,
         )
         client = WorkerClient(current, resolved)
         clients.append(client)

@@ -150,7 +150,8 @@ from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 path, charge = sys.argv[1], int(sys.argv[2])
 environment = ensure_environment("current")
-client = WorkerClient(environment, resolve_model(load_model(path), environment=environment, folder=definition_folder(path)))
+resolved = resolve_model(load_model(path), environment=environment, folder=definition_folder(path), trust_code=True)
+client = WorkerClient(environment, resolved)
 client.start()
 print(client.pid, flush=True)
 atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
@@ -278,7 +279,7 @@ def test_own_weights_need_trust(start_own: Start, crystal: Atoms, tmp_path: Path
     assert energies[1] - energies[0] == pytest.approx(0.25)
     assert (
         client.ready["weights"][0]["sha256"]
-        == resolve_model(client.model.definition, weights=weights, trust_weights=True).weights_sha256["own.txt"]
+        == resolve_model(client.model.definition, weights=weights, trust_code=True, trust_weights=True).weights_sha256["own.txt"]
     )
 
 
@@ -288,7 +289,7 @@ def test_weights_that_change_after_the_check_are_refused(
     weights = tmp_path / "own.txt"
     weights.write_text("0.25")
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}]})
-    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
     weights.write_text("0.50")
     with pytest.raises(ModelError, match="has SHA-256"):
         WorkerClient(current, resolved).start()
@@ -297,7 +298,7 @@ def test_weights_that_change_after_the_check_are_refused(
 def test_a_wrong_parameter_count_is_refused(write_model: Callable[..., Path], current: PythonEnvironment, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("0.25")
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}], "parameters": 4})
-    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
     with pytest.raises(ModelError, match="has 3 parameters, its definition says 4"):
         WorkerClient(current, resolved).start()
 

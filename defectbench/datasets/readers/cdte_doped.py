@@ -23,8 +23,8 @@ from defectbench.datasets.remote import fetch_all
 from defectbench.datasets.schema import Correction, DatasetFile, Defect
 from defectbench.datasets.vasp import read_poscar
 
-DOPED, SHAKENBREAK = "doped-93c8b99b", "shakenbreak-30ba2e83"
-ENTRIES = f"{DOPED}/tests/data/CdTe_defect_dict_v2.3.json.gz"
+SHAKENBREAK = "shakenbreak-30ba2e83"
+ENTRIES = "tests/data/CdTe_defect_dict_v2.3.json.gz"
 CDTE = f"{SHAKENBREAK}/tests/data/vasp/CdTe"
 HOST = f"{CDTE}/CdTe_Bulk_Supercell_POSCAR"
 LANDSCAPE = f"{CDTE}/vac_1_Cd_0"

@@ -60,9 +60,7 @@ def open_mgo_antisite_doped(folder: Path, metadata: DatasetFile) -> Dataset:
         Correction(defect=defect.name, charge=entry.charge, image_charge=entry.correction)
         for entry in read_doped(remote[THERMODYNAMICS]).entries
     )
-    levels = tuple(
-        level.model_copy(update={"corrections": corrections}) if level.name == FINALS else level for level in metadata.levels
-    )
+    levels = tuple(level.model_copy(update={"corrections": corrections}) if level.name == FINALS else level for level in metadata.levels)
     return Dataset(folder, metadata.model_copy(update={"levels": levels}), content_hash(metadata), host, starts, relaxations)
 
 
@@ -99,8 +97,8 @@ def _energies(remote: dict[str, Path], charge: int) -> dict[str, float]:
 def _final(path: Path, host: Atoms, defect: Defect, charge: int) -> tuple[Atoms, ...]:
     from ase.io import read
 
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        images = read(io.StringIO(file.read()), index=":", format="vasp-out")
+    with io.TextIOWrapper(gzip.open(path), encoding="utf-8") as file:
+        images = read(file, index=":", format="vasp-out")
     if not isinstance(images, list):
         raise DatasetError(f"{path} holds no relaxation")
     out, order = [], None

@@ -106,6 +106,19 @@ def set_up_torch() -> Any:
     return torch
 
 
+def load_without_code(torch: Any, spec: dict[str, Any], known: tuple[Any, ...] = ()) -> None:
+    """Has torch read tensors and plain values only, whatever a package asks of it, unless the user trusts the weights with code in them.
+
+    Args:
+        torch: the module.
+        spec: of the model.
+        known: classes and functions that the package's checkpoints also hold.
+    """
+    if not any(entry["trusted"] for entry in spec["weights"]):
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        torch.serialization.add_safe_globals(list(known))
+
+
 def count_parameters(module: Any) -> int:
     """Number of parameters of a torch module (buffers do not count)."""
     return int(sum(p.numel() for p in module.parameters()))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, numpy_features, reject_unknown, set_up_torch
+from .base import LoadedModel, count_parameters, load_without_code, numpy_features, reject_unknown, set_up_torch
 
 _FILES = ("model.json", "model.pt", "state.pt")
 
@@ -153,7 +153,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     missing = [name for name in _FILES if name not in by_name]
     if missing:
         raise WorkerError("weights", f"a MatGL model is a folder with {', '.join(_FILES)}; missing: {', '.join(missing)}")
-    set_up_torch()
+    load_without_code(set_up_torch(), spec)
     matgl = require("matgl")
     ase_module = require("matgl.ext.ase", "matgl")
     pes = require("matgl.apps.pes", "matgl")

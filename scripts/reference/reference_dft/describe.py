@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.files import write_text
 from defectbench.base.states import is_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
@@ -20,7 +21,6 @@ from defectbench.thermodynamics import find_corrections, level_diagram
 from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
 from .corrections import corrections_of
-from .job import write_atomically
 from .properties import read_properties
 from .reference_data import same_geometry
 
@@ -99,7 +99,7 @@ def update_page(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) ->
     _, end, after = rest.partition(marks[1])
     if not begin or not end:
         raise DatasetError(f"{page} has no lines '{marks[0]}' and '{marks[1]}' for the tables to go between")
-    write_atomically(page, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
+    write_text(page, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
 
 
 def _sign(charge: int) -> str:
