@@ -329,7 +329,7 @@ class _LiveReport:
 
     def stage(self, text: str) -> None:
         """What begins now."""
-        self.progress.update(self.bar, description=text)
+        self.progress.update(self.bar, description=one_line(text))
 
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
