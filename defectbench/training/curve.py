@@ -20,7 +20,7 @@ def draw(history: Sequence[Epoch], folder: Path, stem: str = "curve") -> list[Pa
     Raises:
         RunError: the folder cannot be written.
     """
-    best = min(history, key=lambda epoch: epoch.score).epoch
+    best = [epoch for epoch in history if epoch.improved][-1].epoch
     with figure(PAGE_WIDTH, 2.4) as made:
         left, right = made.subplots(1, 2)
         for axes, what, label in ((left, "energy", "energy error (eV per cell)"), (right, "forces", "force error (eV/Å)")):
@@ -31,6 +31,6 @@ def draw(history: Sequence[Epoch], folder: Path, stem: str = "curve") -> list[Pa
             axes.set_yscale("log")
             axes.set_xlabel("epoch")
             axes.set_ylabel(label)
-        left.set_title(f"Epoch {best} has the lowest validation error", loc="left")
+        left.set_title(f"Epoch {best} was kept: lowest validation error", loc="left")
         right.legend()
         return save(made, folder, stem)

@@ -97,12 +97,14 @@ def extxyz(frames: Sequence[Atoms]) -> str:
 def atomic_energies(selection: Selection, hosts: dict[str, Atoms | None]) -> dict[str, dict[str, float]]:
     """Energies per atom and level that leave the network little to learn, eV.
 
-    A least-squares fit of E = Σ_z n_z (e_z + d_level) + c_charge,level, with d = 0 for the first level and c = 0 for neutral cells. Where the data
-    do not tell two terms apart (one composition only), the solution of least norm is taken. The constants of the charges are fitted again,
-    to what is left, when the training starts.
+    A least-squares fit of E = Σ_z n_z (e_z + d_level) + c_charge,level, with d = 0 for the first level and c = 0 for neutral cells. Where
+    the data do not tell two terms apart (one composition only), the solution of least norm is taken. The constants of the charges are
+    fitted again, to what is left, when the training starts.
     """
     levels = selection.levels
-    samples = [(frame.level, frame.charge, frame.atoms.get_chemical_symbols(), frame.atoms.get_potential_energy()) for frame in selection.train]
+    samples = [
+        (frame.level, frame.charge, frame.atoms.get_chemical_symbols(), frame.atoms.get_potential_energy()) for frame in selection.train
+    ]
     samples += [(level, 0, host.get_chemical_symbols(), host.info[ENERGY_KEY]) for level, host in hosts.items() if host is not None]
     elements = sorted({symbol for _, _, symbols, _ in samples for symbol in symbols})
     charged = sorted({(level, charge) for level, charge, _, _ in samples if charge != 0})
@@ -117,7 +119,8 @@ def atomic_energies(selection: Selection, hosts: dict[str, Atoms | None]) -> dic
     solution = np.linalg.lstsq(rows, np.array([energy for *_, energy in samples]), rcond=1e-10)[0]
     shifts = [0.0, *solution[len(elements) : len(elements) + len(levels) - 1]]
     return {
-        level: {element: float(solution[i] + shift) for i, element in enumerate(elements)} for level, shift in zip(levels, shifts, strict=True)
+        level: {element: float(solution[i] + shift) for i, element in enumerate(elements)}
+        for level, shift in zip(levels, shifts, strict=True)
     }
 
 
@@ -125,7 +128,9 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     # charges are numbered from the smallest to the largest; one in between without data would be answered from random numbers
     low, high = selection.charges
     if gap := sorted(set(range(low, high + 1)) - {frame.charge for frame in selection.train}):
-        raise DatasetError(f"dataset {dataset.id}: no training frame has charge {gap[0]:+d}, between {low:+d} and {high:+d}; choose 'charges'")
+        raise DatasetError(
+            f"dataset {dataset.id}: no training frame has charge {gap[0]:+d}, between {low:+d} and {high:+d}; choose 'charges'"
+        )
     sides = [{(frame.defect, frame.charge, frame.group) for frame in frames} for frames in (selection.train, selection.validation)]
     if both := sides[0] & sides[1]:
         defect, charge, group = min(both)

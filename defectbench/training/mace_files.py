@@ -31,12 +31,12 @@ def configuration(recipe: Recipe, files: TrainingFiles, name: str) -> dict[str, 
         "forces_key": FORCES_KEY,
         "heads": {
             level: {
-                **({"train_file": files.train[level]} if level in files.train else {}),
+                "train_file": file,
                 **({"valid_file": files.validation[level]} if level in files.validation else {}),
                 # as text: mace-torch evaluates it
-                "E0s": str({number_of(element): energy for element, energy in energies.items()}),
+                "E0s": str({number_of(element): energy for element, energy in files.atomic_energies[level].items()}),
             }
-            for level, energies in files.atomic_energies.items()
+            for level, file in files.train.items()
         },
     }
     if recipe.architecture.charge:
@@ -69,6 +69,7 @@ def settings(recipe: Recipe, files: TrainingFiles, phases: tuple[Phase, ...], *,
         "configuration": "mace.yaml",
         "device": device,
         "initial": initial,
+        "files_sha256": files.sha256,
         "batch_size": recipe.batch_size,
         "repeat": {level.name: level.repeat for level in recipe.levels if level.name in files.train},
         "huber_energy": recipe.huber_energy,

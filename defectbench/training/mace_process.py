@@ -1,8 +1,8 @@
-"""The training process of mace-torch models. It runs in their environment, where defectbench is not installed: ``python mace_process.py JOB``.
+"""The training process of mace-torch models: ``python mace_process.py JOB``, in their environment, where defectbench is not installed.
 
-The model is built from mace-torch's own configuration file by mace-torch's own functions. The loop is ours, because that of mace-torch 0.3.16
-keeps its state only where the last head improves, keeps averaged parameters instead of the optimiser's, and does not stop early on one
-device. One JSON object per line goes to standard output.
+The model is built from mace-torch's own configuration file by mace-torch's own functions. The loop is ours. That of mace-torch 0.3.16 keeps
+its state only where the last head improves, keeps averaged parameters instead of the optimiser's, and does not stop early on one device.
+One JSON object per line goes to standard output.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,6 @@ from mace.tools import torch_geometric
 from mace.tools.model_script_utils import configure_model
 from mace.tools.scripts_utils import dict_to_array
 from torch_ema import ExponentialMovingAverage
-
 
 STATE = "state.pt"
 
@@ -56,11 +54,11 @@ class Job:
         tools.set_default_dtype(args.default_dtype)
         self.args = args
         self.device = tools.init_device(args.device)
-        described = eval(args.heads, {"__builtins__": {}}) if isinstance(args.heads, str) else args.heads  # noqa: S307  our own file
+        described = eval(args.heads, {"__builtins__": {}}) if isinstance(args.heads, str) else args.heads
         self.heads = list(described)
         keys = data.KeySpecification()
         data.update_keyspec_from_kwargs(keys, vars(args))
-        energies = {head: eval(content["E0s"], {"__builtins__": {}}) for head, content in described.items()}  # noqa: S307
+        energies = {head: eval(content["E0s"], {"__builtins__": {}}) for head, content in described.items()}
         numbers = sorted({int(z) for content in energies.values() for z in content})
         self.table = tools.AtomicNumberTable(numbers)
         self.energies = dict_to_array(energies, self.heads)
@@ -69,7 +67,7 @@ class Job:
         self.state = self._state()
         if self.state is None:
             everything = [graph for graphs in self.train.values() for graph in graphs]
-            args.avg_num_neighbors = modules.compute_avg_num_neighbors(self._loader(everything))
+            args.avg_num_neighbors = modules.compute_avg_num_neighbors(self.loader(everything))
         else:
             args.avg_num_neighbors = self.state["neighbours"]
         args.compute_energy, args.compute_dipole, args.compute_polarizability = True, False, False
@@ -100,14 +98,15 @@ class Job:
             graphs.append(data.AtomicData.from_config(configuration, z_table=self.table, cutoff=self.args.r_max, heads=self.heads))
         return graphs
 
-    def _loader(self, graphs: list[Any]) -> Any:
+    def loader(self, graphs: list[Any]) -> Any:
+        """Batches in order."""
         return torch_geometric.dataloader.DataLoader(dataset=graphs, batch_size=self.settings["batch_size"], shuffle=False, drop_last=False)
 
     def epoch_loader(self, epoch: int) -> Any:
-        """All training graphs in the order of an epoch, heads repeated as told. It depends on seed and number only, so that a run resumes."""
+        """All training graphs, heads repeated as told. The order depends on seed and epoch only, so that a run resumes."""
         chosen = [graph for head, graphs in self.train.items() for _ in range(self.settings["repeat"].get(head, 1)) for graph in graphs]
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.args.seed * 1_000_003 + epoch))
-        return self._loader([chosen[i] for i in order.tolist()])
+        return self.loader([chosen[i] for i in order.tolist()])
 
     def outputs(self, batch: Any, training: bool) -> Any:
         """Energy and forces of a batch."""
@@ -131,54 +130,55 @@ def loss(job: Job, batch: Any, out: Any, phase: dict[str, Any]) -> torch.Tensor:
     energy = huber(out["energy"], batch.energy, delta=job.settings["huber_energy"], reduction="none")
     force = huber(out["forces"], batch.forces, delta=job.settings["huber_forces"], reduction="none").mean(dim=1)
     weight = torch.repeat_interleave(batch.forces_weight, batch.ptr[1:] - batch.ptr[:-1])
-    total = phase["energy_weight"] * energy.mean() + phase["forces_weight"] * (weight * force).sum() / weight.sum().clamp(min=1)
-    return total
+    return phase["energy_weight"] * energy.mean() + phase["forces_weight"] * (weight * force).sum() / weight.sum().clamp(min=1)
 
 
 def fit_constants(job: Job) -> None:
-    """Sets the readout of the charge embedding so that it alone gives the mean energy of each head and charge.
+    """Sets the readout of the charge embedding so that no head and no charge has a mean error of the energy.
 
-    The readout is linear: least squares, one head after the other, each starting from the first, which has the most data.
+    The readout is linear: least squares of what the model leaves, one head after the other, each starting from the first.
     """
     if not hasattr(job.model, "embedding_readout"):
         return
     model = job.model
     weights = next(iter(model.embedding_readout.linear.weight_views()))
-    found: torch.Tensor | None = None
     with torch.no_grad():
         for head, name in enumerate(job.heads):
-            if not job.train[name]:
-                continue
-            rows, targets = [], []
-            for batch in job._loader(job.train[name]):
-                batch = batch.to(job.device)
+            weights[:, head] = weights[:, 0].clone()
+            rows, left = [], []
+            for batch in job.loader(job.train[name]):
+                out = model(batch.to(job.device).to_dict(), compute_force=False)
                 features = model.node_embedding(batch.node_attrs)
                 features = features + model.joint_embedding(batch.batch, {key: batch[key] for key in model.embedding_specs})
                 rows.append(tools.scatter.scatter_sum(features, batch.batch, dim=0, dim_size=batch.num_graphs))
-                targets.append(batch.energy)
+                left.append(batch.energy - out["energy"])
             matrix = torch.cat(rows).double().cpu().numpy() / math.sqrt(weights.shape[0])  # as e3nn normalises
-            target = torch.cat(targets).double().cpu().numpy()
-            start = np.zeros(matrix.shape[1]) if found is None else found.numpy()
-            step = np.linalg.lstsq(matrix, target - matrix @ start, rcond=1e-5)[0]
-            solution = torch.tensor(start + step)
-            found = solution if found is None else found
-            weights[:, head] = solution.to(weights)
+            step = np.linalg.lstsq(matrix, torch.cat(left).double().cpu().numpy(), rcond=1e-5)[0]
+            weights[:, head] += torch.tensor(step).to(weights)
 
 
-def copy_readouts(job: Job) -> None:
-    """Every head's readouts become those of the first head, which alone was pretrained."""
-    count = len(job.heads)
+def start_from(job: Job, state: dict[str, Any]) -> None:
+    """Takes over the averaged parameters of a stage with one head. Every head's readouts become those of that head.
+
+    What has another shape (one row per charge, constants of heads) stays as it is.
+    """
+    given = dict(state["model"])
+    names = [name for name, _ in job.model.named_parameters()]
+    given.update(zip(names, state["ema"]["shadow_params"], strict=True))
+    own = job.model.state_dict()
+    job.model.load_state_dict(own | {name: value for name, value in given.items() if own[name].shape == value.shape})
     with torch.no_grad():
-        for readout in job.model.readouts:
+        for number, readout in enumerate(job.model.readouts):
             if hasattr(readout, "linear"):
                 view = next(iter(readout.linear.weight_views()))
-                view[:] = view[:, :1].clone()
+                view[:] = given[f"readouts.{number}.linear.weight"].view(-1, 1)
                 continue
             first, second = (next(iter(layer.weight_views())) for layer in (readout.linear_1, readout.linear_2))
-            size = first.shape[1] // count
-            for head in range(1, count):
-                first[:, head * size : (head + 1) * size] = first[:, :size].clone()
-                second[head * size : (head + 1) * size, head] = second[:size, 0].clone()
+            size = first.shape[1] // len(job.heads)
+            for head in range(len(job.heads)):
+                rows = slice(head * size, (head + 1) * size)
+                first[:, rows] = given[f"readouts.{number}.linear_1.weight"].view(-1, size)
+                second[rows, head] = given[f"readouts.{number}.linear_2.weight"]
 
 
 def validate(job: Job) -> dict[str, dict[str, float]]:
@@ -187,7 +187,7 @@ def validate(job: Job) -> dict[str, dict[str, float]]:
     with job.ema.average_parameters():
         for head, graphs in job.validation.items():
             energies, forces = [], []
-            for batch in job._loader(graphs):
+            for batch in job.loader(graphs):
                 out = job.outputs(batch, training=False)
                 energies.append((out["energy"] - batch.energy).detach().double().cpu())
                 forces.append((out["forces"] - batch.forces).detach().double().cpu().flatten())
@@ -204,7 +204,7 @@ def _replace(path: Path, content: Any) -> None:
     """A file is whole or not there: the machine may be taken away at any moment."""
     partial = path.with_name(path.name + ".part")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def learning_rate(phases: list[dict[str, Any]], epoch: float) -> tuple[float, dict[str, Any]]:
@@ -240,16 +240,15 @@ def main(path: Path) -> None:
     logging.disable(logging.WARNING)
     job = Job(path)
     epoch, best, best_epoch, history = 0, math.inf, -1, []
-    if job.state is not None:
-        job.model.load_state_dict(job.state["model"])
-        job.ema.load_state_dict(job.state["ema"])
     if job.state is not None and job.state["resumed"]:
-        job.optimizer.load_state_dict(job.state["optimizer"])
+        for name in ("model", "optimizer", "ema"):
+            getattr(job, name).load_state_dict(job.state[name])
         epoch, best, best_epoch, history = (job.state[name] for name in ("epoch", "best", "best_epoch", "history"))
+        if job.state["files_sha256"] != job.settings["files_sha256"]:  # errors on other frames cannot be compared
+            best, best_epoch = math.inf, epoch - 1
     else:
         if job.state is not None:
-            job.ema.copy_to(job.model.parameters())
-            copy_readouts(job)
+            start_from(job, job.state)
         fit_constants(job)
         job.ema = ExponentialMovingAverage(job.model.parameters(), decay=job.settings["ema_decay"])
     epochs = sum(phase["epochs"] for phase in job.settings["phases"])
@@ -273,6 +272,7 @@ def main(path: Path) -> None:
         line["seconds"] = round(time.monotonic() - began, 2)
         history.append(line)
         state = {"epoch": epoch, "best": best, "best_epoch": best_epoch, "history": history, "neighbours": job.args.avg_num_neighbors}
+        state["files_sha256"] = job.settings["files_sha256"]
         for name in ("model", "optimizer", "ema"):
             state[name] = getattr(job, name).state_dict()
         _replace(job.folder / STATE, state)

@@ -13,8 +13,9 @@ from ase import Atoms
 from defectbench.base.errors import RunError
 from defectbench.base.files import write_text
 from defectbench.base.yaml import to_yaml
-from defectbench.calculations.client import WorkerClient
+from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.calculations.requests import Calculation, Structure
+from defectbench.calculations.results import SinglePointResult
 from defectbench.datasets.extxyz import attach_results, read_extxyz
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import load_model, resolve_model
@@ -68,7 +69,7 @@ def pretraining_files(
         dataset: for its host.
         recipe: with a pretraining.
         selection: frames of the main stage.
-        files: of the main stage; the heads are the same, and the first one learns the labels.
+        files: of the main stage.
         folder: of the stage.
         tell: called with what is being done.
 
@@ -102,7 +103,7 @@ def pretraining_files(
         {level: names["validation"]},
         digest.hexdigest(),
         {(level, use, 0): len(chosen) for use, chosen in parts.items()},
-        dict.fromkeys(files.atomic_energies, energies),
+        {level: energies},
         files.charges,
     )
     write_text(folder / "mace.yaml", to_yaml(configuration(recipe, made, f"{recipe.id}-pretraining")))
@@ -113,14 +114,14 @@ def _label(dataset: Dataset, recipe: Recipe, settings: Pretraining, selection: S
     definition = load_model(settings.model)
     environment = ensure_environment(definition.environment, progress=tell)
     labelled = []
-    with WorkerClient(environment, resolve_model(definition, environment=environment)) as worker:
+    with WorkerClient(WorkerSpec.of(environment, resolve_model(definition, environment=environment))) as worker:
         structures = distorted_structures(dataset.host, selection.train, settings, recipe.seed)
         for number, (atoms, charge) in enumerate(structures, 1):
             result = worker.calculate(Calculation("single_point", Structure.from_atoms(atoms), None))
-            if result.get("energy") is None or result.get("forces") is None:
+            if not isinstance(result, SinglePointResult) or result.energy is None:
                 continue
-            atoms.info = {ENERGY_KEY: float(result["energy"]), CHARGE_KEY: int(charge)}
-            atoms.arrays[FORCES_KEY] = np.array(result["forces"], dtype=float)
+            atoms.info = {ENERGY_KEY: result.energy, CHARGE_KEY: int(charge)}
+            atoms.arrays[FORCES_KEY] = np.array(result.forces, dtype=float)
             labelled.append(atoms)
             if number % 20 == 0:
                 tell(f"labels of {settings.model}: {number} of {len(structures)}")

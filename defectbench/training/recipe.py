@@ -51,7 +51,7 @@ class Architecture(_Closed):
     """
 
     num_channels: Count = 32
-    max_L: Annotated[int, Field(strict=True, ge=0)] = 1
+    max_L: Annotated[int, Field(strict=True, ge=0)] = 1  # noqa: N815  as mace-torch names it
     max_ell: Count = 2
     correlation: Count = 2
     num_interactions: Count = 2
@@ -101,7 +101,7 @@ class Recipe(_Closed):
         id: its name.
         kind: which package trains it.
         description: one sentence.
-        levels: heads of the model, in order. The first is the model's default, and its readouts start the others.
+        levels: heads of the model, in order. The first is the model's default.
         train_on: parts of the dataset's splits; never ``test`` or ``held_out``.
         validate_on: the parts by which the best epoch is chosen.
         defects: only these; all that the splits allow if empty.
@@ -193,7 +193,7 @@ def load_recipe(name: str | Path, *, preset: str | None = None, seed: int | None
         path = Path(str(resources.files("defectbench.training") / "recipes" / f"{text}.yaml"))
     content = read_yaml(path, DefectbenchError)
     if not isinstance(content, dict):
-        raise DefectbenchError(f"{path}: a recipe is a mapping with id, kind, levels, phases, …")
+        raise DefectbenchError(f"{path}: a recipe is a mapping with id, kind, levels, phases, …", code="bad-recipe")
     if preset is not None:
         presets = content.get("presets") or {}
         if preset not in presets:
@@ -206,4 +206,4 @@ def load_recipe(name: str | Path, *, preset: str | None = None, seed: int | None
     except ValidationError as error:
         found = explain(error)
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise DefectbenchError(f"{path}: {found[0][0]}: {found[0][1]}{more}") from error
+        raise DefectbenchError(f"{path}: {found[0][0]}: {found[0][1]}{more}", code="bad-recipe") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import write_text
+from defectbench.base.text import one_line
 from defectbench.base.yaml import to_yaml
 from defectbench.calculations.client import worker_environment
 from defectbench.models.environment import PythonEnvironment, ensure_environment
@@ -30,6 +31,9 @@ RUN_FILE = "run.json"
 MODEL_FILE = "model.model"
 STATE_FILE = "state.pt"
 CURVE_FILE = "curve.csv"
+LOCK_FILE = ".lock"
+PRETRAINING = "pretraining"
+"""Folder of the first stage; a new run takes over one that is copied there."""
 ENVIRONMENTS = {"mace": "mace"}
 """Recipe kind → managed environment."""
 
@@ -84,11 +88,13 @@ class Training:
     @property
     def best(self) -> Epoch:
         """The epoch whose parameters were kept."""
-        return min(self.history, key=lambda epoch: epoch.score)
+        return [epoch for epoch in self.history if epoch.improved][-1]
 
 
 def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, TrainingFiles]:
-    """Writes the training files into a run's folder, or finds that the folder holds the same run already.
+    """Writes the training files into a run's folder, which is new or holds a run with the same recipe, splits, levels and charges.
+
+    The dataset may have grown since: the run then goes on with the new files, and chooses its best epoch from then on.
 
     Args:
         dataset: to train on.
@@ -100,18 +106,24 @@ def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, 
         DefectbenchError: the folder holds another run.
         RunError: the folder cannot be written.
     """
-    identity = {"dataset": dataset.id, "dataset_sha256": dataset.sha256, "recipe": recipe.model_dump(mode="json", exclude={"presets"})}
+    selection = select_frames(dataset, recipe)
+    identity = {
+        "dataset": dataset.id,
+        "splits": selection.splits.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"presets", "description"}),
+        "levels": list(selection.levels),
+        "charges": list(selection.charges),
+    }
     place = folder / RUN_FILE
     if place.is_file():
         there = json.loads(place.read_text(encoding="utf-8"))
-        changed = [name for name in identity if there.get(name) != identity[name]]
-        if changed:
+        if changed := [name for name, value in identity.items() if there.get(name) != value]:
             raise DefectbenchError(
-                f"{folder} holds a training with another {changed[0]}; choose another --output, or remove the folder to begin again"
+                f"{folder} holds a training with other {changed[0]}; choose another --output, or remove the folder to begin again",
+                code="foreign-folder",
             )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise DefectbenchError(f"{folder} is not empty and holds no training; choose another --output")
-    selection = select_frames(dataset, recipe)
+    elif folder.is_dir() and any(path.name not in (PRETRAINING, LOCK_FILE) for path in folder.iterdir()):
+        raise DefectbenchError(f"{folder} is not empty and holds no training; choose another --output", code="foreign-folder")
     files = export(dataset, selection, folder)
     write_text(folder / "mace.yaml", to_yaml(configuration(recipe, files, recipe.id)))
     write_text(place, json.dumps(identity, indent=1) + "\n")
@@ -139,7 +151,7 @@ def train(
         threads: of the training process.
         environment: instead of the managed one, as ``--environment`` of other commands.
         on_line: called with what is being done.
-        on_epoch: called after each epoch, and at once for those of an earlier call.
+        on_epoch: called after each epoch.
 
     Raises:
         DatasetError: the dataset does not fit the recipe.
@@ -150,21 +162,27 @@ def train(
     from filelock import FileLock, Timeout
 
     tell = on_line or (lambda _line: None)
-    selection, files = prepare(dataset, recipe, folder)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output") from error
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            selection, files = prepare(dataset, recipe, folder)
             python = ensure_environment(environment or ENVIRONMENTS[recipe.kind], progress=tell)
             initial = None
             if recipe.pretraining is not None:
                 from defectbench.training.pretraining import pretraining_files
 
-                stage = folder / "pretraining"
+                stage = folder / PRETRAINING
                 first = pretraining_files(dataset, recipe, selection, files, stage, tell)
-                _stage(python, recipe, first, recipe.pretraining.phases, stage, device, threads, "pretraining", None, on_epoch)
-                initial = f"pretraining/{STATE_FILE}"
-            history, parameters, stopped = _stage(python, recipe, files, recipe.phases, folder, device, threads, "training", initial, on_epoch)
+                _stage(python, recipe, first, recipe.pretraining.phases, stage, device, threads, PRETRAINING, None, on_epoch)
+                initial = f"{PRETRAINING}/{STATE_FILE}"
+            history, parameters, stopped = _stage(
+                python, recipe, files, recipe.phases, folder, device, threads, "training", initial, on_epoch
+            )
     except Timeout:
-        raise RunError(f"{folder} is in use by another training; wait for it, or choose another --output") from None
+        raise RunError(f"{folder} is in use by another training; wait for it, or choose another --output", code="folder-in-use") from None
     return Training(folder, selection, files, history, parameters, stopped)
 
 
@@ -211,7 +229,7 @@ def _stage(
                 end = message
             for line in message.get("history", [message] if message.get("type") == "epoch" else []):
                 history.append(_epoch(line, start["epochs"], stage))
-                if on_epoch is not None:
+                if on_epoch is not None and message.get("type") == "epoch":
                     on_epoch(history[-1])
             if history and message:
                 write_text(folder / CURVE_FILE, curve_csv(history))
@@ -223,7 +241,9 @@ def _stage(
     if process.returncode != 0 or end.get("type") != "done":
         killed = f"it was killed by signal {-process.returncode} (out of memory?)" if process.returncode < 0 else None
         said = killed or end.get("message") or (words[-1] if words else f"exit code {process.returncode}")
-        raise RunError(f"the {stage} stopped: {said[:300]}; the same command resumes after epoch {len(history)}")
+        raise RunError(
+            f"the {stage} stopped: {one_line(said, 300)}; the same command resumes after epoch {len(history)}", code="training-failed"
+        )
     draw(history, folder)
     return tuple(history), int(start["parameters"]), bool(end["stopped_early"])
 

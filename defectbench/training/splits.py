@@ -109,6 +109,8 @@ def select_frames(dataset: Dataset, recipe: Recipe) -> Selection:
     validation = tuple(frame for frame in found["validation"] if frame.level in trained and frame.charge in charges)
     if not trained or not validation:
         what = "train" if not trained else "validate"
-        raise DatasetError(f"dataset {dataset.id} has no frame to {what} on with this recipe: check its levels, defects, charges and max_force")
+        raise DatasetError(
+            f"dataset {dataset.id} has no frame to {what} on with this recipe: check its levels, defects, charges and max_force"
+        )
     missing = tuple(level.name for level in recipe.levels if level.name not in trained)
     return Selection(tuple(found["train"]), validation, missing, left_out, splits)
