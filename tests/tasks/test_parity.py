@@ -438,6 +438,7 @@ def _place(atoms) -> bytes:
 
 def _relaxed(positions, energy):
     return {
-        "status": "converged", "positions": positions.tolist(), "energy": energy, "forces": [[0.0, 0.0, 0.0] for _ in positions], "energies": [energy], "fmax": [0.0], "steps": 1,
+        "status": "converged", "positions": positions.tolist(), "energy": energy,
+        "forces": [[0.0, 0.0, 0.0] for _ in positions], "energies": [energy], "fmax": [0.0], "steps": 1,
         "wall_s": 1.0, "cpu_s": 1.0, "peak_memory_mb": 1.0, "failure": None, "failure_kind": None,
     }  # fmt: skip
