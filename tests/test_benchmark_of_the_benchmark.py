@@ -21,7 +21,7 @@ from defectbench.calculations.requests import Protocol
 from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
-from defectbench.leaderboard.scores import best_baselines, gains, load_weights, score_results
+from defectbench.leaderboard.scores import best_baselines, gains, score_results
 from defectbench.scoring.run import scoring_input
 from defectbench.scoring.task import ScoringInput
 from defectbench.structures.symmetry import host_operations
@@ -430,7 +430,7 @@ def test_oracle_and_cheat_through_evaluate(tmp_path):
 
 def main() -> None:
     """Prints the table of the documentation page."""
-    columns = [t.name for t in get_tasks() if load_weights().task(t.name) > 0]
+    columns = [t.name for t in get_tasks() if t.weight > 0]
     print("| model | certificate | overall | " + " | ".join(columns) + " |\n|---|---|" + "---:|" * (len(columns) + 1))
     for name in [ORACLE, *CHEATS, BLIND]:
         score = score_results(result(name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
-from defectbench.base.states import sort_key, state_label
+from defectbench.base.states import ChargeState, format_charge, sort_key
 from defectbench.calculations.asking import Ask
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StateSelection:
+class SelectedState:
     """One charge state of the selection, and the configurations of it that run.
 
     Attributes:
@@ -45,7 +45,7 @@ class PlanInput:
     """
 
     dataset: Dataset
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     ask: Ask
 
 
@@ -82,7 +82,7 @@ class Plan:
         ask: what built them.
     """
 
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     skipped: tuple[tuple[str, int, str], ...]
     relaxations: Mapping[tuple[str, int, str], Calculation]
     host: Mapping[str, Calculation]
@@ -101,7 +101,7 @@ def select_states(
     charges: Sequence[int] | None = None,
     configurations: Sequence[str] | None = None,
     suite: Suite = "full",
-) -> tuple[tuple[StateSelection, ...], tuple[tuple[str, int, str], ...]]:
+) -> tuple[tuple[SelectedState, ...], tuple[tuple[str, int, str], ...]]:
     """The charge states to run, and those selected that cannot: (defect, charge, reason).
 
     Raises:
@@ -116,14 +116,14 @@ def select_states(
     for charge in charges or ():
         if not any(q == charge for _, q in chosen):
             known = sorted({q for d, q in dataset.states if not defects or d in defects})
-            raise UnknownNameError("charge", f"{charge:+d}", [f"{q:+d}" for q in known])
+            raise UnknownNameError("charge", format_charge(charge), [format_charge(q) for q in known])
     if configurations:
         all_names = sorted({c for d, q in chosen for c in dataset.starts(d, q)}, key=sort_key)
         for name in configurations:
             if name not in all_names:
                 raise UnknownNameError("configuration", name, all_names)
     wanted = configurations or (QUICK_CONFIGURATIONS if suite == "quick" else None)
-    states: list[StateSelection] = []
+    states: list[SelectedState] = []
     skipped: list[tuple[str, int, str]] = []
     for defect, charge in chosen:
         starts = dataset.starts(defect, charge)
@@ -135,9 +135,9 @@ def select_states(
         elif not names:
             skipped.append((defect, charge, "none of its starts is selected"))
         else:
-            states.append(StateSelection(defect, charge, names))
+            states.append(SelectedState(defect, charge, names))
     if not states:
-        why = "; ".join(f"{state_label(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
+        why = "; ".join(f"{ChargeState(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
         raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
     return tuple(states), tuple(skipped)
 
@@ -151,7 +151,7 @@ def host_starts(dataset: Dataset) -> dict[str, Atoms]:
 
 def make_plan(
     dataset: Dataset,
-    states: tuple[StateSelection, ...],
+    states: tuple[SelectedState, ...],
     skipped: tuple[tuple[str, int, str], ...],
     tasks: Sequence[Asks],
     *,

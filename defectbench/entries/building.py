@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,11 +161,3 @@ def write_entry(folder: Path, entry: Entry, scored: ScoringInput, plan: Plan) ->
     """
     write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
     return [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
-
-
-def draw_figures(folder: Path, names: Sequence[str], scored: ScoringInput, outcomes: Mapping[str, TaskResult], model: str) -> list[Path]:
-    """Draws the figures of tasks into ``figures``; returns the files."""
-    from defectbench.tasks import get_tasks
-
-    (folder / "figures").mkdir(exist_ok=True)
-    return [path for task in get_tasks(list(names)) for path in task.draw(scored, outcomes[task.name], model, folder / "figures")]

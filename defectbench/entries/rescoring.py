@@ -47,7 +47,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.calculations.plan import StateSelection
+    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.folder import entry_folder, read_calculations, read_entry, stored_result
     from defectbench.tasks import get_tasks
@@ -62,7 +62,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
             "run 'defectbench evaluate' again"
         )
-    states = tuple(StateSelection(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
     tasks = get_tasks(entry.selection.tasks)
     protocol = Protocol(**entry.provenance.protocol)

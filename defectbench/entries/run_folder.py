@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import read_bytes, write_text
-from defectbench.calculations.plan import StateSelection
 from defectbench.entries.folder import MAX_ENTRY, read_calculations, read_entry, stored_result
 from defectbench.entries.schema import Entry, SelectedState
 
 if TYPE_CHECKING:
+    from defectbench.calculations import plan as planning
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.store import ResultStore
 
@@ -30,6 +30,8 @@ Suite = Literal["quick", "full", "custom"]
 
 class FolderInUse(DefectbenchError):  # noqa: N818 - a thing that is so
     """A folder that belongs to another model, dataset or selection."""
+
+    code = "foreign-folder"
 
 
 class Owner(BaseModel):
@@ -52,7 +54,7 @@ class Owner(BaseModel):
     states: tuple[SelectedState, ...] = ()
 
     @classmethod
-    def of_run(cls, model: str, dataset: str, suite: Suite, tasks: Sequence[str], states: Sequence[StateSelection]) -> Owner:
+    def of_run(cls, model: str, dataset: str, suite: Suite, tasks: Sequence[str], states: Sequence[planning.SelectedState]) -> Owner:
         """The owner that a run makes its folder belong to."""
         chosen = [SelectedState(defect=s.defect, charge=s.charge, configurations=list(s.configurations)) for s in states]
         return cls(model=model, dataset=dataset, suite=suite, tasks=tuple(sorted(tasks)), states=tuple(chosen) if suite == "custom" else ())
@@ -99,7 +101,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{folder} is in use by another defectbench process; wait for it or choose another --output") from None
+        raise RunError(
+            f"{folder} is in use by another defectbench process; wait for it or choose another --output", code="folder-in-use"
+        ) from None
     except OSError as error:
         raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from defectbench.calculations.plan import StateSelection
+    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
 
     Floats = NDArray[np.float64]
@@ -117,7 +117,7 @@ def state_frames(dataset: Dataset, defect: str, charge: int, level: str, cap: in
     return [frames[i] for frames, indices in zip(relaxations, taken, strict=True) for i in indices]
 
 
-def selected_frames(dataset: Dataset, states: Iterable[StateSelection], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:
+def selected_frames(dataset: Dataset, states: Iterable[SelectedState], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:
     """The frames of all selected charge states, level by level (the dataset's own first)."""
     wanted = dataset.levels if levels is None else levels
     states = sorted(states, key=lambda s: (s.defect, s.charge))
@@ -146,7 +146,7 @@ class SharedGeometry:
     frames: Mapping[int, ReferenceFrame]
 
 
-def shared_geometries(dataset: Dataset, states: Iterable[StateSelection]) -> list[SharedGeometry]:
+def shared_geometries(dataset: Dataset, states: Iterable[SelectedState]) -> list[SharedGeometry]:
     """All geometries that DFT has at two or more of the selected charges of a defect, at the dataset's own level.
 
     The ideal start ``Unperturbed`` is one structure for all charges; where its relaxations keep their first frame, or DFT has single

@@ -6,18 +6,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 
 from defectbench import load_dataset
 from defectbench.base.errors import DatasetError, DownloadError
 from defectbench.base.files import sha256_of
 from defectbench.datasets.catalogue import dataset_folder
-from defectbench.datasets.checks import minimum_image, shortest_distance
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.readers import savory_2019
 from defectbench.datasets.remote import fetch_all, missing_files, remote_files
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
+from defectbench.structures.lattice import minimum_image, shortest_distance
 
 NAME = "sb2se3-savory-2019"
 
@@ -69,10 +70,10 @@ def test_hashes_are_those_of_the_mirror(metadata: DatasetFile, mirror: Path) -> 
 
 
 def test_without_cache_and_network_it_says_what_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def no_network(url: str, **_: object) -> None:
+    def no_network(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("pooch.retrieve", no_network)
+    monkeypatch.setattr("pooch.Pooch.fetch", no_network)
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     with pytest.raises(DownloadError) as error:
@@ -87,7 +88,7 @@ def test_without_cache_and_network_it_says_what_and_where(monkeypatch: pytest.Mo
 
 
 def test_a_filled_cache_needs_no_network(dataset: Dataset, metadata: DatasetFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("goes to the network"))
+    monkeypatch.setattr("pooch.Pooch.fetch", lambda *a, **k: pytest.fail("goes to the network"))
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(cache))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     assert missing_files(metadata) == ()
@@ -100,12 +101,13 @@ def test_a_mirror_may_be_an_address(mirror: Path, metadata: DatasetFile, monkeyp
     monkeypatch.setenv("DEFECTBENCH_MIRROR", "https://mirror.example/data")
     asked = []
 
-    def retrieve(url: str, known_hash: str, fname: str, path: Path) -> str:
+    def copy(self: pooch.Pooch, fname: str) -> str:
+        url = self.get_url(fname)
         asked.append(url)
-        shutil.copyfile(mirror / url.removeprefix("https://mirror.example/data/"), path / fname)
-        return str(path / fname)
+        shutil.copyfile(mirror / url.removeprefix("https://mirror.example/data/"), Path(self.path) / fname)
+        return str(Path(self.path) / fname)
 
-    monkeypatch.setattr("pooch.retrieve", retrieve)
+    monkeypatch.setattr("pooch.Pooch.fetch", copy)
     assert len(fetch_all(metadata)) == len(asked) == 62
     assert all(url.startswith("https://mirror.example/data/savory-2019/") for url in asked)
 
@@ -189,7 +191,7 @@ def test_the_host_hardly_depends_on_the_structures_it_is_made_of(dataset: Datase
     fewer = {state: atoms for i, (state, atoms) in enumerate(structures.items()) if i % 3 or state == ("Se_Sb_1", 0)}
     assert len(fewer) < 40
     again = savory_2019.reconstruct_host(fewer, defects)
-    assert np.linalg.norm(minimum_image(again.positions - dataset.host.positions, again), axis=1).max() < 0.01
+    assert np.linalg.norm(minimum_image(again.positions - dataset.host.positions, again.cell), axis=1).max() < 0.01
 
 
 def test_minima_lie_on_the_host(dataset: Dataset) -> None:
@@ -203,9 +205,9 @@ def test_minima_lie_on_the_host(dataset: Dataset) -> None:
         on_site = sites >= 0
         assert (np.diff(sites[on_site]) > 0).all()
         assert (~on_site).sum() == (1 if dataset.defect(defect).kind == "interstitial" else 0)
-        moved = minimum_image(minimum.atoms.positions[on_site] - host.positions[sites[on_site]], host)
+        moved = minimum_image(minimum.atoms.positions[on_site] - host.positions[sites[on_site]], host.cell)
         position = dataset.defect_position(defect)
-        far = np.linalg.norm(minimum_image(minimum.atoms.positions[on_site] - position, host), axis=1) > 5.0
+        far = np.linalg.norm(minimum_image(minimum.atoms.positions[on_site] - position, host.cell), axis=1) > 5.0
         assert np.sqrt((moved**2).sum(axis=1).mean()) < 0.35
         assert np.linalg.norm(moved, axis=1).max() < 2.0
         assert np.abs(np.median(moved[far], axis=0)).max() < 0.03

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.plan import StateSelection, make_plan
+from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
@@ -149,7 +149,7 @@ RANDOM = Model(random_point, random_relaxation)
 
 def scoring(task: Task, model: Model, dataset: Dataset = DATASET, **extra: Any) -> ScoringInput:
     """What a task scores, through the plan and the content hashes that a real run goes through."""
-    states = tuple(StateSelection(d, q, tuple(dataset.starts(d, q))) for d, q in dataset.states)
+    states = tuple(SelectedState(d, q, tuple(dataset.starts(d, q))) for d, q in dataset.states)
     plan = make_plan(dataset, states, (), [task], takes_charge=model.charge_class != "charge-blind")
     results: dict[str, dict[str, Any]] = {}
     relaxations = {c.content_hash for c in (*plan.host.values(), *plan.relaxations.values())}

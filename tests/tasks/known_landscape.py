@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.plan import StateSelection, make_plan
+from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
@@ -99,7 +99,7 @@ Energy = Callable[[Atoms, int | None], float]
 def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class: str = "charge-aware") -> ScoringInput:
     """What a task scores for a model that is given by its answers; a charge-blind one is handed no charge."""
     takes_charge = charge_class != "charge-blind"
-    states = tuple(StateSelection(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q) and data.starts(d, q))
+    states = tuple(SelectedState(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q) and data.starts(d, q))
     plan = make_plan(data, states, (), [task], takes_charge=takes_charge)
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:

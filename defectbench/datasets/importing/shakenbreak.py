@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import sort_key
+from defectbench.base.states import format_charge, sort_key
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
 from defectbench.datasets.extxyz import attach_results
@@ -82,7 +82,7 @@ def import_shakenbreak(
             continue
         key = (match["defect"], int(match["charge"]))
         if abs(key[1]) > MAX_CHARGE:
-            found.drop(state.relative_to(base), None, f"its charge {key[1]:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            found.drop(state.relative_to(base), None, f"its charge {format_charge(key[1])} is outside ±{MAX_CHARGE}")
             continue
         if key in seen:
             found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")
@@ -163,11 +163,11 @@ def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, floa
         if not np.isfinite(energy):
             found.drop(path.relative_to(base), None, f"the energy of {key} is '{value}'")
             continue
-        out[_configuration_of(key)] = energy
+        out[configuration_of(key)] = energy
     return out
 
 
-def _configuration_of(key: Any) -> str:
+def configuration_of(key: Any) -> str:
     """The folder name of a key of the energies file: ``-0.4`` → ``Bond_Distortion_-40.0%``, ``-40.0%_from_+2`` likewise."""
     text = str(key)
     try:
