@@ -20,7 +20,8 @@ FLOORS = (
     {"tasks"},
     {"entries", "training"},
     {"leaderboard"},
-    {"evaluation"},
+    {"preparation", "progress"},
+    {"evaluation", "checking"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -72,6 +73,8 @@ def at_import(path: Path) -> Iterator[str]:
 
 
 def room(module: str) -> str:
+    if module == "defectbench.models.checking":  # a command over the floors below, at home among the models for those who look for it
+        return "checking"
     return module.split(".")[1] if "." in module else "__init__"
 
 
