@@ -9,6 +9,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import user_path
 from defectbench.base.text import one_line
 from defectbench.datasets import checks, plausibility
 from defectbench.datasets.catalogue import dataset_folder
@@ -16,7 +17,6 @@ from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
-from defectbench.paths import user_path
 
 
 @dataclass(frozen=True)
