@@ -20,8 +20,7 @@ FLOORS = (
     {"tasks"},
     {"entries", "training"},
     {"leaderboard"},
-    {"preparation", "progress"},
-    {"evaluation", "checking"},
+    {"evaluation"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -70,8 +69,6 @@ def at_import(path: Path) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    if module == "defectbench.models.checking":  # a command over the floors below, at home among the models for those who look for it
-        return "checking"
     return module.split(".")[1] if "." in module else "__init__"
 
 
