@@ -18,6 +18,7 @@ import yaml
 import defectbench
 from defectbench.calculations.plan import make_plan, select_states
 from defectbench.calculations.requests import Protocol
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import best_baselines, gains, score_results
@@ -58,8 +59,8 @@ class Run:
 
     @property
     def scoring(self) -> ScoringInput:
-        provenance = {"hardware": {}, "device": "cpu", "workers": 1, "threads_per_worker": 1, "packages": {}}
-        return scoring_input(self.dataset, self.plan, self.charge_class, self.results, certificate=self.certificate, provenance=provenance)
+        stored = {c.content_hash: Stored(parse(c, self.results[c.content_hash])) for c in self.plan.calculations}
+        return scoring_input(self.dataset, self.plan, self.charge_class, stored, certificate=self.certificate)
 
     @property
     def outcome(self) -> dict:

@@ -17,6 +17,7 @@ from defectbench.base.states import configuration_problem, format_charge, sort_k
 from defectbench.datasets import checks
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
+from defectbench.structures.lattice import minimum_image
 
 StateKey = tuple[str, int]
 """(defect, charge)."""
@@ -336,7 +337,7 @@ def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.i
     for element in sorted(set(symbols)):
         mine, theirs = np.flatnonzero(symbols == element), np.flatnonzero(site_symbols == element)
         vectors = atoms.positions[mine][:, None, :] - sites.positions[theirs][None, :, :]
-        cost = (checks.minimum_image(vectors.reshape(-1, 3), host) ** 2).sum(axis=1).reshape(len(mine), len(theirs))
+        cost = (minimum_image(vectors.reshape(-1, 3), host.cell) ** 2).sum(axis=1).reshape(len(mine), len(theirs))
         rows, columns = linear_sum_assignment(cost)
         out[mine[rows]] = index[theirs[columns]]
         extra = len(mine) - len(theirs)

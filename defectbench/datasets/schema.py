@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.files import relative_name
+from defectbench.base.schema import problems
 from defectbench.base.states import ChargeState, name_problem
-from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml as read_any_yaml
 from defectbench.base.yaml import to_yaml
 
@@ -488,13 +488,8 @@ def _no_repeats(what: str, names: list[str]) -> None:
 
 
 def explain(error: ValidationError) -> list[tuple[str, str]]:
-    """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``."""
-    out = []
-    for item in error.errors(include_url=False):
-        field = one_line(".".join(str(part) for part in item["loc"]), 200) or "(top level)"
-        message = one_line(item["msg"].removeprefix("Value error, "), 300)
-        out.append((field, "unknown field" if item["type"] == "extra_forbidden" else message))
-    return out
+    """(field, what is wrong) for each problem of a ``dataset.yaml``; the field is written like ``levels.0.code``."""
+    return problems(error, DatasetFile)
 
 
 def parse_metadata(path: Path) -> DatasetFile:

@@ -20,6 +20,7 @@ from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
 from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
 from defectbench.paths import full_path
+from defectbench.structures.lattice import minimum_image
 
 _FRAME_KEYS = (
     "defect",
@@ -289,7 +290,7 @@ def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
         start: the structure that the relaxation started from.
     """
     out: list[Atoms] = []
-    moved = checks.minimum_image(frames[0].positions - start.positions, start)
+    moved = minimum_image(frames[0].positions - start.positions, start.cell)
     offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > checks.START_TOLERANCE else 0
     for atoms in frames:
         frame = copy_with_results(atoms)

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from defectbench import load_dataset
 from defectbench.base.errors import DatasetError
 from defectbench.datasets.alignment import apply, find_defect, in_host_cell, place
-from defectbench.datasets.checks import Problem, minimum_image
+from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import stored_results, write_extxyz
 from defectbench.datasets.importing.labelled_extxyz import import_extxyz
 from defectbench.datasets.importing.shakenbreak import import_shakenbreak
 from defectbench.datasets.validation import ValidationReport, validate_dataset
+from defectbench.structures.lattice import minimum_image
 
 CONFIGURATIONS = {"Unperturbed": "Unperturbed", "Rattled": "Rattled", "Dimer": "Dimer", "Bond_Distortion_-40.0%": -0.4}
 
@@ -96,8 +97,8 @@ def test_a_shakenbreak_folder(tmp_path: Path) -> None:
         minimum = dataset.minima(name, charge)[configuration]
         assert minimum.energy == pytest.approx(energy)
         assert not minimum.has_forces
-        assert np.abs(minimum_image(minimum.atoms.positions - relaxed.positions, start)).max() < 1e-6
-        assert np.abs(minimum_image(dataset.starts(name, charge)[configuration].positions - start.positions, start)).max() < 1e-6
+        assert np.abs(minimum_image(minimum.atoms.positions - relaxed.positions, start.cell)).max() < 1e-6
+        assert np.abs(minimum_image(dataset.starts(name, charge)[configuration].positions - start.positions, start.cell)).max() < 1e-6
     ground = dataset.ground_state("V_Sb", 0)
     assert ground is not None
     assert (ground.configuration, ground.energy) == ("Bond_Distortion_-20.0%_from_-1", pytest.approx(-44.5))
@@ -499,7 +500,7 @@ def test_any_origin_and_order_come_back(name: str, shift: tuple[float, float, fl
         assert dataset.defect(name).site == make_defects(host)[name].site
         assert got.get_chemical_symbols() == ideal.get_chemical_symbols()
         # up to the small translation by which the origin cannot be known better than the atoms' displacements
-        difference = minimum_image(got.positions - relaxed.positions, host)
+        difference = minimum_image(got.positions - relaxed.positions, host.cell)
         assert np.abs(difference - np.median(difference, axis=0)).max() < 1e-6
         assert np.abs(np.median(difference, axis=0)).max() < 0.2
 

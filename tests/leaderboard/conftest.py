@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from defectbench.base.files import write_text
+from defectbench.base.hardware import Hardware
 from defectbench.entries.schema import (
     ConfigurationRecord,
     DatasetRecord,
     Entry,
+    MachineShare,
     MetricRecord,
     ModelRecord,
     Provenance,
@@ -127,10 +129,16 @@ def make_entry():
                 environment="current",
                 environment_pins_sha256=None,
                 protocol={"name": protocol},
-                device=device,
-                hardware={"processor": processor, "gpus": list(gpus)},
-                workers=workers,
-                threads_per_worker=1,
+                machines=[
+                    MachineShare(
+                        device=device,
+                        hardware=Hardware(processor=processor, gpus=tuple(gpus)),
+                        workers=workers,
+                        threads_per_worker=1,
+                        calculations=4,
+                        relaxations=4,
+                    )
+                ],
                 calculations=4,
                 calculation_s=3600.0,
             ),

@@ -12,6 +12,7 @@ from ase.build import bulk
 
 from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.schema import DatasetFile
@@ -103,13 +104,18 @@ def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:
         if calculation.kind == "single_point":
-            results[calculation.content_hash] = {"status": "ok", "energy": energy(calculation.structure.to_atoms(), calculation.charge)}
+            results[calculation.content_hash] = {
+                "status": "ok",
+                "energy": energy(calculation.structure.to_atoms(), calculation.charge),
+                "forces": [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols],
+            }
     for calculation in plan.host.values():
         results[calculation.content_hash] = _relaxed(calculation, (data.host, energy(data.host, None)))
     for (defect, charge, name), calculation in plan.relaxations.items():
         answer = relax(defect, charge, name, calculation.structure.to_atoms())
         results[calculation.content_hash] = _relaxed(calculation, answer)
-    return scoring_input(data, plan, charge_class, results)
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+    return scoring_input(data, plan, charge_class, stored)
 
 
 def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> dict[str, Any]:
@@ -118,9 +124,9 @@ def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> di
         "status": "failed" if answer is None else "converged",
         "positions": [list(row) for row in positions],
         "energy": None if answer is None else answer[1],
-        "forces": None,
-        "energies": [],
-        "fmax": [],
+        "forces": None if answer is None else [[0.0, 0.0, 0.0] for _ in positions],
+        "energies": [] if answer is None else [answer[1]],
+        "fmax": [] if answer is None else [0.0],
         "steps": 3,
         "wall_s": 0.1,
         "cpu_s": 0.1,

@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 
 from defectbench.base.states import is_relaxation
 from defectbench.calculations.plan import SelectedState
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
@@ -419,13 +420,18 @@ def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
     for calculation in plan.calculations:
         if calculation.content_hash not in relaxations:
             known = truth[_place(calculation.structure.to_atoms()), calculation.charge]
-            results[calculation.content_hash] = {"status": "ok", "energy": known.get_potential_energy(), "forces": known.get_forces()}
+            results[calculation.content_hash] = {
+                "status": "ok",
+                "energy": known.get_potential_energy(),
+                "forces": known.get_forces().tolist(),
+            }
     for calculation in plan.host.values():
         results[calculation.content_hash] = _relaxed(dataset.host.positions, -1.0)
     for (defect, charge, name), calculation in plan.relaxations.items():
         minimum = dataset.minima(defect, charge).get(name, dataset.ground_state(defect, charge))
         results[calculation.content_hash] = _relaxed(minimum.atoms.positions, minimum.energy)
-    given_in = scoring_input(dataset, plan, "charge-aware", results)
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+    given_in = scoring_input(dataset, plan, "charge-aware", stored)
     counted = 0
     for task in tasks:
         result = task.score(given_in)
@@ -443,6 +449,7 @@ def _place(atoms) -> bytes:
 
 def _relaxed(positions, energy):
     return {
-        "status": "converged", "positions": positions, "energy": energy, "forces": None, "energies": [energy], "fmax": [0.0], "steps": 1,
+        "status": "converged", "positions": positions.tolist(), "energy": energy, "forces": [[0.0, 0.0, 0.0] for _ in positions],
+        "energies": [energy], "fmax": [0.0], "steps": 1,
         "wall_s": 1.0, "cpu_s": 1.0, "peak_memory_mb": 1.0, "failure": None, "failure_kind": None,
     }  # fmt: skip
