@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DatasetError, UnknownNameError
-from defectbench.paths import user_path
+from defectbench.base.paths import user_path
 
 if TYPE_CHECKING:
     from defectbench.base.listing import Listing
@@ -170,9 +170,9 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     folder = dataset_folder(name_or_path)
     metadata = parse_metadata(folder / METADATA_FILE)
     if metadata.remote is not None:
-        from defectbench.datasets.readers.savory_2019 import open_savory_2019
+        from defectbench.datasets.readers import reader
 
-        return open_savory_2019(folder, metadata)
+        return reader(metadata.remote.reader)(folder, metadata)
     return open_folder(folder, metadata)
 
 
