@@ -104,10 +104,12 @@ def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:
         if calculation.kind == "single_point":
+            found = energy(calculation.structure.to_atoms(), calculation.charge)
             results[calculation.content_hash] = {
-                "status": "ok",
-                "energy": energy(calculation.structure.to_atoms(), calculation.charge),
-                "forces": [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols],
+                "status": "ok" if np.isfinite(found) else "failed",
+                "failure": None if np.isfinite(found) else "no energy",
+                "energy": found if np.isfinite(found) else None,
+                "forces": [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols] if np.isfinite(found) else None,
             }
     for calculation in plan.host.values():
         results[calculation.content_hash] = _relaxed(calculation, (data.host, energy(data.host, None)))
