@@ -14,12 +14,12 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.files import contained, sha256_of, write_text
+from defectbench.base.paths import full_path
 from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
 from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
-from defectbench.paths import full_path
 from defectbench.structures.lattice import minimum_image
 
 _FRAME_KEYS = (

@@ -12,6 +12,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import full_path, user_path
 from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
@@ -21,7 +22,6 @@ from defectbench.datasets.schema import MAX_CHARGE, DatasetFile, Defect, Host, L
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
-from defectbench.paths import full_path, user_path
 from defectbench.structures.lattice import minimum_image
 
 _DEFECT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$")

@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import full_path
 from defectbench.base.states import format_charge, sort_key
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
@@ -21,7 +22,6 @@ from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.importing.assemble import ImportReport, _assemble, _check_destination, _Findings, _Item, _Options
 from defectbench.datasets.schema import MAX_CHARGE
 from defectbench.datasets.vasp import read_poscar
-from defectbench.paths import full_path
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
@@ -163,11 +163,11 @@ def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, floa
         if not np.isfinite(energy):
             found.drop(path.relative_to(base), None, f"the energy of {key} is '{value}'")
             continue
-        out[_configuration_of(key)] = energy
+        out[configuration_of(key)] = energy
     return out
 
 
-def _configuration_of(key: Any) -> str:
+def configuration_of(key: Any) -> str:
     """The folder name of a key of the energies file: ``-0.4`` → ``Bond_Distortion_-40.0%``, ``-40.0%_from_+2`` likewise."""
     text = str(key)
     try:
