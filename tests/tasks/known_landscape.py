@@ -109,7 +109,8 @@ def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class
             failed = {"status": "failed", "failure": "the model gave an energy that is not a number", "failure_kind": "nan"}
             results[calculation.content_hash] = {"status": "ok", "energy": value, "forces": forces} if np.isfinite(value) else failed
     for calculation in plan.host.values():
-        results[calculation.content_hash] = _relaxed(calculation, (data.host, energy(data.host, None)))
+        of_host = energy(data.host, None)
+        results[calculation.content_hash] = _relaxed(calculation, (data.host, of_host) if np.isfinite(of_host) else None)
     for (defect, charge, name), calculation in plan.relaxations.items():
         answer = relax(defect, charge, name, calculation.structure.to_atoms())
         results[calculation.content_hash] = _relaxed(calculation, answer)
