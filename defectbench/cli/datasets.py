@@ -28,6 +28,7 @@ class ImportFormat(StrEnum):
     auto = "auto"
     shakenbreak = "shakenbreak"
     extxyz = "extxyz"
+    doped = "doped"
 
 
 @app.command("list")
@@ -113,11 +114,14 @@ def validate(name: NameOrPath) -> None:
 
 @app.command("import")
 def import_command(
-    source: Annotated[list[Path], typer.Argument(help="A ShakeNBreak result folder, or extxyz files.")],
-    host: Annotated[Path, typer.Option("--host", help="The perfect supercell: POSCAR, extxyz or another file that ASE reads.")],
+    source: Annotated[list[Path], typer.Argument(help="A ShakeNBreak result folder, extxyz files, or doped JSON files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The dataset folder to make.")],
+    host: Annotated[
+        Path | None,
+        typer.Option("--host", help="The perfect supercell: POSCAR, extxyz or another file that ASE reads. doped: default from the file."),
+    ] = None,
     source_format: Annotated[
-        ImportFormat, typer.Option("--format", help="Default: a folder is ShakeNBreak's, a file is extxyz.")
+        ImportFormat, typer.Option("--format", help="Default: a folder is ShakeNBreak's, .json(.gz) doped's, another file extxyz.")
     ] = ImportFormat.auto,
     dataset_id: Annotated[str | None, typer.Option("--id", help="The dataset's name. Default: that of the folder.")] = None,
     title: Annotated[str | None, typer.Option(help="One line.")] = None,
@@ -139,11 +143,28 @@ def import_command(
 ) -> None:
     """Make a dataset of your own results, for 'evaluate --dataset FOLDER'."""
     from defectbench.base.errors import DatasetError
+    from defectbench.datasets.importing.doped import import_doped
     from defectbench.datasets.importing.labelled_extxyz import import_extxyz
     from defectbench.datasets.importing.shakenbreak import import_shakenbreak
     from defectbench.paths import user_path
 
-    if source_format is ImportFormat.shakenbreak or (source_format is ImportFormat.auto and user_path(source[0]).is_dir()):
+    json = all(path.name.endswith((".json", ".json.gz")) for path in source)
+    if source_format is ImportFormat.doped or (source_format is ImportFormat.auto and json):
+        report = import_doped(
+            source,
+            output,
+            host=host,
+            dataset_id=dataset_id,
+            title=title,
+            level=level,
+            functional=functional,
+            code=code,
+            licence=licence,
+            overwrite=overwrite,
+        )
+    elif host is None:
+        raise DatasetError("the perfect supercell is missing; name its file with --host")
+    elif source_format is ImportFormat.shakenbreak or (source_format is ImportFormat.auto and user_path(source[0]).is_dir()):
         if len(source) > 1:
             raise DatasetError(f"a ShakeNBreak import takes one folder, not {len(source)}")
         report = import_shakenbreak(

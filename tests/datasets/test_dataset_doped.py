@@ -32,12 +32,12 @@ def fetched(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def mgo(fetched: None) -> Dataset:  # noqa: ARG001  sets the environment
+def mgo(fetched: None) -> Dataset:
     return load_dataset("mgo-antisite-doped")
 
 
 @pytest.fixture(scope="module")
-def cdte(fetched: None) -> Dataset:  # noqa: ARG001  sets the environment
+def cdte(fetched: None) -> Dataset:
     return load_dataset("cdte-doped")
 
 
@@ -71,7 +71,7 @@ def test_files_are_pinned_by_commit_and_hash(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_they_are_valid(fetched: None, name: str) -> None:  # noqa: ARG001  sets the environment
+def test_they_are_valid(fetched: None, name: str) -> None:
     load_dataset(name)
     report = validate_dataset(dataset_folder(name))
     assert report.valid, report.summary()
