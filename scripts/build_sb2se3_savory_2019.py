@@ -36,6 +36,7 @@ from defectbench.datasets.schema import (
     metadata_to_yaml,
     parse_metadata,
 )
+from defectbench.structures.lattice import minimum_image
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-savory-2019"
 COMMIT = "a7c926ae87ecd6e7f43b8c90f8e3317d6bbb8eb8"
@@ -167,9 +168,7 @@ def in_order_of(atoms: Atoms, ideal: Atoms) -> Atoms:
     """Sorts atoms as the ideal structure's; they must be displaced by less than half a bond, or the assignment is refused."""
     from scipy.optimize import linear_sum_assignment
 
-    from defectbench.datasets.checks import minimum_image
-
-    vectors = minimum_image((ideal.positions[:, None, :] - atoms.positions[None, :, :]).reshape(-1, 3), ideal)
+    vectors = minimum_image((ideal.positions[:, None, :] - atoms.positions[None, :, :]).reshape(-1, 3), ideal.cell)
     cost = (vectors**2).sum(axis=1).reshape(len(ideal), len(atoms))
     cost += 1e3 * (ideal.numbers[:, None] != atoms.numbers[None, :])
     _, order = linear_sum_assignment(cost)

@@ -21,7 +21,6 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import (
@@ -43,6 +42,7 @@ from defectbench.datasets.schema import (
 )
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import add_relaxation, from_cp2k, write_dataset
+from defectbench.structures.lattice import minimum_image
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-vacancies"
 HARTREE_PER_BOHR = 51.42206747  # eV/Å
@@ -184,7 +184,7 @@ def vacancy(name: str, starts: Sequence[Atoms], host: Atoms) -> Defect:
     ideal = next(atoms for atoms in starts if atoms.info["configuration"] == "Unperturbed")
     nearest = set()
     for position in ideal.positions:
-        distances = np.linalg.norm(minimum_image(host.positions - position, host), axis=1)
+        distances = np.linalg.norm(minimum_image(host.positions - position, host.cell), axis=1)
         nearest.add(int(distances.argmin()))
         if distances.min() > 1e-3:
             raise DatasetError(f"{name}: an atom of the Unperturbed start is {distances.min():.3f} Å from every host site")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.text import one_line
-from defectbench.cli import datasets, environments, leaderboard, models, runs
+from defectbench.cli import datasets, entries, environments, models, tasks
+from defectbench.cli.evaluate import evaluate
 
 app = typer.Typer(
     name="defectbench",
@@ -23,12 +26,12 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(environments.app, name="environments")
-app.command("evaluate")(runs.evaluate)
-app.command("rescore")(runs.rescore)
-app.add_typer(runs.tasks_app, name="tasks")
-app.add_typer(leaderboard.score_app, name="score")
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command("compare")(leaderboard.compare)
+app.command("evaluate")(evaluate)
+app.command("rescore")(entries.rescore)
+app.command("compare")(entries.compare)
+app.add_typer(entries.score_app, name="score")
+app.add_typer(entries.leaderboard_app, name="leaderboard")
+app.add_typer(tasks.app, name="tasks")
 
 
 def _version(value: bool) -> None:
@@ -46,12 +49,25 @@ def _root(
     pass
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the command in order; a second one at once: what is stored is whole, and workers end with their parent."""
+    signal.signal(signal.SIGINT, _give_up)
+    raise KeyboardInterrupt
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"error[interrupted]: interrupted; the same command resumes\n")
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the run went wrong, 2 bad input, 130 interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored here, as in a background job
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except DefectbenchError as error:
-        print(f"defectbench: {one_line(error, 4000)}", file=sys.stderr)
+        print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.files import read_bytes, read_gzip, write_text
-from defectbench.base.states import state_label
+from defectbench.base.states import ChargeState
 
 MAX_BYTES = 1_000_000_000
 """Of an extxyz file, unpacked."""
@@ -23,7 +23,7 @@ _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuratio
 
 def frame_file_name(defect: str, charge: int, configuration: str) -> str:
     """``("V_Sb1", -1, "Dimer")`` → ``V_Sb1_q-1_Dimer.extxyz``."""
-    return f"{state_label(defect, charge)}_{configuration}.extxyz"
+    return f"{ChargeState(defect, charge).label}_{configuration}.extxyz"
 
 
 def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:

@@ -13,10 +13,11 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
-from defectbench.base.states import is_relaxation, state_label
-from defectbench.datasets.checks import Problem, minimum_image
+from defectbench.base.states import ChargeState, is_relaxation
+from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, LevelOfTheory
+from defectbench.structures.lattice import minimum_image
 
 ENERGY_NOISE = 0.03
 """eV; energies of two frames are not compared more finely: basis sets and k-points leave such steps."""
@@ -114,7 +115,7 @@ def check_results(file: str, frames: Sequence[Atoms], host: Atoms) -> Iterator[P
             previous = None
             continue
         if previous is not None and len(previous[0]) == len(atoms):
-            moved = minimum_image(atoms.positions - previous[0].positions, host)
+            moved = minimum_image(atoms.positions - previous[0].positions, host.cell)
             if float(np.linalg.norm(moved, axis=1).max(initial=0.0)) <= LONGEST_STEP:
                 change = energy - previous[1]
                 low, high = sorted((-float((previous[2] * moved).sum()), -float((forces * moved).sum())))
@@ -209,7 +210,7 @@ def _repeated(
         other = seen.setdefault(content, key)
         if other == key:
             continue
-        where, name = f"{folder}/{frame_file_name(*key)}", f"{state_label(other[0], other[1])} {other[2]}"
+        where, name = f"{folder}/{frame_file_name(*key)}", f"{ChargeState(other[0], other[1]).label} {other[2]}"
         if other[1] == key[1] and abs(energies[other] - energy) > 1e-3:
             yield Problem(
                 where, None, "energy", f"the structure of {name} with another energy ({energy:.3f}, not {energies[other]:.3f} eV)"

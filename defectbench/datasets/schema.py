@@ -24,8 +24,8 @@ from pydantic import (
 
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.files import relative_name
-from defectbench.base.states import charge_label, name_problem
-from defectbench.base.text import one_line
+from defectbench.base.schema import problems
+from defectbench.base.states import ChargeState, name_problem
 from defectbench.base.yaml import read_yaml as read_any_yaml
 from defectbench.base.yaml import to_yaml
 
@@ -367,7 +367,7 @@ class LevelOfTheory(_Closed):
 
     @model_validator(mode="after")
     def _unique(self) -> LevelOfTheory:
-        _no_repeats("correction of charge state", [f"{c.defect}_{charge_label(c.charge)}" for c in self.corrections])
+        _no_repeats("correction of charge state", [str(ChargeState(c.defect, c.charge)) for c in self.corrections])
         _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
         return self
 
@@ -467,7 +467,7 @@ class DatasetFile(_Closed):
         for level in self.levels:
             for correction in level.corrections:
                 if (correction.defect, correction.charge) not in states:
-                    state = f"{correction.defect} {charge_label(correction.charge)}"
+                    state = ChargeState(correction.defect, correction.charge)
                     raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
         if self.host.file is None and self.remote is None:
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
@@ -514,13 +514,8 @@ def _no_repeats(what: str, names: list[str]) -> None:
 
 
 def explain(error: ValidationError) -> list[tuple[str, str]]:
-    """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``."""
-    out = []
-    for item in error.errors(include_url=False):
-        field = one_line(".".join(str(part) for part in item["loc"]), 200) or "(top level)"
-        message = one_line(item["msg"].removeprefix("Value error, "), 300)
-        out.append((field, "unknown field" if item["type"] == "extra_forbidden" else message))
-    return out
+    """(field, what is wrong) for each problem of a ``dataset.yaml``; the field is written like ``levels.0.code``."""
+    return problems(error, DatasetFile)
 
 
 def parse_metadata(path: Path) -> DatasetFile:

@@ -9,13 +9,14 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import user_path
 from defectbench.base.text import one_line
 from defectbench.datasets import checks, plausibility
+from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
-from defectbench.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ValidationReport:
 
 
 def validate_dataset(path: str | Path) -> ValidationReport:
-    """Checks a dataset folder against the schema and its files against each other.
+    """Checks a dataset against the schema and its files against each other.
 
     Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
     composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
@@ -61,15 +62,22 @@ def validate_dataset(path: str | Path) -> ValidationReport:
     its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
-        path: a dataset folder.
+        path: a dataset folder, or the name of a dataset that ships.
 
     Raises:
+        UnknownNameError: neither.
         DatasetError: there is no such folder.
         DefectbenchError: no home folder is known for a leading ``~name``.
+
+    Example:
+        >>> import defectbench
+        >>> report = defectbench.validate_dataset("sb2se3-savory-2019")
+        >>> report.valid, report.problems
+        (True, ())
     """
     folder = user_path(path)
     if not folder.is_dir():
-        raise DatasetError(f"there is no folder {folder}")
+        folder = dataset_folder(path)
     folder = folder.resolve()
     try:
         content = read_yaml(folder / METADATA_FILE)

@@ -14,12 +14,13 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.files import contained, sha256_of, write_text
-from defectbench.base.states import configuration_problem, sort_key
+from defectbench.base.paths import full_path
+from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
 from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
-from defectbench.paths import full_path
+from defectbench.structures.lattice import minimum_image
 
 _FRAME_KEYS = (
     "defect",
@@ -229,7 +230,7 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
         defect, level = metadata.defect(str(info["defect"])), metadata.level(str(info["level_of_theory"]))
         charge, configuration = int(info["charge"]), str(info["configuration"])
         if charge not in defect.charges:
-            raise DatasetError(f"{defect.name} has no charge state {charge:+d} in dataset {folder}")
+            raise DatasetError(f"{defect.name} has no charge state {format_charge(charge)} in dataset {folder}")
         file = f"frames/{level.name}/{frame_file_name(defect.name, charge, configuration)}"
         clean = [_relaxation_frame(atoms, None, None, None, None) for atoms in frames]
         host = read_host(folder / metadata.host.file)
@@ -289,7 +290,7 @@ def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
         start: the structure that the relaxation started from.
     """
     out: list[Atoms] = []
-    moved = checks.minimum_image(frames[0].positions - start.positions, start)
+    moved = minimum_image(frames[0].positions - start.positions, start.cell)
     offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > checks.START_TOLERANCE else 0
     for atoms in frames:
         frame = copy_with_results(atoms)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from defectbench.base.errors import DefectbenchError, RunError
+from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
+from defectbench.base.hardware import Machine
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
-from defectbench.calculations.requests import Relaxation
-from defectbench.entries.schema import Entry, extreme, out_of_range
+from defectbench.calculations.requests import Calculation, Relaxation
+from defectbench.calculations.results import EchoMismatch, Stored, check_echo, parse
+from defectbench.entries.migration import current_calculations, current_entry
+from defectbench.entries.schema import SCHEMA_VERSION, Entry, extreme, out_of_range
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry, TaskRecord
@@ -44,19 +46,22 @@ def read_entry(folder: Path) -> Entry:
     """
     path = contained(folder, "entry.json") if folder.is_dir() else folder
     try:
-        entry = Entry.model_validate_json(read_bytes(path, MAX_ENTRY))
+        content = json.loads(read_bytes(path, MAX_ENTRY))
+        entry = Entry.model_validate(current_entry(content) if isinstance(content, dict) else content)
     except FileNotFoundError as error:
-        raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
+        raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote", code="no-entry") from error
     except ValidationError as error:  # which is a ValueError
         first = error.errors()[0]
         field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
         why = one_line(first["msg"].removeprefix("Value error, "), 300)
-        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}") from error
-    except (OSError, ValueError) as error:
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}", code="bad-entry") from error
+    except (OSError, RecursionError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
+        raise DefectbenchError(
+            f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote", code="bad-entry"
+        ) from error
     if (wrong := extreme(entry.model_dump())) is not None:
-        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}")
+        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}", code="bad-entry")
     return entry
 
 
@@ -70,22 +75,27 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def write_calculations(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def write_calculations(folder: Path, plan: Plan, results: Mapping[str, Stored]) -> dict[str, Stored]:
     """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the content as a reader will see it."""
-    rounded = {key: dict(_rounded(result)) for key, result in sorted(results.items())}
+    content = {
+        content_hash: {
+            "result": _rounded(stored.result.model_dump(mode="json")),
+            "machine": None if stored.machine is None else stored.machine.model_dump(mode="json"),
+        }
+        for content_hash, stored in sorted(results.items())
+    }
+    _write_packed(folder, content)
+    return {c.content_hash: stored_result(c, content[c.content_hash]) for c in plan.calculations if c.content_hash in content}
+
+
+def _write_packed(folder: Path, results: Mapping[str, Any]) -> None:
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as handle:  # mtime=0: equal results give equal files
-        handle.write(json.dumps(rounded, separators=(",", ":")).encode())
+        handle.write(json.dumps({"schema_version": SCHEMA_VERSION, "results": results}, separators=(",", ":")).encode())
     write_bytes(folder / "calculations.json.gz", packed.getvalue())
-    return rounded
 
 
-def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
-    """Reads ``calculations.json.gz``: content hash → result, each of a form that is yet to be checked.
-
-    Raises:
-        DefectbenchError: there is none, or it is damaged.
-    """
+def _read_packed(folder: Path) -> dict[str, Any]:
     path = contained(folder, "calculations.json.gz")
     try:
         content = json.loads(read_gzip(path, MAX_CALCULATIONS))
@@ -96,35 +106,51 @@ def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
         raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
 
 
-def _output(folder: Path) -> None:
-    """Makes a run directory; refuses one that can never be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), folder)
-        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output") from None
-    except OSError as error:
-        raise _out_of_reach(error)(f"cannot create {folder}: {error.strerror}; choose another --output") from error
-    if (folder / "entry.json").is_dir():
-        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output")
+def read_calculations(folder: Path, entry: Entry) -> dict[str, Any]:
+    """Reads ``calculations.json.gz``: content hash → result and machine, for :func:`stored_result` to check.
+
+    Args:
+        folder: of the entry.
+        entry: that of the folder; it holds the machines of results of an earlier version.
+
+    Raises:
+        DefectbenchError: there is none, or it is damaged.
+    """
+    return current_calculations(_read_packed(folder), [share.machine for share in entry.provenance.machines])
 
 
-def _out_of_reach(error: OSError) -> type[DefectbenchError]:
-    """Full disks and broken ones are no mistake of the user's; all else is."""
-    import errno
+def stored_result(calculation: Calculation, content: Any) -> Stored:
+    """A result of :func:`read_calculations`.
 
-    return RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
+    Raises:
+        ValueError: it is none of this calculation.
+    """
+    if not isinstance(content, dict) or content.keys() != {"result", "machine"}:
+        raise ValueError("it has no result and machine")
+    result = parse(calculation, content["result"])
+    if result.echo is not None:  # results of earlier versions have none
+        try:
+            check_echo(calculation, result)
+        except EchoMismatch as error:
+            raise ValueError(str(error)) from error
+    return Stored(result, None if content["machine"] is None else Machine.model_validate(content["machine"]))
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}; make room for it and run the same command, nothing is lost") from error
-    return folder
+def write_rescored(folder: Path, entry: Entry) -> None:
+    """Writes an entry that was scored again, with its tables. A ``calculations.json.gz`` of an earlier version becomes one of this.
+
+    Raises:
+        RunError: something cannot be written.
+    """
+    content = _read_packed(folder)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        _write_packed(folder, current_calculations(content, [share.machine for share in entry.provenance.machines]))
+    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
+    write_tables(folder, entry)
 
 
-def _outcome(relaxation: Relaxation) -> dict[str, Any]:
+def outcome(relaxation: Relaxation) -> dict[str, Any]:
+    """What an entry says of a relaxation."""
     return {
         "status": relaxation.status,
         "failure": relaxation.failure,
@@ -139,7 +165,8 @@ def _held(value: Any) -> Any:
     return None if out_of_range(value) else value
 
 
-def _task_record(result: TaskResult) -> TaskRecord:
+def task_record(result: TaskResult) -> TaskRecord:
+    """What an entry says of a task's result."""
     from defectbench.entries.schema import MetricRecord, TaskRecord
 
     def finite(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,22 +247,3 @@ def _extxyz_info(relaxation: Relaxation) -> dict[str, Any]:
     if relaxation.energy is not None:
         info["model_energy"] = relaxation.energy
     return info
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds a run directory: two processes on one would write over each other. The lock goes with the process, however it ends."""
-    from filelock import FileLock, Timeout
-
-    _output(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{folder} is in use by another defectbench process; wait for it or choose another --output") from None
-    except OSError as error:
-        raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from defectbench.base.hardware import Count, Hardware, Machine
 from defectbench.base.states import configuration_problem
 from defectbench.calculations.requests import PROTOCOL_V1, Protocol
-from defectbench.calculations.results import hardware_problem
 from defectbench.datasets.schema import Charge, DatasetId, DefectName, LevelName, Sha256
 from defectbench.models.schema import ChargeClass, ModelId
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 each result has its machine and an echo of what was calculated; see :mod:`defectbench.entries.migration`."""
 
 
 MAX_NUMBER = 1e30
@@ -33,12 +34,6 @@ class _Closed(BaseModel):
 
 Scalar = str | int | float | bool | None
 """What a table's cell holds."""
-
-
-def _hardware(value: dict[str, Any]) -> dict[str, Any]:
-    if (wrong := hardware_problem(value)) is not None:
-        raise ValueError(wrong)
-    return value
 
 
 def _protocol(value: dict[str, Any]) -> dict[str, Any]:
@@ -72,10 +67,8 @@ def _certificate(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Hardware = Annotated[dict[str, Any], AfterValidator(_hardware)]
 ProtocolSettings = Annotated[dict[str, Any], AfterValidator(_protocol)]
 Certificate = Annotated[dict[str, Any], AfterValidator(_certificate)]
-Count = Annotated[int, Field(ge=0, lt=2**31)]
 Word = Annotated[str, Field(max_length=200)]
 ConfigurationName = Annotated[str, AfterValidator(_configuration)]
 
@@ -180,23 +173,20 @@ class TaskRecord(_Closed):
     notes: list[str]
 
 
-class Machine(_Closed):
+class MachineShare(Machine):
     """What calculated, and how much of an entry."""
 
-    device: Word
-    hardware: Hardware
-    workers: Count
-    threads_per_worker: Count
     calculations: Count
     relaxations: Count
 
+    @property
+    def machine(self) -> Machine:
+        """Without the share."""
+        return Machine(device=self.device, hardware=self.hardware, workers=self.workers, threads_per_worker=self.threads_per_worker)
+
 
 class Provenance(_Closed):
-    """Where the numbers come from.
-
-    ``device``, ``hardware``, ``workers`` and ``threads_per_worker`` are of the machine that ran most of the relaxations. An entry's times
-    are of that machine alone.
-    """
+    """Where the numbers come from."""
 
     defectbench: str
     created: str
@@ -206,21 +196,37 @@ class Provenance(_Closed):
     network: Literal["none", "open"] | None = None
     """What the model's workers had of the network; None where that was not recorded."""
     protocol: ProtocolSettings
-    device: Word
-    hardware: Hardware
-    workers: Count
-    threads_per_worker: Count
+    machines: Annotated[list[MachineShare], Field(min_length=1)]
+    """What calculated, the one with most relaxations first; ``calculations.json.gz`` says which did what."""
     calculations: Count
-    other_machines: list[Machine] = []
-    """What else calculated, if the run was continued elsewhere; in ``calculations.json.gz``, ``machine: i`` is the i-th of these."""
     calculation_s: float
     """Time of all calculations, over all workers and resumed runs: processor seconds on a CPU, wall-clock seconds on a GPU."""
+
+    @property
+    def device(self) -> str:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].device
+
+    @property
+    def hardware(self) -> Hardware:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].hardware
+
+    @property
+    def workers(self) -> int:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].workers
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].threads_per_worker
 
 
 class Entry(_Closed):
     """One model's results on one dataset."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     model: ModelRecord
     dataset: DatasetRecord
     selection: Selection

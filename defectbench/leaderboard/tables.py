@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from defectbench.base.states import ChargeState, format_charge
 from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
@@ -17,7 +18,6 @@ from defectbench.leaderboard.scores import (
     MetricScore,
     best_baselines,
     gains,
-    load_weights,
     mean_gain,
     score_baselines,
 )
@@ -96,8 +96,7 @@ def _name(ranked: Ranked, link: Callable[[Path], str] | None) -> str:
 
 def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
     """Overall and task scores of a group, baselines below; see the legend of :func:`leaderboard`."""
-    weights = load_weights()
-    tasks = [t for t in _tasks(group) if weights.task(t.name) > 0]
+    tasks = [t for t in _tasks(group) if t.weight > 0]
     heading = [
         "model",
         "charge response",
@@ -147,8 +146,7 @@ def _words(label: str) -> str:
 
 def _chosen(task: Task) -> list[MetricDefinition]:
     """The metrics that count in a task; all of a task where none does."""
-    weights = load_weights()
-    return [m for m in task.metrics if weights.metric(task.name, m.name) > 0] or list(task.metrics)
+    return [m for m in task.metrics if m.weight > 0] or list(task.metrics)
 
 
 def _baselines(group: Group, task: Task) -> dict[str, dict[str, float]]:
@@ -236,7 +234,9 @@ def no_baseline(group: Group, task: Task) -> str | None:
 
 def not_run(group: Group) -> list[str]:
     """Tasks that weigh something and did not run."""
-    return [name for name, declared in load_weights().tasks.items() if declared.weight > 0 and name not in group.first.tasks]
+    from defectbench.tasks import get_tasks
+
+    return [task.name for task in get_tasks() if task.weight > 0 and task.name not in group.first.tasks]
 
 
 def shipped_content(dataset: str) -> str | None:
@@ -283,14 +283,14 @@ def _selection(entry: Entry) -> str:
     states: dict[str, list[int]] = {}
     for s in entry.selection.states:
         states.setdefault(s.defect, []).append(s.charge)
-    listed = "; ".join(f"{d} {', '.join(f'{q:+d}' if q else '0' for q in sorted(charges))}" for d, charges in states.items())
+    listed = "; ".join(f"{d} {', '.join(format_charge(q) for q in sorted(charges))}" for d, charges in states.items())
     return f"{suite}: {len(entry.configurations)} configurations of {len(entry.selection.states)} charge states ({listed})"
 
 
 def _skipped(entry: Entry) -> str:
     by_reason: dict[str, list[str]] = {}
     for s in entry.selection.skipped:
-        by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
+        by_reason.setdefault(s.reason, []).append(str(ChargeState(s.defect, s.charge)))
     return " ".join(f"Skipped ({markdown(reason)}): {', '.join(states)}." for reason, states in by_reason.items())
 
 

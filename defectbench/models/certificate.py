@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.errors import ModelError
-from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.schema import ChargeClass, ModelDefinition
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 
 @dataclass(frozen=True)
@@ -138,26 +137,6 @@ class ChargeCertificate:
         return cls(**fields)
 
 
-def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: Sequence[int] | None = None, seed: int = 0) -> Calculation:
-    """The calculation whose result :func:`classify` judges.
-
-    Args:
-        definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
-        atoms: any structure of the system of interest, best a defect's start.
-        charges: of the dataset; kept inside the model's range.
-        seed: of the rattle, the rotation and the choice of components.
-    """
-    wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
-    if definition.charge.range is not None:
-        low, high = definition.charge.range
-        wanted = [q for q in wanted if low <= q <= high] or [low, high]
-    if len(wanted) < 2:
-        wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
-    if definition.charge.how == "none" and len(wanted) > 3:
-        wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})
-    return Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": wanted, "seed": seed})
-
-
 def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
     """Judges the worker's raw certificate; pure.
 
@@ -168,7 +147,7 @@ def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
         ModelError: the model failed while it was measured.
     """
     if raw["status"] != "ok":
-        raise ModelError(f"the model failed in its charge-response certificate: {raw['failure']}")
+        raise ModelError(f"the model failed in its charge-response certificate: {raw['failure']}", code="model-failed")
     limits = THRESHOLDS[raw["precision"]]
     order = np.argsort(raw["charges"])
     charges = np.array(raw["charges"], dtype=int)[order]
@@ -306,12 +285,18 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
     found, how, claim = certificate.charge_class, definition.charge.how, definition.charge.claim
     stale = next((c for c in certificate.checks if c.name == "no_stale_results" and not c.passed), None)
     if stale is not None:
-        raise ModelError(f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted")
+        raise ModelError(
+            f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted", code="charge-contradiction"
+        )
     if how == "none" and found != "charge-blind":
         raise ModelError(
-            f"{definition.id}: the definition says that it takes no charge, but it is {found}; say in charge.how what it reads"
+            f"{definition.id}: the definition says that it takes no charge, but it is {found}; say in charge.how what it reads",
+            code="charge-contradiction",
         )
     if how != "none" and found == "charge-blind":
-        raise ModelError(f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost")
+        raise ModelError(
+            f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost",
+            code="charge-contradiction",
+        )
     if claim is not None and claim != found:
-        raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}")
+        raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}", code="charge-contradiction")

@@ -6,7 +6,7 @@ import pytest
 
 from defectbench.base import hardware
 from defectbench.calculations.client import worker_environment
-from defectbench.evaluation import default_workers
+from defectbench.calculations.executors.local import default_workers
 
 FOUR = ["Big GPU"] * 4
 

@@ -38,8 +38,8 @@ METRIC = ("tasks", "relax", "metrics", 0)
         (("provenance", "protocol", {"a": 1}), "provenance.protocol: unknown setting 'a'"),
         (("provenance", "protocol", {"fmax": "0.03"}), "provenance.protocol: fmax cannot be '0.03'"),
         (("provenance", "protocol", {"max_steps": 1.5}), "provenance.protocol: max_steps cannot be"),
-        (("provenance", "hardware", {"gpus": 5}), "provenance.hardware: gpus is no list of names"),
-        (("provenance", "workers", -1), "provenance.workers"),
+        (("provenance", "machines", 0, "hardware", {"gpus": 5}), "provenance.machines.0.hardware.gpus"),
+        (("provenance", "machines", 0, "workers", -1), "provenance.machines.0.workers"),
         (("tasks", "cost", "tables", {"states": [{"atoms": [59]}]}), "tasks.cost.tables.states.0.atoms"),
     ],
 )

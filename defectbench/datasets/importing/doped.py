@@ -8,13 +8,13 @@ from pathlib import Path
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import full_path, user_path
 from defectbench.datasets.alignment import find_defect, in_host_cell
 from defectbench.datasets.doped_json import read_doped
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.importing.assemble import ImportReport, _assemble, _check_destination, _Findings, _Item, _Options
 from defectbench.datasets.readers.placing import CONFIGURATION, moved_to_site
 from defectbench.datasets.schema import MAX_CHARGE, Correction, Defect, LevelOfTheory
-from defectbench.paths import full_path, user_path
 
 
 def import_doped(

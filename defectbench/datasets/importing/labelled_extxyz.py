@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.paths import full_path
 from defectbench.datasets.extxyz import stored_results
 from defectbench.datasets.importing.assemble import (
     _CONVERGED_BY_DEFAULT,
@@ -25,7 +26,6 @@ from defectbench.datasets.importing.assemble import (
     _with_results,
 )
 from defectbench.datasets.importing.shakenbreak import _OWN_ARRAYS
-from defectbench.paths import full_path
 
 
 def import_extxyz(

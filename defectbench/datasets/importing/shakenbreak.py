@@ -14,7 +14,8 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import sort_key
+from defectbench.base.paths import full_path
+from defectbench.base.states import format_charge, sort_key
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
 from defectbench.datasets.extxyz import attach_results, stored_results
@@ -22,7 +23,6 @@ from defectbench.datasets.importing.assemble import NO_START, ImportReport, _ass
 from defectbench.datasets.importing.outputs import read_output, read_start
 from defectbench.datasets.schema import MAX_CHARGE
 from defectbench.datasets.vasp import read_poscar
-from defectbench.paths import full_path
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
 _CONFIGURATION = re.compile(r"^Unperturbed|Rattled|Dimer|Bond_Distortion")
@@ -86,7 +86,7 @@ def import_shakenbreak(
             continue
         key = (match["defect"], int(match["charge"]))
         if abs(key[1]) > MAX_CHARGE:
-            found.drop(state.relative_to(base), None, f"its charge {key[1]:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            found.drop(state.relative_to(base), None, f"its charge {format_charge(key[1])} is outside ±{MAX_CHARGE}")
             continue
         if key in seen:
             found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")

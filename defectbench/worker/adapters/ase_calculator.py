@@ -54,6 +54,14 @@ class FactoryModel(LoadedModel):
             return
         super().set_charge(atoms, charge)
 
+    def read_charge(self, atoms: Atoms) -> Any:
+        """As :meth:`set_charge` writes it; with ``argument`` the charge that the attached calculator was made for."""
+        if self._argument:
+            return next((charge for charge, made in self._by_charge.items() if made is atoms.calc), None)
+        if self.charge == "total_charge":
+            return self.calculator.total_charge
+        return super().read_charge(atoms)
+
     def descriptors(self, atoms: Atoms) -> Any:
         """The calculator's own ``get_descriptors(atoms)``, (N, D), where it has one."""
         import numpy as np

@@ -31,6 +31,10 @@ class MatglModel(LoadedModel):
         parameter = next(self.calculator.potential.parameters())
         self.calculator.total_charge = torch.tensor([float(charge)], dtype=parameter.dtype, device=parameter.device)
 
+    def read_charge(self, atoms: Atoms) -> Any:
+        """As :meth:`set_charge` writes it."""
+        return float(self.calculator.total_charge[0]) if self.charge == "total_charge" else super().read_charge(atoms)
+
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features that enter the energy readout, (N, D); QET's contain its charges and potentials."""
         model = self.calculator.potential.model
