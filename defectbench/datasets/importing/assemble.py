@@ -298,7 +298,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
                 kept.add(item.charge)
             if frames and (away := _moved_defect(frames[-1], perfect, defect)) is not None:
                 found.notes.append(
-                    f"{state_label(name, item.charge)} {item.configuration}: the defect has moved {away:.2f} Å to another site; the local "
+                    f"{ChargeState(name, item.charge)} {item.configuration}: the defect has moved {away:.2f} Å to another site; the local "
                     "RMSD stays centred where the starts have it"
                 )
         if not kept:
@@ -464,7 +464,7 @@ def _moved_defect(atoms: Atoms, host: Atoms, defect: Defect) -> float | None:
         return None
     if site is None or site == defect.site:
         return None
-    return float(np.linalg.norm(checks.minimum_image(host.positions[[site]] - host.positions[[defect.site]], host)))
+    return float(np.linalg.norm(minimum_image(host.positions[[site]] - host.positions[[defect.site]], host.cell)))
 
 
 def _near(atoms: Atoms, placement: Placement, host: Atoms, defect: Defect) -> bool:
