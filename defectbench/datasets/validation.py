@@ -25,7 +25,8 @@ class ValidationReport:
 
     Attributes:
         path: the dataset folder.
-        problems: everything wrong, in the order of the files.
+        problems: everything wrong, in the order of the files; the last ones are the doubts.
+        doubts: those of them that are numbers which cannot be true together (:mod:`~defectbench.datasets.plausibility`).
         files: data files checked.
         frames: frames checked.
     """
@@ -34,6 +35,7 @@ class ValidationReport:
     problems: tuple[Problem, ...]
     files: int
     frames: int
+    doubts: tuple[Problem, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -90,7 +92,8 @@ def validate_dataset(path: str | Path) -> ValidationReport:
 
 
 def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
-    problems = [*plausibility.check_metadata(metadata), *checks.check_files(folder, metadata)]
+    doubts = list(plausibility.check_metadata(metadata))
+    problems = list(checks.check_files(folder, metadata))
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
         data = file.suffix == ".extxyz" or name.startswith(("starts/", "frames/"))
@@ -99,15 +102,15 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
     if metadata.remote is not None:
         problems += [] if problems else _validate_remote(folder, metadata)
     if metadata.host.file is None:
-        return ValidationReport(folder, tuple(problems), len(metadata.files), 0)
+        return ValidationReport(folder, (*problems, *doubts), len(metadata.files), 0, tuple(doubts))
     try:
         host = read_host(folder / metadata.host.file)
     except DatasetError as error:
         problems.append(Problem(metadata.host.file, None, "file", str(error)))
-        return ValidationReport(folder, tuple(problems), len(metadata.files), 0)
+        return ValidationReport(folder, (*problems, *doubts), len(metadata.files), 0, tuple(doubts))
     problems += checks.check_host(metadata.host.file, host, metadata)
     if any(problem.file == metadata.host.file or problem.field.endswith(".site") for problem in problems):
-        return ValidationReport(folder, tuple(problems), len(metadata.files), 1)
+        return ValidationReport(folder, (*problems, *doubts), len(metadata.files), 1, tuple(doubts))
     starts = {}
     count = 1
     for name in metadata.files:
@@ -145,12 +148,13 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         level, entry = metadata.level(parts[1]), metadata.defect(defect)
         start = starts.get((defect, charge, configuration))
         found = list(checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start))
-        problems += found or plausibility.check_results(name, frames, host)
+        problems += found
+        doubts += [] if found else plausibility.check_results(name, frames, host)
         if not found:
             lasts.setdefault(level.name, {})[key] = frames[-1]
     for level_name, last in lasts.items():
-        problems += plausibility.check_level(metadata.level(level_name), last, len(host), f"frames/{level_name}")
-    return ValidationReport(folder, tuple(problems), len(metadata.files), count)
+        doubts += plausibility.check_level(metadata.level(level_name), last, len(host), f"frames/{level_name}")
+    return ValidationReport(folder, (*problems, *doubts), len(metadata.files), count, tuple(doubts))
 
 
 def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
