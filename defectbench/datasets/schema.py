@@ -35,6 +35,8 @@ LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_l
 MAX_CHARGE = 12
 Charge = Annotated[int, Field(strict=True, ge=-MAX_CHARGE, le=MAX_CHARGE)]
 Vector = tuple[float, float, float]
+KPoints = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+"""A Monkhorst–Pack mesh."""
 
 
 class _Closed(BaseModel):
@@ -206,6 +208,26 @@ class Cp2kScf(_Closed):
     outer_max_scf: Annotated[int, Field(gt=0)]
 
 
+class Cp2kDiagonalisation(_Closed):
+    """Self-consistency by diagonalisation and Broyden mixing, which k-points need; names and units as in CP2K's input reference.
+
+    Attributes:
+        alpha: fraction of the new density that is mixed in.
+        nbroyden: number of earlier steps that Broyden mixing uses.
+        eps_scf: convergence criterion.
+        max_scf: steps.
+        smearing_kelvin: electronic temperature of Fermi–Dirac smearing; None for fixed occupations.
+        added_mos: empty orbitals per k-point and spin; smearing needs some.
+    """
+
+    alpha: Annotated[float, Field(gt=0, le=1)]
+    nbroyden: Annotated[int, Field(gt=0)] = 8
+    eps_scf: float
+    max_scf: Annotated[int, Field(gt=0)]
+    smearing_kelvin: Annotated[float, Field(gt=0)] | None = None
+    added_mos: Annotated[int, Field(ge=0)] = 0
+
+
 class Cp2kOptimizer(_Closed):
     """Relaxation by CP2K's GEO_OPT at fixed cell; names and units as in CP2K's input reference.
 
@@ -280,7 +302,8 @@ class Cp2kMethod(_Closed):
         hybrid: None for a semilocal functional.
         extrapolation: of the wave function along a relaxation.
         extrapolation_order: its order.
-        kpoints: sampling of the Brillouin zone of the supercell.
+        kpoints: sampling of the Brillouin zone of the supercell: ``gamma``, with self-consistency by orbital transformation, or a
+            Monkhorst–Pack mesh such as ``[2, 2, 2]``, with self-consistency by diagonalisation.
         spin_rule: ``lowest``: multiplicity 1, restricted, for an even number of electrons; 2, unrestricted, for an odd one.
         charge_treatment: ``total_charge``: CHARGE of the whole cell, compensated by a uniform background.
         scf_restricted: for even electron counts.
@@ -298,12 +321,23 @@ class Cp2kMethod(_Closed):
     hybrid: Cp2kHybrid | None = None
     extrapolation: str
     extrapolation_order: int
-    kpoints: Literal["gamma"] = "gamma"
+    kpoints: Literal["gamma"] | KPoints = "gamma"
     spin_rule: Literal["lowest"] = "lowest"
     charge_treatment: Literal["total_charge"] = "total_charge"
-    scf_restricted: Cp2kScf
-    scf_unrestricted: Cp2kScf
+    scf_restricted: Cp2kScf | Cp2kDiagonalisation
+    scf_unrestricted: Cp2kScf | Cp2kDiagonalisation
     optimizer: Cp2kOptimizer | None = None
+
+    @model_validator(mode="after")
+    def _fitting_scf(self) -> Cp2kMethod:
+        wanted = Cp2kScf if self.kpoints == "gamma" else Cp2kDiagonalisation
+        for name, scf in (("scf_restricted", self.scf_restricted), ("scf_unrestricted", self.scf_unrestricted)):
+            if not isinstance(scf, wanted):
+                how = "orbital transformation (minimizer, …)" if wanted is Cp2kScf else "diagonalisation (alpha, …)"
+                raise ValueError(f"kpoints {self.kpoints} need a {name} of {how}")
+        if self.hybrid is not None and self.kpoints != "gamma":
+            raise ValueError("CP2K has no k-points for hybrid functionals")
+        return self
 
 
 class Settings(_Closed):

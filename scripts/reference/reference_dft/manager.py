@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from defectbench.datasets.dataset import Dataset
 from defectbench.errors import DatasetError, RunError
 
-from .cp2k_input import WAVE_FUNCTION, electrons, multiplicity
+from .cp2k_input import electrons, multiplicity, restart_file
 from .job import Frame, Job, read_frames, write_atomically, write_frames
 from .properties import derive_levels, potential_of_single_point, result_of, store_result
 from .reference_data import ReferenceData, same_geometry
@@ -101,11 +101,11 @@ class Manager:
         stored = folder / "previous.extxyz"
         begun = (folder / "state.json").is_file()
         previous = [_frame(atoms) for atoms in read_frames(stored)] if begun else self.data.previous(task)
-        job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
+        job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task), self.data.first_step(task))
         begun_from = job.started_from() if of_ground_states else None
         if begun_from is not None and not job.alive and not same_geometry(begun_from, structure):
             shutil.rmtree(folder)  # a lower ground state has been found since
-            job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
+            job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task), self.data.first_step(task))
         if previous and not stored.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_frames(stored, job.atoms_of(previous))
@@ -117,7 +117,7 @@ class Manager:
         relative = self.data.relative_of(task)
         if relative is None:
             return None
-        found = sorted((self.work / relative.label).glob(f"segment-*/{WAVE_FUNCTION}"))
+        found = sorted((self.work / relative.label).glob(f"segment-*/{restart_file(self.data.method(relative.level))}"))
         return found[-1] if found else None
 
     def finished(self, task: Task) -> bool:

@@ -120,10 +120,7 @@ class ReferenceData:
     def _expand(self, block: Block) -> list[Task]:
         if isinstance(block, RelaxationBlock):
             return [
-                Task("relaxation", block.level, block.defect, charge, name)
-                for charge in block.charges
-                for name in block.configurations
-                if self._start(block, charge, name) is not None
+                Task("relaxation", block.level, block.defect, charge, name) for charge in block.charges for name in self._stored_names(block, charge)
             ]
         if isinstance(block, SinglePointBlock):
             return self._single_points(block)
@@ -180,8 +177,25 @@ class ReferenceData:
             found = None if minimum is None else self.dataset.frames(block.defect, block.charge, block.configuration, block.level)[-1]
         return None if found is None else int(found.info["step"])
 
-    def _start(self, block: RelaxationBlock, charge: int, name: str) -> Atoms | None:
-        return self.dataset.starts(block.defect, charge).get(name)
+    def _stored_names(self, block: RelaxationBlock, charge: int) -> list[str]:
+        """Names under which a block's relaxations of one charge are stored; only of starts that there are."""
+        starts = self.dataset.starts(block.defect, charge)
+        return [block.prefix + name for name in block.configurations if name in starts]
+
+    def relaxation_block(self, task: Task) -> RelaxationBlock | None:
+        """The first block of the queue that a relaxation comes from."""
+        blocks = self._relaxations(task.defect, task.charge, task.level)
+        return next((block for block in blocks if task.configuration in self._stored_names(block, task.charge)), None)
+
+    def _relaxed_from(self, task: Task) -> Atoms | None:
+        block = self.relaxation_block(task)
+        if block is None:
+            return None
+        name = task.configuration.removeprefix(block.prefix)
+        if block.continue_from is None:
+            return self.dataset.starts(task.defect, task.charge)[name]
+        minimum = self.dataset.minima(task.defect, task.charge, block.continue_from).get(name)
+        return None if minimum is None else _bare(minimum.atoms)
 
     def _single_points(self, block: SinglePointBlock) -> list[Task]:
         ready = tuple(
@@ -233,8 +247,7 @@ class ReferenceData:
     def structure(self, task: Task) -> Atoms | None:
         """The geometry that a task starts from; None while what it needs is not there yet."""
         if task.kind == "relaxation":
-            starts = (self._start(b, task.charge, task.configuration) for b in self._relaxations(task.defect, task.charge, task.level))
-            return next((start for start in starts if start is not None), None)
+            return self._relaxed_from(task)
         if task.kind == "host":
             return self.dataset.host
         if task.kind == "element":
@@ -279,6 +292,11 @@ class ReferenceData:
             return [stage]
         name = level if stage.displacement is None else f"{level} {stage.name}"
         return [Stage(name, self.method(level), RunOptions("ENERGY"), stage.displacement), stage]
+
+    def first_step(self, task: Task) -> int:
+        """Number of the first frame of a relaxation: 0 is a start, so one that continues another level's begins with 1."""
+        block = self.relaxation_block(task) if task.kind == "relaxation" else None
+        return 0 if block is None or block.continue_from is None else 1
 
     def previous(self, task: Task) -> list[Frame]:
         """Frames of an unfinished relaxation that the dataset already holds."""
@@ -403,8 +421,7 @@ class ReferenceData:
             name
             for block in self._relaxations(defect, charge, level)
             if not block.later
-            for name in block.configurations
-            if self._start(block, charge, name) is not None
+            for name in self._stored_names(block, charge)
         }
 
     def _relaxations(self, defect: str, charge: int, level: str) -> list[RelaxationBlock]:
