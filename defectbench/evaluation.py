@@ -3,65 +3,33 @@
 from __future__ import annotations
 
 import datetime
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from defectbench.calculations.calculation import PROTOCOL_V1, Calculation, Protocol, Relaxation, Structure
-from defectbench.errors import DefectbenchError, RunError, UnknownNameError
-from defectbench.labels import charge_label, sort_key, state_label
+from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
+from defectbench.base.states import charge_label
+from defectbench.calculations.plan import DEFAULT_DATASET, Plan, Suite, certificate_start, make_plan, select_states
+from defectbench.calculations.requests import PROTOCOL_V1, Calculation
+from defectbench.entries.folder import _locked, _made, _outcome, _task_record, write_structures, write_tables
+from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
+    from defectbench.calculations.plan import StateSelection
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.dataset import Dataset
-    from defectbench.leaderboard.entry import Entry, TaskRecord
+    from defectbench.entries.schema import Entry
     from defectbench.models.certificate import ChargeCertificate
     from defectbench.models.environment import PythonEnvironment
     from defectbench.models.registry import ResolvedModel
     from defectbench.models.schema import ModelDefinition
-    from defectbench.tasks.base import MetricValue, ScoringInput, StateSelection, Task, TaskResult
+    from defectbench.scoring.task import Task, TaskResult
 
-DEFAULT_DATASET = "sb2se3-vacancies"
+
 DEFAULT_OUTPUT = Path("defectbench-results")
 
-#: The starts of the quick suite: the ideal vacancy, a rattle, and the two that break most symmetries.
-QUICK_CONFIGURATIONS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")
-
-HOST_RATTLE_SEED = 42
-HOST_RATTLE_SIGMA = 0.05
-
 MOST_WORKERS = 1024
-
-Suite = Literal["quick", "full"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
-
-    Attributes:
-        states: the charge states that run, with their configurations.
-        skipped: (defect, charge, reason) of selected states that do not.
-        relaxations: (defect, charge, configuration) → calculation; equal calculations appear once in ``calculations``.
-        host: start name → calculation.
-        calculations: every distinct calculation, in the order in which they run.
-    """
-
-    states: tuple[StateSelection, ...]
-    skipped: tuple[tuple[str, int, str], ...]
-    relaxations: Mapping[tuple[str, int, str], Calculation]
-    host: Mapping[str, Calculation]
-    calculations: tuple[Calculation, ...]
-
-    @property
-    def shared(self) -> int:
-        """How many configurations need no relaxation of their own because another charge state's start is the same."""
-        return len(self.relaxations) - len({c.content_hash for c in self.relaxations.values()})
 
 
 @dataclass(frozen=True)
@@ -98,134 +66,6 @@ class Evaluation:
     folder: Path
     results: Mapping[str, TaskResult]
     files: tuple[Path, ...] = field(default_factory=tuple)
-
-
-def select_states(
-    dataset: Dataset,
-    defects: Sequence[str] | None = None,
-    charges: Sequence[int] | None = None,
-    configurations: Sequence[str] | None = None,
-    suite: Suite = "full",
-) -> tuple[tuple[StateSelection, ...], tuple[tuple[str, int, str], ...]]:
-    """The charge states to run, and those selected that cannot: (defect, charge, reason).
-
-    Raises:
-        UnknownNameError: a defect, charge or configuration that the dataset does not have.
-        DefectbenchError: nothing is left to run.
-    """
-    from defectbench.tasks.base import StateSelection
-
-    for defect in defects or ():
-        if defect not in dataset.defects:
-            raise UnknownNameError("defect", defect, dataset.defects)
-    chosen = [(d, q) for d, q in dataset.states if (not defects or d in defects) and (not charges or q in charges)]
-    for charge in charges or ():
-        if not any(q == charge for _, q in chosen):
-            known = sorted({q for d, q in dataset.states if not defects or d in defects})
-            raise UnknownNameError("charge", f"{charge:+d}", [f"{q:+d}" for q in known])
-    if configurations:
-        all_names = sorted({c for d, q in chosen for c in dataset.starts(d, q)}, key=sort_key)
-        for name in configurations:
-            if name not in all_names:
-                raise UnknownNameError("configuration", name, all_names)
-    wanted = configurations or (QUICK_CONFIGURATIONS if suite == "quick" else None)
-    states: list[StateSelection] = []
-    skipped: list[tuple[str, int, str]] = []
-    for defect, charge in chosen:
-        starts = dataset.starts(defect, charge)
-        names = tuple(c for c in sorted(starts, key=sort_key) if wanted is None or c in wanted)
-        if not dataset.has_reference(defect, charge):
-            skipped.append((defect, charge, f"no {dataset.level} reference yet"))
-        elif not starts:
-            skipped.append((defect, charge, "no start structures"))
-        elif not names:
-            skipped.append((defect, charge, "none of its starts is selected"))
-        else:
-            states.append(StateSelection(defect, charge, names))
-    if not states:
-        why = "; ".join(f"{state_label(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
-        raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
-    return tuple(states), tuple(skipped)
-
-
-def host_starts(dataset: Dataset) -> dict[str, Atoms]:
-    """The starts of the host's relaxation: its reference sites, and a normal rattle of σ = 0.05 Å (fixed seed)."""
-    rattled = dataset.host.copy()
-    rattled.rattle(stdev=HOST_RATTLE_SIGMA, seed=HOST_RATTLE_SEED)
-    return {"Unperturbed": dataset.host.copy(), "Rattled": rattled}
-
-
-def make_plan(
-    dataset: Dataset,
-    states: tuple[StateSelection, ...],
-    skipped: tuple[tuple[str, int, str], ...],
-    tasks: Sequence[Task],
-    *,
-    takes_charge: bool,
-    protocol: Protocol = PROTOCOL_V1,
-) -> Plan:
-    """The union of what the tasks need, each distinct calculation once.
-
-    Args:
-        takes_charge: False drops the charge from every calculation, so that equal starts of different charges are one.
-    """
-    from defectbench.tasks.base import PlanInput
-
-    def calculation(kind: Literal["relaxation", "single_point", "descriptors"], atoms: Atoms, charge: int) -> Calculation:
-        return Calculation(kind, Structure.from_atoms(atoms), int(charge) if takes_charge else None, protocol)
-
-    host = {name: calculation("relaxation", atoms, 0) for name, atoms in host_starts(dataset).items()}
-    relaxations = {
-        (state.defect, state.charge, name): calculation("relaxation", atoms, state.charge)
-        for state in states
-        for name, atoms in dataset.starts(state.defect, state.charge).items()
-        if name in state.configurations
-    }
-    plan_input = PlanInput(dataset=dataset, states=states, calculation=calculation)
-    extra = [c for task in tasks for c in task.calculations(plan_input)]
-    distinct = {c.content_hash: c for c in (*host.values(), *relaxations.values(), *extra)}
-    return Plan(states, skipped, relaxations, host, tuple(distinct.values()))
-
-
-def scoring_input(
-    dataset: Dataset,
-    plan: Plan,
-    charge_class: str,
-    results: Mapping[str, Mapping[str, Any]],
-    *,
-    certificate: Mapping[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-) -> ScoringInput:
-    """What the tasks score, from results by content hash.
-
-    Args:
-        certificate: the charge-response certificate as JSON values.
-        provenance: of the entry, as JSON values.
-
-    Raises:
-        DefectbenchError: a result is missing.
-    """
-    from defectbench.calculations.client import relaxation_from_result
-    from defectbench.tasks.base import ConfigurationResult, HostRelaxation, ScoringInput
-
-    def result(calculation: Calculation) -> Mapping[str, Any]:
-        try:
-            return results[calculation.content_hash]
-        except KeyError:
-            raise DefectbenchError("the results do not fit the dataset: a calculation is missing; run the evaluation again") from None
-
-    return ScoringInput(
-        dataset=dataset,
-        states=plan.states,
-        configurations=tuple(
-            ConfigurationResult(d, q, name, relaxation_from_result(result(c))) for (d, q, name), c in plan.relaxations.items()
-        ),
-        host=tuple(HostRelaxation(name, relaxation_from_result(result(c))) for name, c in plan.host.items()),
-        charge_class=charge_class,
-        results=results,
-        certificate=certificate or {},
-        provenance=provenance or {},
-    )
 
 
 def evaluate(
@@ -356,20 +196,9 @@ def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[StateS
 
 def default_workers(device: str) -> int:
     """One worker a core; one a GPU that this process may use on CUDA."""
-    from defectbench.hardware import available_cores, visible_gpus
+    from defectbench.base.hardware import available_cores, visible_gpus
 
     return max(1, len(visible_gpus())) if device == "cuda" else available_cores()
-
-
-def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
-    """The structure and charges on which the certificate is measured: the first defect's ideal start and its charge states."""
-    defect = dataset.defects[0]
-    charges = dataset.charges(defect)
-    for charge in charges:
-        starts = dataset.starts(defect, charge)
-        if starts:
-            return starts.get("Unperturbed", next(iter(starts.values()))), charges
-    return dataset.host, charges
 
 
 def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> tuple[int, int]:
@@ -379,7 +208,7 @@ def _take_over(folder: Path, store: ResultStore, plan: Plan, identity: str) -> t
         How many calculations that were, and how many others it holds with a damaged result.
     """
     from defectbench.calculations.results import problem
-    from defectbench.leaderboard.entry import read_calculations, read_entry
+    from defectbench.entries.folder import read_calculations, read_entry
 
     missing = [c for c in plan.calculations if c.key(identity) not in store]
     if not missing or not (folder / "entry.json").is_file() or not (folder / "calculations.json.gz").is_file():
@@ -427,9 +256,9 @@ def _calculate(
         Results by content hash, the worker's description, the certificate, and the machines that calculated. A result says under
         ``machine`` which of them it was; the first may be left out.
     """
-    from defectbench import hardware
+    from defectbench.base import hardware
     from defectbench.calculations.client import WorkerClient
-    from defectbench.calculations.executor import run
+    from defectbench.calculations.executors.local import run
     from defectbench.models.certificate import certificate_calculation, check_claim, classify
 
     identity = resolved.identity
@@ -553,11 +382,12 @@ def _write(
 ) -> Evaluation:
     """Scores and writes an entry folder."""
     from defectbench.datasets.catalogue import embedded_folder, embedded_names
-    from defectbench.leaderboard import entry as records
+    from defectbench.entries import schema as records
+    from defectbench.entries.folder import write_calculations, write_text
 
     definition = resolved.definition
     # scored from what is written, so that anybody who scores the entry again gets the same numbers
-    written = records.write_calculations(folder, results)
+    written = write_calculations(folder, results)
     scored = scoring_input(dataset, plan, certificate.charge_class, written, certificate=certificate.to_json(), provenance=provenance)
     outcome = {task.name: task.score(scored) for task in tasks}
     entry = records.Entry(
@@ -604,240 +434,8 @@ def _write(
         tasks={name: _task_record(result) for name, result in outcome.items()},
         provenance=records.Provenance(**provenance),
     )
-    records.write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
+    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
     files = [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
     for task in tasks:
         files += task.draw(scored, outcome[task.name], definition.name, _made(folder / "figures"))
     return Evaluation(entry, folder, outcome, tuple(files))
-
-
-def _output(folder: Path) -> None:
-    """Makes a run directory; refuses one that can never be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), folder)
-        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output") from None
-    except OSError as error:
-        raise _out_of_reach(error)(f"cannot create {folder}: {error.strerror}; choose another --output") from error
-    if (folder / "entry.json").is_dir():
-        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output")
-
-
-def _out_of_reach(error: OSError) -> type[DefectbenchError]:
-    """Full disks and broken ones are no mistake of the user's; all else is."""
-    import errno
-
-    return RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}; make room for it and run the same command, nothing is lost") from error
-    return folder
-
-
-def _outcome(relaxation: Relaxation) -> dict[str, Any]:
-    return {
-        "status": relaxation.status,
-        "failure": relaxation.failure,
-        "energy": relaxation.energy,
-        "fmax": relaxation.fmax[-1] if relaxation.fmax else None,
-        "steps": relaxation.steps,
-        "wall_s": round(relaxation.wall_s, 3),
-    }
-
-
-def _task_record(result: TaskResult) -> TaskRecord:
-    from defectbench.leaderboard.entry import MetricRecord, TaskRecord
-
-    def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
-
-    def record(m: MetricValue) -> MetricRecord:
-        if m.value is not None and not math.isfinite(m.value):  # no number to score, and no entry may hold one
-            return MetricRecord(name=m.name, value=None, interval=None, reason=f"came out as {m.value}", applies=True)
-        bounded = m.interval is not None and all(math.isfinite(end) for end in m.interval)
-        return MetricRecord(name=m.name, value=m.value, interval=m.interval if bounded else None, reason=m.reason, applies=m.applies)
-
-    return TaskRecord(
-        metrics=[record(m) for m in result.metrics],
-        tables={name: [finite(row) for row in rows] for name, rows in {"states": result.rows, **result.tables}.items()},
-        baselines={name: finite(values) for name, values in result.baselines.items()},
-        notes=list(result.notes),
-    )
-
-
-def write_tables(folder: Path, entry: Entry) -> list[Path]:
-    """Writes each task's tables as ``tables/<task>_<table>.csv`` and all that it found as ``tables/<task>.json``."""
-    from defectbench.leaderboard.entry import write_text
-
-    files: list[Path] = []
-    for task, record in entry.tasks.items():
-        path = folder / "tables" / f"{task}.json"
-        write_text(path, record.model_dump_json(indent=1) + "\n")
-        files.append(path)
-        for name, rows in record.tables.items():
-            if not rows:
-                continue
-            files.append(write_csv(folder / "tables" / f"{task}_{name}.csv", rows))
-    return files
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Writes flat rows that share their columns as CSV; returns the path.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    import csv
-    import io
-
-    from defectbench.leaderboard.entry import write_text
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-    return path
-
-
-def write_structures(folder: Path, scored: ScoringInput, plan: Plan) -> Path:
-    """Writes every relaxed structure to ``structures.extxyz`` (energy in eV; defect, charge, configuration and status in ``info``)."""
-    import io
-
-    from ase.io import write
-
-    from defectbench.leaderboard.entry import write_text
-
-    images = []
-    for host in scored.host:
-        atoms = plan.host[host.start].structure.to_atoms()
-        atoms.positions = host.relaxation.positions
-        atoms.info = {"defect": "host", "configuration": host.start, **_extxyz_info(host.relaxation)}
-        images.append(atoms)
-    for c in scored.configurations:
-        atoms = plan.relaxations[c.defect, c.charge, c.configuration].structure.to_atoms()
-        atoms.positions = c.relaxation.positions
-        atoms.info = {"defect": c.defect, "charge": c.charge, "configuration": c.configuration, **_extxyz_info(c.relaxation)}
-        images.append(atoms)
-    text = io.StringIO()
-    write(text, images, format="extxyz")
-    path = folder / "structures.extxyz"
-    write_text(path, text.getvalue())
-    return path
-
-
-def _extxyz_info(relaxation: Relaxation) -> dict[str, Any]:
-    info: dict[str, Any] = {"status": relaxation.status, "steps": relaxation.steps}
-    if relaxation.energy is not None:
-        info["model_energy"] = relaxation.energy
-    return info
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds a run directory: two processes on one would write over each other. The lock goes with the process, however it ends."""
-    from filelock import FileLock, Timeout
-
-    _output(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{folder} is in use by another defectbench process; wait for it or choose another --output") from None
-    except OSError as error:
-        raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, Entry]:
-    """Scores an entry again from its stored calculations: no model, no network beyond the dataset.
-
-    Args:
-        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
-        dataset: the dataset it was made on, if it is not found by its name.
-
-    Returns:
-        The entry as stored, and the same entry with every task scored anew.
-
-    Raises:
-        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
-    """
-    entry, scored, tasks = stored_scoring(folder, dataset)
-    return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
-
-
-def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
-    """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
-
-    Args:
-        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
-        dataset: the dataset it was made on, if it is not found by its name.
-
-    Raises:
-        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
-    """
-    from defectbench.calculations.results import problem
-    from defectbench.datasets.catalogue import load_dataset
-    from defectbench.datasets.dataset import Dataset
-    from defectbench.leaderboard.entry import entry_folder, read_calculations, read_entry
-    from defectbench.tasks import get_tasks
-    from defectbench.tasks.base import StateSelection
-
-    folder = entry_folder(Path(folder))
-    entry = read_entry(folder)
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset if dataset is not None else entry.dataset.id)
-    if data.id != entry.dataset.id:
-        raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
-    if data.sha256 != entry.dataset.sha256:
-        raise DefectbenchError(
-            f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
-            "run 'defectbench evaluate' again"
-        )
-    states = tuple(StateSelection(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
-    skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
-    tasks = get_tasks(entry.selection.tasks)
-    protocol = Protocol(**entry.provenance.protocol)
-    plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
-    results = read_calculations(folder)
-    machines = 1 + len(entry.provenance.other_machines)
-    for calculation in plan.calculations:
-        if (result := results.get(calculation.content_hash)) is None:
-            continue  # whoever needs it says so
-        wrong = problem(calculation, result)
-        if wrong is None and result.get("machine", 0) >= machines:
-            wrong = "names a machine that the entry does not have"
-        if wrong is not None:
-            raise DefectbenchError(
-                f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}… {wrong}; "
-                f"run 'defectbench evaluate' with --output {folder} again"
-            )
-    scored = scoring_input(
-        data,
-        plan,
-        entry.certificate["charge_class"],
-        results,
-        certificate=entry.certificate,
-        provenance=entry.provenance.model_dump(mode="json"),
-    )
-    return entry, scored, tasks
-
-
-def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:
-    """Names of the metrics (``task.metric``) whose values differ between two entries by more than a relative tolerance."""
-    differences = []
-    for task in sorted(one.tasks.keys() | other.tasks.keys()):
-        values = [{m.name: m.value for m in e.tasks[task].metrics} if task in e.tasks else {} for e in (one, other)]
-        for name in sorted(values[0].keys() | values[1].keys()):
-            a, b = values[0].get(name), values[1].get(name)
-            same = a == b if a is None or b is None else math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-            if not same:
-                differences.append(f"{task}.{name} ({a} stored, {b} now)")
-    return differences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 
 
 def user_path(path: str | Path) -> Path:

@@ -17,9 +17,11 @@ from typing import Any
 
 from ase import Atoms
 
+from defectbench.base.downloads import sha256_of
+from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ideal_structure
-from defectbench.datasets.displacements import write_displaced_starts
+from defectbench.datasets.displaced_starts import write_displaced_starts
 from defectbench.datasets.extxyz import write_atomically
 from defectbench.datasets.schema import (
     METADATA_FILE,
@@ -35,8 +37,6 @@ from defectbench.datasets.schema import (
     metadata_to_yaml,
     parse_metadata,
 )
-from defectbench.downloads import sha256_of
-from defectbench.errors import DatasetError, DefectbenchError
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-savory-2019"
 COMMIT = "a7c926ae87ecd6e7f43b8c90f8e3317d6bbb8eb8"

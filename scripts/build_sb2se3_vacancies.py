@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from defectbench.datasets.building import add_relaxation, from_cp2k, write_dataset
+from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import read_host
@@ -42,7 +42,7 @@ from defectbench.datasets.schema import (
     parse_metadata,
 )
 from defectbench.datasets.validation import validate_dataset
-from defectbench.errors import DatasetError, DefectbenchError
+from defectbench.datasets.writing import add_relaxation, from_cp2k, write_dataset
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-vacancies"
 HARTREE_PER_BOHR = 51.42206747  # eV/Å

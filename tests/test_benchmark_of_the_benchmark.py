@@ -16,14 +16,15 @@ import pytest
 import yaml
 
 import defectbench
-from defectbench.calculations.calculation import Protocol
+from defectbench.calculations.plan import make_plan, select_states
+from defectbench.calculations.requests import Protocol
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
-from defectbench.evaluation import make_plan, scoring_input, select_states
 from defectbench.leaderboard.scores import best_baselines, gains, load_weights, score_results
-from defectbench.structures.matching import host_operations
+from defectbench.scoring.run import scoring_input
+from defectbench.scoring.task import ScoringInput
+from defectbench.structures.symmetry import host_operations
 from defectbench.tasks import get_tasks
-from defectbench.tasks.base import ScoringInput
 from defectbench.worker import certificate as worker_certificate
 from defectbench.worker import relaxation as worker_relaxation
 from defectbench.worker.adapters.base import LoadedModel
@@ -76,7 +77,7 @@ def dataset():
 
 def calculate(calculator, how: str) -> Run:
     """Plan → calculate, with the worker's own functions in this process."""
-    from defectbench.evaluation import certificate_start
+    from defectbench.calculations.plan import certificate_start
     from defectbench.models.certificate import certificate_calculation, classify
     from defectbench.models.schema import Charge, ModelDefinition
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from defectbench.downloads import RemoteFile, fetch
-from defectbench.errors import DownloadError
+from defectbench.base.downloads import RemoteFile, fetch
+from defectbench.base.errors import DownloadError
 
 REMOTE = RemoteFile("https://example.org/a", hashlib.sha256(b"content").hexdigest(), "sub/a", "dataset")
 

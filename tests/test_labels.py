@@ -11,8 +11,8 @@ from ase.db.core import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.base.states import configuration_problem, name_problem
 from defectbench.datasets.extxyz import read_extxyz, write_extxyz
-from defectbench.labels import configuration_problem, name_problem
 
 PIECES = [
     "1",

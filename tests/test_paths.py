@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from defectbench.base.downloads import RemoteFile, cache_folder, fetch
+from defectbench.base.errors import DefectbenchError
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.importers import import_extxyz, import_shakenbreak, read_host_file
+from defectbench.datasets.importing.assemble import read_host_file
+from defectbench.datasets.importing.labelled_extxyz import import_extxyz
+from defectbench.datasets.importing.shakenbreak import import_shakenbreak
 from defectbench.datasets.validation import validate_dataset
-from defectbench.downloads import RemoteFile, cache_folder, fetch
-from defectbench.errors import DefectbenchError
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 from defectbench.paths import full_path, user_path

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.calculations.calculation import Calculation, Relaxation
-from defectbench.downloads import cache_folder
-from defectbench.errors import DefectbenchError, ModelError, RunError
-from defectbench.hardware import visible_gpus
+from defectbench.base.downloads import cache_folder
+from defectbench.base.errors import DefectbenchError, ModelError, RunError
+from defectbench.base.hardware import visible_gpus
+from defectbench.calculations.requests import Calculation, Relaxation
 from defectbench.models.registry import ResolvedModel, check_against_definition
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from defectbench.calculations.calculation import Calculation
+from defectbench.calculations.requests import Calculation
 
 _STATUSES = {
     "relaxation": ("converged", "unconverged", "failed"),
@@ -57,7 +57,7 @@ def problem(calculation: Calculation, result: object) -> str | None:
 
 
 def hardware_problem(hardware: Mapping[str, Any]) -> str | None:
-    """What is wrong with a description of hardware, as :func:`defectbench.hardware.describe` gives it; None if nothing is."""
+    """What is wrong with a description of hardware, as :func:`defectbench.base.hardware.describe` gives it; None if nothing is."""
     processor, found = hardware.get("processor"), hardware.get("gpus")
     if not isinstance(processor, str | None):
         return "processor is no text"

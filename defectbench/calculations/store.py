@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from defectbench.calculations.calculation import Calculation
+from defectbench.base.errors import RunError
+from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import hardware_problem, problem
-from defectbench.errors import RunError
 
 _DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 """What reading a damaged row may raise in ASE: it takes its content as it comes."""

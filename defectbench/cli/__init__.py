@@ -7,8 +7,8 @@ import sys
 
 import typer
 
+from defectbench.base.errors import DefectbenchError
 from defectbench.cli import datasets, environments, leaderboard, models, runs
-from defectbench.errors import DefectbenchError
 
 app = typer.Typer(
     name="defectbench",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 
 
 class DeviceName(StrEnum):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from defectbench.datasets.dataset import Dataset
-    from defectbench.datasets.importers import ImportReport
+    from defectbench.datasets.importing.assemble import ImportReport
     from defectbench.datasets.schema import DatasetFile
 
 app = typer.Typer(help="Reference datasets: host, start structures, DFT minima.", no_args_is_help=True)
@@ -52,8 +52,8 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from defectbench.base.states import is_relaxation
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.labels import is_relaxation
 
     dataset = load_dataset(name)
     console = _console()
@@ -79,10 +79,10 @@ def fetch(name: NameOrPath) -> None:
     """Fetch the files of a remote dataset into the cache, each checked by its SHA-256."""
     from rich.progress import Progress
 
+    from defectbench.base.downloads import cache_folder
     from defectbench.datasets.catalogue import dataset_folder
     from defectbench.datasets.remote import fetch_all, missing_files
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
-    from defectbench.downloads import cache_folder
 
     metadata = parse_metadata(dataset_folder(name) / METADATA_FILE)
     console = _console()
@@ -138,8 +138,9 @@ def import_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in the output folder.")] = False,
 ) -> None:
     """Make a dataset of your own results, for 'evaluate --dataset FOLDER'."""
-    from defectbench.datasets.importers import import_extxyz, import_shakenbreak
-    from defectbench.errors import DatasetError
+    from defectbench.base.errors import DatasetError
+    from defectbench.datasets.importing.labelled_extxyz import import_extxyz
+    from defectbench.datasets.importing.shakenbreak import import_shakenbreak
     from defectbench.paths import user_path
 
     if source_format is ImportFormat.shakenbreak or (source_format is ImportFormat.auto and user_path(source[0]).is_dir()):

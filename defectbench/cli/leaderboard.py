@@ -38,8 +38,8 @@ def explain(
     from rich.console import Console
     from rich.markup import escape
 
-    from defectbench.errors import UnknownNameError
-    from defectbench.leaderboard.entry import read_entry
+    from defectbench.base.errors import UnknownNameError
+    from defectbench.entries.folder import read_entry
     from defectbench.leaderboard.scores import gains, load_weights, score_results
 
     content = read_entry(entry)
@@ -151,9 +151,10 @@ def table(
     ] = None,
 ) -> None:
     """Write a Markdown leaderboard of all entries below a folder, with figures; baselines are rows, datasets and suites are never mixed."""
-    from defectbench.errors import DefectbenchError
-    from defectbench.leaderboard.entry import write_text
-    from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.entries.folder import write_text
+    from defectbench.leaderboard.groups import find_entries, group_entries
+    from defectbench.leaderboard.tables import leaderboard
 
     if output is None:
         typer.echo(leaderboard(folder), nl=False)
@@ -176,9 +177,9 @@ def figure(
     output: Annotated[Path, typer.Option("--output", "-o", parser=path, help="The folder to draw into.")],
 ) -> None:
     """Draw accuracy against speed, with the Pareto front, for each group of entries that compare; as PNG and SVG."""
-    from defectbench.errors import DefectbenchError
+    from defectbench.base.errors import DefectbenchError
     from defectbench.leaderboard.figures import draw_leaderboard
-    from defectbench.leaderboard.tables import find_entries, group_entries
+    from defectbench.leaderboard.groups import find_entries, group_entries
 
     if output.exists() and not output.is_dir():
         raise DefectbenchError(f"{output} is a file; give a folder to draw into")
@@ -201,9 +202,9 @@ def compare(
     """Compare two entries of the same data metric by metric, e.g. two versions of a model in CI."""
     from rich.console import Console
 
-    from defectbench.errors import RunError
+    from defectbench.base.errors import RunError
+    from defectbench.entries.folder import read_entry
     from defectbench.leaderboard.comparison import compare as compare_entries
-    from defectbench.leaderboard.entry import read_entry
 
     found = compare_entries(read_entry(old), read_entry(new))
     _print_comparison(Console(), found, everything)

@@ -75,8 +75,8 @@ def check(
     from rich.markup import escape
 
     from defectbench.calculations.client import WorkerClient
+    from defectbench.calculations.plan import certificate_start
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.evaluation import certificate_start
     from defectbench.models.certificate import certificate_calculation, check_claim, classify
     from defectbench.models.environment import ensure_environment
     from defectbench.models.registry import definition_folder, load_model, resolve_model

@@ -14,9 +14,10 @@ from defectbench.cli.arguments import DeviceName, path, text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from defectbench.calculations.calculation import Calculation
-    from defectbench.evaluation import Evaluation, Plan, Reporter
-    from defectbench.leaderboard.entry import Entry
+    from defectbench.calculations.plan import Plan
+    from defectbench.calculations.requests import Calculation
+    from defectbench.entries.schema import Entry
+    from defectbench.evaluation import Evaluation, Reporter
 
 tasks_app = typer.Typer(help="The tasks and their metrics.", no_args_is_help=True)
 
@@ -59,7 +60,7 @@ def evaluate(
     from rich.console import Console
 
     import defectbench
-    from defectbench.errors import DefectbenchError, Interrupted
+    from defectbench.base.errors import DefectbenchError, Interrupted
 
     console = Console()
     names = [part.strip() for item in configurations or [] for part in text(item).split(",") if part.strip()]
@@ -102,10 +103,10 @@ def rescore(
     """Score a finished entry again, without running the model."""
     from rich.console import Console
 
-    from defectbench.errors import RunError
-    from defectbench.evaluation import rescore as rescore_entry
-    from defectbench.evaluation import same_metrics, write_csv, write_tables
-    from defectbench.leaderboard.entry import entry_folder, write_text
+    from defectbench.base.errors import RunError
+    from defectbench.entries.folder import entry_folder, write_csv, write_tables, write_text
+    from defectbench.entries.rescoring import rescore as rescore_entry
+    from defectbench.entries.rescoring import same_metrics
 
     entry = entry_folder(entry)
     by_soap = _search_by_soap(entry, dataset) if soap else []
@@ -128,8 +129,8 @@ def rescore(
 
 
 def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, Any]]:
-    from defectbench.evaluation import stored_scoring
-    from defectbench.tasks.search import soap_table
+    from defectbench.entries.rescoring import stored_scoring
+    from defectbench.tasks.search.score import soap_table
 
     return soap_table(stored_scoring(entry, dataset)[1])
 

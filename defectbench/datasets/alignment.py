@@ -8,10 +8,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.schema import Defect
-from defectbench.errors import DatasetError
 
 CELL_DIFFERENCE = 0.01
 """Å; a cell that differs by no more is taken for the host's (files with few decimals)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.errors import DatasetError, UnknownNameError
+from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.paths import user_path
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     folder = dataset_folder(name_or_path)
     metadata = parse_metadata(folder / METADATA_FILE)
     if metadata.remote is not None:
-        from defectbench.datasets.savory_2019 import open_savory_2019
+        from defectbench.datasets.readers.savory_2019 import open_savory_2019
 
         return open_savory_2019(folder, metadata)
     return open_folder(folder, metadata)

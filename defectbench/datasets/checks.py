@@ -14,11 +14,11 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from defectbench.base.downloads import sha256_of
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import configuration_problem
 from defectbench.datasets.extxyz import formula, parse_frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, Convergence, DatasetFile, Defect
-from defectbench.downloads import sha256_of
-from defectbench.errors import DatasetError
-from defectbench.labels import configuration_problem
 
 CELL_TOLERANCE = 1e-4
 """Å; cells that differ by less are equal."""

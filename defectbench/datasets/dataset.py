@@ -12,11 +12,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from defectbench.base.errors import DatasetError, UnknownNameError
+from defectbench.base.states import charge_label, configuration_problem, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
-from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import charge_label, configuration_problem, sort_key
 
 StateKey = tuple[str, int]
 """(defect, charge)."""

@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from defectbench.errors import DatasetError
-from defectbench.labels import state_label
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import state_label
 
 _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
 

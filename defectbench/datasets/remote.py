@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from defectbench.base.downloads import RemoteFile, fetch
 from defectbench.datasets.schema import DatasetFile
-from defectbench.downloads import RemoteFile, fetch
 
 
 def remote_files(metadata: DatasetFile) -> dict[str, RemoteFile]:

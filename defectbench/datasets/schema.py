@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import charge_label, name_problem
+from defectbench.base.errors import DatasetError, UnknownNameError
+from defectbench.base.states import charge_label, name_problem
 from defectbench.yaml_loader import StrictLoader
 
 SCHEMA_VERSION = 1

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets import checks
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
-from defectbench.errors import DatasetError
 from defectbench.paths import user_path
 
 
@@ -137,9 +137,9 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
 
 def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
     """Whether the fetched files make a dataset; nothing if they are not in the cache."""
+    from defectbench.base.errors import DownloadError
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.remote import missing_files
-    from defectbench.errors import DownloadError
 
     if missing_files(metadata):
         return []

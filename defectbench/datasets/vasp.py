@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from defectbench.errors import DatasetError
+from defectbench.base.errors import DatasetError
 
 
 def read_poscar(path: Path) -> Atoms:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 from defectbench.leaderboard.scores import Score, score_results
 
 if TYPE_CHECKING:
-    from defectbench.leaderboard.entry import Entry, MetricRecord
-    from defectbench.tasks.base import MetricDefinition
+    from defectbench.entries.schema import Entry, MetricRecord
+    from defectbench.scoring.task import MetricDefinition
 
 Verdict = Literal["better", "worse", "same", "not judged"]
 

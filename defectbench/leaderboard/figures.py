@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    from defectbench.leaderboard.tables import Group
+    from defectbench.leaderboard.groups import Group
 
 _GROUND: Any = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4}
 
@@ -33,7 +33,7 @@ def draw_leaderboard(groups: Sequence[Group], folder: Path) -> list[Path]:
     """Draws accuracy against speed for every group that has a point, as ``pareto-<dataset>-<level>-<suite>.png`` and ``.svg``.
 
     Args:
-        groups: of :func:`~defectbench.leaderboard.tables.group_entries`.
+        groups: of :func:`~defectbench.leaderboard.groups.group_entries`.
         folder: is made if it is not there.
 
     Returns:
@@ -64,7 +64,7 @@ def draw_pareto(group: Group, folder: Path, name: str) -> list[Path]:
         RunError: a file cannot be written.
         ValueError: no entry of the group has a score and a time.
     """
-    from defectbench.tasks import style
+    from defectbench.plotting import style
 
     points, missing = points_of(group)
     if not points:
@@ -126,7 +126,7 @@ def _caption(points: Sequence[Point], missing: Sequence[str]) -> str:
 
 
 def _looks(points: Sequence[Point]) -> dict[Hardware, tuple[str, str]]:
-    from defectbench.tasks import style
+    from defectbench.plotting import style
 
     hardware = sorted({p.hardware for p in points})
     return {h: (_MARKERS[i % len(_MARKERS)], style.COLOURS[_COLOURS[i % len(_COLOURS)]]) for i, h in enumerate(hardware)}
@@ -137,7 +137,7 @@ _Segment = tuple[tuple[float, float], tuple[float, float]]
 
 def _points_and_fronts(axes: Axes, points: Sequence[Point]) -> list[_Segment]:
     """Draws them; returns the lines that labels should keep off, in data coordinates."""
-    from defectbench.tasks import style
+    from defectbench.plotting import style
 
     looks, best = _looks(points), set(front(points))
     muted = style.COLOURS["muted"]
@@ -166,7 +166,7 @@ def _points_and_fronts(axes: Axes, points: Sequence[Point]) -> list[_Segment]:
 def _legend(axes: Axes, points: Sequence[Point]) -> None:
     from matplotlib.lines import Line2D
 
-    from defectbench.tasks import style
+    from defectbench.plotting import style
 
     looks = _looks(points)
     one = len(looks) == 1
@@ -186,7 +186,7 @@ def _labels(made: Figure, axes: Axes, points: Sequence[Point], segments: Sequenc
     """Writes the names where they cover as little as possible: each takes the best of a ring of places, those on the front first."""
     from matplotlib.transforms import Bbox
 
-    from defectbench.tasks import style
+    from defectbench.plotting import style
 
     made.draw_without_rendering()  # fixes the layout, and with it where data lie in pixels
     made.set_layout_engine("none")

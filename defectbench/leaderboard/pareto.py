@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from defectbench.leaderboard.entry import Entry
+    from defectbench.entries.schema import Entry
+    from defectbench.leaderboard.groups import Group
     from defectbench.leaderboard.scores import Interval
-    from defectbench.leaderboard.tables import Group
 
 TIME_METRIC = "seconds_per_call"
 """The metric of the cost task that stands for speed."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 
 if TYPE_CHECKING:
-    from defectbench.leaderboard.entry import MetricRecord, TaskRecord
-    from defectbench.tasks.base import MetricDefinition, MetricValue, Task, TaskResult
+    from defectbench.entries.schema import MetricRecord, TaskRecord
+    from defectbench.scoring.task import MetricDefinition, MetricValue, Task, TaskResult
 
 Interval = tuple[float, float]
 Status = Literal["scored", "failed", "left out", "information"]
@@ -258,7 +258,7 @@ def score_results(results: Mapping[str, TaskResult | TaskRecord], weights: Weigh
 
 def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
     """A baseline as if a model had given it; what it has not does not apply."""
-    from defectbench.tasks.base import MetricValue, TaskResult
+    from defectbench.scoring.task import MetricValue, TaskResult
 
     reason = "a baseline without a model has no such value"
     values = [(name, value) for name, value in baseline.items() if value is not None]

@@ -4,119 +4,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.errors import DefectbenchError
-from defectbench.leaderboard.entry import Entry, read_entry
+from defectbench.entries.schema import Entry
+from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
     Interval,
     MetricScore,
-    Score,
     best_baselines,
     gains,
     load_weights,
     mean_gain,
     score_baselines,
-    score_results,
 )
 
 if TYPE_CHECKING:
-    from defectbench.tasks.base import MetricDefinition, Task
+    from defectbench.scoring.task import MetricDefinition, Task
+
 
 NONE = "–"
 """What stands where nothing is asked: a baseline has no such value."""
 
 NOT_APPLICABLE = "n/a"
 """What stands where a model has no value because the question cannot be put; why is said below the table."""
-
-GroupKey = tuple[str, str, str, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """An entry with its score.
-
-    Attributes:
-        folder: where it lies.
-        entry: its content.
-        score: computed now.
-    """
-
-    folder: Path
-    entry: Entry
-    score: Score
-
-
-@dataclass(frozen=True)
-class Group:
-    """Entries that compare: same data, level, protocol, suite, configurations and tasks; best overall score first."""
-
-    entries: tuple[Ranked, ...]
-
-    @property
-    def first(self) -> Entry:
-        """An entry that stands for what all have in common."""
-        return self.entries[0].entry
-
-
-def find_entries(folder: Path) -> list[Path]:
-    """All folders with an ``entry.json`` at or below a folder, sorted.
-
-    Raises:
-        DefectbenchError: there is no such folder, or no entry in it.
-    """
-    if not folder.is_dir():
-        raise DefectbenchError(f"no folder {folder}; give one that holds entries of 'defectbench evaluate'")
-    found = sorted(path.parent for path in folder.rglob("entry.json"))
-    if not found:
-        raise DefectbenchError(f"no entry.json in or below {folder}; 'defectbench evaluate --output' writes one")
-    return found
-
-
-def group_key(entry: Entry) -> GroupKey:
-    """What entries must have in common to stand in one table."""
-    states = tuple(sorted((s.defect, s.charge, tuple(sorted(s.configurations))) for s in entry.selection.states))
-    protocol = str(sorted(entry.provenance.protocol.items()))
-    return (
-        entry.dataset.id,
-        entry.dataset.sha256,
-        entry.dataset.level_of_theory,
-        protocol,
-        entry.selection.suite,
-        states,
-        tuple(sorted(entry.tasks)),
-    )
-
-
-def group_entries(folders: Iterable[Path]) -> list[Group]:
-    """Reads entries and sorts them into groups: by dataset, full before quick before custom, larger selections first.
-
-    Raises:
-        DefectbenchError: an entry cannot be read, or two of one group are of the same model.
-    """
-    grouped: dict[GroupKey, list[Ranked]] = {}
-    for folder in folders:
-        entry = read_entry(folder)
-        grouped.setdefault(group_key(entry), []).append(Ranked(folder, entry, score_results(entry.tasks)))
-    order = {"full": 0, "quick": 1, "custom": 2}
-
-    def place(item: tuple[GroupKey, list[Ranked]]) -> tuple[str, int, int, str]:
-        key, ranked = item
-        return key[0], order[ranked[0].entry.selection.suite], -len(ranked[0].entry.configurations), str(key)
-
-    groups = []
-    for _, ranked in sorted(grouped.items(), key=place):
-        by_model: dict[str, Ranked] = {}
-        for one in ranked:
-            other = by_model.setdefault(one.entry.model.identity, one)
-            if other is not one:
-                raise DefectbenchError(f"{other.folder} and {one.folder} are the same model on the same data; remove one of them")
-        ranked.sort(key=lambda r: (-(r.score.overall if r.score.overall is not None else -1.0), r.entry.model.id))
-        groups.append(Group(tuple(ranked)))
-    return groups
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -313,7 +225,7 @@ def no_baseline(group: Group, task: Task) -> str | None:
     if not shown or any(shown & values.keys() for values in _baselines(group, task).values()):
         return None
     if task.name == "cost":
-        from defectbench.tasks.cost import NO_BASELINE
+        from defectbench.tasks.cost.score import NO_BASELINE
 
         return NO_BASELINE
     return "No baseline: these data hold nothing to make one of."

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.calculations.calculation import Calculation, Structure
-from defectbench.errors import ModelError
+from defectbench.base.errors import ModelError
+from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.schema import ChargeClass, ModelDefinition
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from defectbench.downloads import cache_folder
-from defectbench.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.downloads import cache_folder
+from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
 from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.downloads import cache_folder, sha256_of
-from defectbench.errors import ModelError
+from defectbench.base.downloads import cache_folder, sha256_of
+from defectbench.base.errors import ModelError
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
-from defectbench.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
+from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 from defectbench.paths import full_path, user_path
@@ -28,7 +28,7 @@ _ADAPTER_REVISION = {"matgl": 2}
 
 
 def _entries() -> dict[str, Path]:
-    folder = Path(str(resources.files("defectbench.models") / "entries"))
+    folder = Path(str(resources.files("defectbench.models") / "definitions"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 from defectbench.structures.matching import match
 
 if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import ArrayLike, NDArray
 
-    from defectbench.structures.matching import Operations
+    from defectbench.structures.symmetry import Operations
 
     Floats = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
     Raises:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
     """
-    from defectbench.structures.matching import Lattice
+    from defectbench.structures.lattice import Lattice
 
     if not np.array_equal(candidate.numbers, reference.numbers):
         raise ConfigurationCoordinateError("the two structures list different atoms or another order; map one onto the other first")
@@ -147,7 +147,7 @@ def map_onto(candidate: Atoms, reference: Atoms, operations: Operations) -> tupl
     Args:
         candidate: N atoms.
         reference: N atoms of the same composition in the same cell.
-        operations: of the host (:func:`defectbench.structures.matching.host_operations`).
+        operations: of the host (:func:`defectbench.structures.symmetry.host_operations`).
 
     Returns:
         The mapped structure (N atoms in the reference's order), the permutation applied (N,), and whether the candidate kept

@@ -19,16 +19,26 @@ result: a sum of nearest-neighbour distances is never above an assignment, and a
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.errors import DefectbenchError
+from defectbench.structures.lattice import (
+    _CACHE_SIZE,
+    _CELL_TOLERANCE,
+    _OTHER_CELL,
+    LOCAL_RADIUS,
+    Lattice,
+    MatchingError,
+    _Cache,
+    _content,
+    displacements,
+    local_atoms,
+    root_mean_square,
+)
+from defectbench.structures.symmetry import Operations, _fit_to_host, _operations_cache, _species
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -36,157 +46,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.intp]
-
-LOCAL_RADIUS = 5.0
-"""Å: atoms of the reference within this distance of the defect make up the local RMSD."""
-
-DEFAULT_SYMPREC = 0.05
-"""Å: tolerance for the host's symmetry; DFT-relaxed hosts are symmetric to about 0.01 Å."""
-
-_CELL_TOLERANCE = 1e-3
-_OTHER_CELL = "cannot compare structures in different cells (lattice vectors differ by more than 0.001 Å); matching keeps the cell fixed"
-_CACHE_SIZE = 8192
-
-
-class MatchingError(DefectbenchError):
-    """Two structures that cannot be compared: other composition, other cell, or atoms that do not fit the host."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lattice:
-    """A lattice for minimum-image arithmetic, in a Minkowski-reduced basis.
-
-    Attributes:
-        cell: the reduced lattice vectors as rows, (3, 3), Å; they span the same lattice as the cell given.
-        inverse: inverse of ``cell``.
-        orthogonal: the reduced vectors are orthogonal, so that rounding fractional differences is exact.
-        inradius: half the smallest distance between lattice planes, Å; a rounded difference shorter than this is minimal.
-    """
-
-    cell: Floats
-    inverse: Floats
-    orthogonal: bool
-    inradius: float
-
-    @classmethod
-    def of(cls, cell: ArrayLike) -> Lattice:
-        """The lattice of a cell given as rows in Å; raises :class:`MatchingError` for a cell without volume."""
-        from ase.geometry import minkowski_reduce
-
-        rows = np.array(cell, dtype=float)
-        if rows.shape != (3, 3) or not np.all(np.isfinite(rows)) or abs(np.linalg.det(rows)) < 1e-6:
-            raise MatchingError("structures are compared in three-dimensional periodic cells; this cell has no volume")
-        reduced = np.asarray(minkowski_reduce(rows)[0], dtype=float)
-        gram = reduced @ reduced.T
-        orthogonal = bool(np.all(np.abs(gram - np.diag(np.diag(gram))) < 1e-8 * np.max(np.diag(gram))))
-        inverse = np.linalg.inv(reduced)
-        spacing = 1.0 / np.linalg.norm(inverse, axis=0)
-        return cls(reduced, inverse, orthogonal, float(spacing.min()) / 2.0)
-
-    @property
-    def diagonal(self) -> float:
-        """Longest body diagonal of the reduced cell, Å."""
-        signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
-        return float(np.linalg.norm(signs @ self.cell, axis=1).max())
-
-    def minimum_image(self, differences: Floats) -> Floats:
-        """The shortest equivalents of Cartesian differences (…, 3), Å."""
-        fractional = differences @ self.inverse
-        out = np.asarray((fractional - np.rint(fractional)) @ self.cell)
-        if self.orthogonal:
-            return out
-        long = np.einsum("...k,...k->...", out, out) > self.inradius**2
-        if np.any(long):
-            shifts = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=float) @ self.cell
-            images = out[long][:, None, :] + shifts
-            best = np.einsum("msk,msk->ms", images, images).argmin(axis=1)
-            out[long] = images[np.arange(len(best)), best]
-        return out
-
-    def squared_distances(self, first: Floats, second: Floats) -> Floats:
-        """Squared minimum-image distances between points (…, n, 3) and (m, 3): (…, n, m), Å²."""
-        if not self.orthogonal:
-            differences = self.minimum_image(first[..., :, None, :] - second)
-            return np.asarray(np.einsum("...k,...k->...", differences, differences))
-        lengths = np.linalg.norm(self.cell, axis=1)
-        a, b = (first @ self.inverse), (second @ self.inverse)
-        total: Floats | None = None
-        for axis in range(3):
-            difference = a[..., :, None, axis] - b[:, axis]
-            difference -= np.rint(difference)
-            difference *= lengths[axis]
-            difference *= difference
-            if total is None:
-                total = difference
-            else:
-                total += difference
-        assert total is not None
-        return total
-
-    def squared_distance_bounds(self, first: Floats, second: Floats) -> Floats:
-        """Lower bounds of :meth:`squared_distances`, exact up to the inradius: cheap in skewed cells, the same in orthogonal ones.
-
-        A vector shorter than half of every spacing of lattice planes is what rounding gives; so a longer rounded one has no image
-        shorter than that.
-        """
-        if self.orthogonal:
-            return self.squared_distances(first, second)
-        a, b, metric = first @ self.inverse, second @ self.inverse, self.cell @ self.cell.T
-        parts: list[Floats] = []
-        total: Floats | None = None
-        for axis in range(3):
-            difference = a[..., :, None, axis] - b[:, axis]
-            difference -= np.rint(difference)
-            weighted = metric[axis, axis] * difference
-            for other, part in enumerate(parts):
-                weighted += (2.0 * metric[axis, other]) * part
-            weighted *= difference
-            total = weighted if total is None else total + weighted
-            parts.append(difference)
-        assert total is not None
-        return np.asarray(np.minimum(total, self.inradius**2))
-
-
-@dataclass(frozen=True, eq=False)
-class Operations:
-    """The space-group operations of a host supercell, and what aligning to that host needs.
-
-    Attributes:
-        rotations: (M, 3, 3) integer matrices W on fractional coordinates of ``cell``.
-        translations: (M, 3) fractional translations w: an operation takes x to W x + w.
-        symprec: tolerance they were found with, Å.
-        space_group: international symbol of the host.
-        cell: the host's cell as rows, (3, 3), Å.
-        host_numbers: atomic numbers of the host, (N,).
-        host_positions: Cartesian positions of the host, (N, 3), Å.
-        lattice: for minimum images.
-        key: hash of the content, for caches.
-    """
-
-    rotations: NDArray[np.int64]
-    translations: Floats
-    symprec: float
-    space_group: str
-    cell: Floats
-    host_numbers: NDArray[np.int64]
-    host_positions: Floats
-    lattice: Lattice
-    key: str
-    inverse_cell: Floats = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.rotations)
-
-    def apply(self, index: int, positions: ArrayLike) -> Floats:
-        """Operation ``index`` on Cartesian positions (n, 3), Å."""
-        fractional = np.asarray(positions, dtype=float) @ self.inverse_cell
-        return np.asarray((fractional @ self.rotations[index].T + self.translations[index]) @ self.cell)
-
-    def images(self, positions: ArrayLike) -> Floats:
-        """All images of Cartesian positions (n, 3): (M, n, 3), Å."""
-        fractional = np.asarray(positions, dtype=float) @ self.inverse_cell
-        moved = np.einsum("gab,nb->gna", self.rotations.astype(float), fractional) + self.translations[:, None, :]
-        return np.asarray(moved @ self.cell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,29 +72,6 @@ class Match:
     displacements: Floats
 
 
-class _Cache:
-    """A small least-recently-used cache (results are pure functions of their keys)."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: OrderedDict[Any, Any] = OrderedDict()
-
-    def get(self, key: Any) -> Any:
-        found = self._items.get(key)
-        if found is not None:
-            self._items.move_to_end(key)
-        return found
-
-    def put(self, key: Any, value: Any) -> None:
-        self._items[key] = value
-        while len(self._items) > self._size:
-            self._items.popitem(last=False)
-
-    def clear(self) -> None:
-        self._items.clear()
-
-
-_operations_cache = _Cache(32)
 _alignment_cache = _Cache(_CACHE_SIZE)
 _match_cache = _Cache(_CACHE_SIZE)
 
@@ -244,110 +80,6 @@ def clear_caches() -> None:
     """Forgets all cached operations, alignments and matches (for timing)."""
     for cache in (_operations_cache, _alignment_cache, _match_cache):
         cache.clear()
-
-
-def _content(*arrays: ArrayLike) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        block = np.ascontiguousarray(array)
-        digest.update(str((block.dtype.str, block.shape)).encode())
-        digest.update(block.tobytes())
-    return digest.digest()
-
-
-def host_operations(host: Atoms, symprec: float = DEFAULT_SYMPREC) -> Operations:
-    """The space-group operations of a perfect host supercell, its pure translations included; cached by content.
-
-    Found by spglib (Togo, Shinohara, Tanaka 2024, doi:10.1080/27660400.2024.2384822). Operations that would change the fixed cell are
-    dropped, and each translation is corrected so that the operation maps the host onto itself without a mean shift.
-
-    Args:
-        host: perfect supercell, N atoms.
-        symprec: Å.
-
-    Raises:
-        MatchingError: no symmetry could be found (bad cell, atoms on top of each other).
-    """
-    import spglib
-
-    numbers = np.asarray(host.numbers, dtype=np.int64)
-    positions = np.array(host.positions, dtype=float)
-    cell = np.array(host.cell.array, dtype=float)
-    cache_key = (_content(numbers, positions, cell), symprec)
-    found = _operations_cache.get(cache_key)
-    if isinstance(found, Operations):
-        return found
-    lattice = Lattice.of(cell)
-    inverse = np.linalg.inv(cell)
-    description: Any = (cell, positions @ inverse, numbers)
-    advice = f"no symmetry found for the host at symprec {symprec} Å; check its cell and positions"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            symmetry = spglib.get_symmetry(description, symprec=symprec)
-            space_group = spglib.get_spacegroup(description, symprec=symprec)
-    except getattr(spglib, "SpglibError", ValueError):
-        raise MatchingError(advice) from None
-    if symmetry is None:
-        raise MatchingError(advice)
-    rotations, translations = np.asarray(symmetry["rotations"], dtype=np.int64), np.asarray(symmetry["translations"], dtype=float)
-    metric = cell @ cell.T
-    keep = [
-        i
-        for i, rotation in enumerate(rotations)
-        if np.max(np.abs(rotation.T @ metric @ rotation - metric)) <= 2.0 * max(_CELL_TOLERANCE, 1e-8) * float(np.sqrt(metric.max()))
-    ]
-    rotations, translations = rotations[keep], translations[keep]
-    same = numbers[:, None] == numbers[None, :]
-    for i, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
-        image = ((positions @ inverse) @ rotation.T + translation) @ cell
-        distances = np.where(same, lattice.squared_distances(image, positions), np.inf)
-        partner = distances.argmin(axis=1)
-        shift = lattice.minimum_image(positions[partner] - image).mean(axis=0)
-        translations[i] = translation + shift @ inverse
-    operations = Operations(
-        rotations=rotations,
-        translations=translations - np.floor(translations),
-        symprec=symprec,
-        space_group=str(space_group or "P1"),
-        cell=cell,
-        host_numbers=numbers,
-        host_positions=positions,
-        lattice=lattice,
-        key=_content(numbers, positions, cell, np.array([symprec])).hex(),
-        inverse_cell=inverse,
-    )
-    _operations_cache.put(cache_key, operations)
-    return operations
-
-
-def _species(numbers: NDArray[np.int64]) -> list[tuple[int, Integers]]:
-    return [(int(number), np.flatnonzero(numbers == number)) for number in np.unique(numbers)]
-
-
-def _fit_to_host(
-    positions: Floats, blocks: Sequence[tuple[Integers, Integers]], operations: Operations, start: Floats
-) -> tuple[float, Floats]:
-    """Alternates assignment to host sites and removal of the mean; (rms, translation)."""
-    from scipy.optimize import linear_sum_assignment
-
-    lattice, translation = operations.lattice, start
-    value = np.inf
-    for _ in range(8):
-        moved = positions + translation
-        pieces = []
-        for own, sites in blocks:
-            cost = lattice.squared_distances(moved[own], operations.host_positions[sites])
-            rows, columns = linear_sum_assignment(cost)
-            pieces.append(lattice.minimum_image(operations.host_positions[sites[columns]] - moved[own[rows]]))
-        differences = np.concatenate(pieces)
-        mean = differences.mean(axis=0)
-        now = float(np.sqrt(np.mean(np.sum((differences - mean) ** 2, axis=1))))
-        translation = translation + mean
-        if now >= value - 1e-10:
-            return min(now, value), translation
-        value = now
-    return value, translation
 
 
 def host_translation(numbers: NDArray[np.int64], positions: Floats, operations: Operations) -> Floats:
@@ -577,38 +309,6 @@ def _match(
     )
 
 
-def local_atoms(reference: Atoms, centre: ArrayLike, radius: float = LOCAL_RADIUS, lattice: Lattice | None = None) -> NDArray[np.bool_]:
-    """Which atoms lie within ``radius`` (Å, minimum image) of ``centre`` (3,): a mask (N,)."""
-    lattice = lattice or Lattice.of(reference.cell.array)
-    differences = lattice.minimum_image(reference.positions - np.asarray(centre, dtype=float))
-    return np.asarray(np.einsum("ik,ik->i", differences, differences) <= radius**2)
-
-
-def displacements(candidate: Atoms, reference: Atoms, remove_shift: bool = True) -> Floats:
-    """Minimum-image displacements atom by atom, candidate minus reference, (N, 3), Å: no symmetry, no permutation.
-
-    Args:
-        candidate: N atoms.
-        reference: N atoms, the same species in the same order, the same cell.
-        remove_shift: subtract the mean displacement.
-
-    Raises:
-        MatchingError: species differ in kind or order, or the cells differ.
-    """
-    if not np.array_equal(candidate.numbers, reference.numbers):
-        raise MatchingError("cannot compare atom by atom: the two structures list different species or another order; use match()")
-    if np.max(np.abs(candidate.cell.array - reference.cell.array)) > _CELL_TOLERANCE:
-        raise MatchingError(_OTHER_CELL)
-    out = Lattice.of(reference.cell.array).minimum_image(candidate.positions - reference.positions)
-    return out - out.mean(axis=0) if remove_shift else out
-
-
-def root_mean_square(vectors: ArrayLike) -> float:
-    """sqrt(mean |v|²) of vectors (N, 3)."""
-    array = np.asarray(vectors, dtype=float)
-    return float(np.sqrt(np.mean(np.sum(array**2, axis=1))))
-
-
 def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
     """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. Never below :func:`match`'s but for its search radius."""
     return root_mean_square(displacements(candidate, reference))
@@ -640,99 +340,3 @@ def host_referenced(candidate: Atoms, candidate_host: Atoms, reference_host: Ato
     positions[kept] -= drift[indices[kept]]
     out.positions = positions
     return out
-
-
-def host_fields(candidate_host: Atoms, reference_host: Atoms, operations: Operations, tolerance: float = 0.005) -> list[Floats]:
-    """The drift of a model's host as displacement fields on the reference sites, in all orientations the symmetry allows.
-
-    A host that breaks its symmetry may do so in another, equivalent way beside a defect. A drift that keeps the symmetry has one field.
-
-    Args:
-        candidate_host: the model's relaxed host, N atoms.
-        reference_host: N atoms; the host of ``operations``.
-        operations: of the reference host.
-        tolerance: Å; fields that differ by less on every atom are one.
-
-    Returns:
-        Distinct fields (N, 3), Å, in the order of the reference, without a mean.
-
-    Raises:
-        MatchingError: the hosts differ in composition or cell.
-    """
-    base = match(candidate_host, reference_host, operations).displacements
-    base = base - base.mean(axis=0)
-    positions, numbers = np.asarray(reference_host.positions, dtype=float), np.asarray(reference_host.numbers)
-    apart = numbers[:, None] != numbers[None, :]
-    images = operations.images(positions)
-    origins = operations.images(np.zeros((1, 3)))
-    unit = operations.images(np.eye(3)) - origins  # rows: images of the Cartesian unit vectors
-    fields: list[Floats] = []
-    for image, turn in zip(images, unit, strict=True):
-        distances = operations.lattice.squared_distances(image, positions)
-        distances[apart] = np.inf
-        field = np.empty_like(base)
-        field[distances.argmin(axis=1)] = base @ turn
-        if not any(np.max(np.linalg.norm(field - other, axis=1)) < tolerance for other in fields):
-            fields.append(field)
-    return fields
-
-
-def without_field(candidate: Atoms, reference_host: Atoms, field: ArrayLike, operations: Operations) -> Atoms:
-    """A defect structure minus a host's displacement field; each atom goes with the displaced host site nearest to it.
-
-    Args:
-        candidate: n atoms, in any order and origin.
-        reference_host: N atoms.
-        field: (N, 3), Å, on the reference host's sites.
-        operations: of the reference host.
-
-    Returns:
-        The corrected structure in the host's frame; atoms beyond the number of sites (interstitials) stay where they are.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    vectors = np.asarray(field, dtype=float)
-    out: Atoms = candidate.copy()
-    out.calc = None
-    numbers = np.asarray(candidate.numbers, dtype=np.int64)
-    positions = candidate.positions + host_translation(numbers, np.array(candidate.positions), operations)
-    displaced = reference_host.positions + vectors
-    sites_of = dict(_species(np.asarray(reference_host.numbers, dtype=np.int64)))
-    for number, own in _species(numbers):
-        sites = sites_of.get(number)
-        if sites is None:
-            continue
-        rows, columns = linear_sum_assignment(operations.lattice.squared_distances(positions[own], displaced[sites]))
-        positions[own[rows]] -= vectors[sites[columns]]
-    out.positions = positions
-    return out
-
-
-def match_host_referenced(
-    candidate: Atoms,
-    reference: Atoms,
-    candidate_host: Atoms,
-    reference_host: Atoms,
-    operations: Operations,
-    centre: ArrayLike | None = None,
-    local_radius: float = LOCAL_RADIUS,
-) -> tuple[Match, Atoms]:
-    """The match of displacement fields, defect minus own host, whatever the order of atoms, origin or symmetry image of each.
-
-    Like :func:`host_referenced` followed by :func:`match`, but the drift is laid onto the host sites by matching, not by index, and the
-    best of its equivalent orientations (:func:`host_fields`) is taken.
-
-    Returns:
-        The match, and the candidate with the host's drift taken off.
-
-    Raises:
-        MatchingError: see :func:`match`.
-    """
-    best: tuple[Match, Atoms] | None = None
-    for drift in host_fields(candidate_host, reference_host, operations):
-        corrected = without_field(candidate, reference_host, drift, operations)
-        found = match(corrected, reference, operations, centre, local_radius)
-        if best is None or found.rmsd < best[0].rmsd - 1e-10:
-            best = (found, corrected)
-    assert best is not None
-    return best

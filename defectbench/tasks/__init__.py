@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from defectbench.tasks.base import Task
+    from defectbench.scoring.task import Task
 
 _FIRST = ("relax", "pes")
 
@@ -14,7 +14,7 @@ _FIRST = ("relax", "pes")
 def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
     """The tasks of those names in the order given, or all of them (``relax`` and ``pes`` first, then by name).
 
-    Every module of this package that offers a :class:`~defectbench.tasks.base.Task` named ``TASK`` is a task.
+    Every module of this package that offers a :class:`~defectbench.scoring.task.Task` named ``TASK`` is a task.
 
     Raises:
         UnknownNameError: no such task; names the nearest.
@@ -22,8 +22,8 @@ def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
     import importlib
     import pkgutil
 
-    from defectbench.errors import UnknownNameError
-    from defectbench.tasks.base import Task
+    from defectbench.base.errors import UnknownNameError
+    from defectbench.scoring.task import Task
 
     modules = [module.name for module in pkgutil.iter_modules(__path__)]
     # a task has its module's name, so that asking for some does not import the others

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from defectbench.errors import DatasetError
-from defectbench.labels import charge_label
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import charge_label
 
 if TYPE_CHECKING:
     from defectbench.datasets.schema import ChemicalPotentials, Defect, LevelOfTheory

@@ -14,8 +14,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from defectbench.errors import DefectbenchError
-from defectbench.labels import charge_label
+from defectbench.base.errors import DefectbenchError
+from defectbench.base.states import charge_label
 
 
 class ThermodynamicsError(DefectbenchError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reference_dft.describe import BEGIN, COMPARISON, END, comparison, tables, update_page
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ from ase import Atoms
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.structures import matching
-from defectbench.structures.matching import Operations, host_operations, match, match_within
+from defectbench.structures.matching import match, match_within
+from defectbench.structures.symmetry import Operations, host_operations
 
 LIMIT_S = 0.020
 

@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 import defectbench
-from defectbench.labels import sort_key
+from defectbench.base.states import sort_key
 
 MODEL = "chgnet-0.3.0"
 DEFECT = "V_Sb1"
@@ -36,7 +36,7 @@ LOOP = textwrap.dedent(
 @pytest.fixture(scope="module")
 def starts():
     """Every start of every charge state of the defect that has a reference, and the host's two."""
-    from defectbench.evaluation import host_starts
+    from defectbench.calculations.plan import host_starts
 
     dataset = defectbench.load_dataset("sb2se3-vacancies")
     chosen = [
@@ -85,7 +85,8 @@ def test_scoring_a_finished_run(benchmark, tmp_path, request):
     """Scoring alone, from stored calculations: the unrelaxed starts stand in for a model's results."""
     import numpy as np
 
-    from defectbench.evaluation import make_plan, scoring_input, select_states
+    from defectbench.calculations.plan import make_plan, select_states
+    from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 
     dataset = defectbench.load_dataset("sb2se3-vacancies")

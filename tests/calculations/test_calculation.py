@@ -9,7 +9,7 @@ from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defectbench.calculations.calculation import PROTOCOL_V1, Calculation, Structure
+from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
 
 START = Structure.from_atoms(bulk("Cu", cubic=True))
 

@@ -7,10 +7,10 @@ import threading
 import pytest
 from ase.build import bulk
 
-from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.base.errors import ModelError, RunError
 from defectbench.calculations.client import WorkerDied
-from defectbench.calculations.executor import run
-from defectbench.errors import ModelError, RunError
+from defectbench.calculations.executors.local import run
+from defectbench.calculations.requests import Calculation, Structure
 
 
 def calculations(count: int) -> list[Calculation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from defectbench import hardware
+from defectbench.base import hardware
 from defectbench.calculations.client import worker_environment
 from defectbench.evaluation import default_workers
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ase.build import bulk
 
-from defectbench.calculations.calculation import Calculation, Structure
-from defectbench.calculations.executor import died_result
+from defectbench.calculations.executors.local import died_result
+from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import hardware_problem, problem
 
 STRUCTURE = Structure.from_atoms(bulk("NaCl", "rocksalt", a=5.6))

@@ -7,9 +7,9 @@ import pytest
 from ase.build import bulk
 from ase.db import connect
 
-from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.base.errors import RunError
+from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.store import ResultStore
-from defectbench.errors import RunError
 
 
 @pytest.fixture

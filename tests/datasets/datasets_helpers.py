@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 from ase import Atoms
 
-from defectbench.datasets.building import write_dataset
+from defectbench.base.downloads import sha256_of
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import attach_results, read_extxyz, write_extxyz
 from defectbench.datasets.schema import BandEdges, Convergence, DatasetFile, Defect, Host, LevelOfTheory, read_yaml
-from defectbench.downloads import sha256_of
+from defectbench.datasets.writing import write_dataset
 
 RATTLED_FRAMES = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 """One of the files of the small dataset."""

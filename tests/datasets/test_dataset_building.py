@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench import load_dataset
-from defectbench.datasets.building import add_relaxation, from_cp2k, update_metadata, write_dataset
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import attach_results, copy_with_results, read_extxyz, stored_results, write_extxyz
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
-from defectbench.errors import DatasetError
+from defectbench.datasets.writing import add_relaxation, from_cp2k, update_metadata, write_dataset
 
 
 def labelled(
@@ -73,7 +73,7 @@ def test_wrong_relaxations_change_nothing(tiny: Path) -> None:
         (make_relaxation(start, -1), "have no info defect, charge, configuration, level_of_theory"),
         ([], "no frames to add"),
     ]
-    from defectbench.errors import DefectbenchError
+    from defectbench.base.errors import DefectbenchError
 
     for frames, message in cases:
         with pytest.raises(DefectbenchError, match=message):

@@ -9,12 +9,12 @@ from ase.io import write
 from datasets_helpers import RATTLED_FRAMES, make_defects, make_host, make_relaxation, replant
 from typer.testing import CliRunner
 
+from defectbench.base.errors import DatasetError, DownloadError, UnknownNameError
 from defectbench.cli.datasets import app
-from defectbench.datasets.building import add_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import write_extxyz
-from defectbench.errors import DatasetError, DownloadError, UnknownNameError
+from defectbench.datasets.writing import add_relaxation
 
 runner = CliRunner(env={"COLUMNS": "120", "TERM": "dumb"})
 

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench import load_dataset
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.alignment import apply, find_defect, in_host_cell, place
 from defectbench.datasets.checks import Problem, minimum_image
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import stored_results, write_extxyz
-from defectbench.datasets.importers import import_extxyz, import_shakenbreak
+from defectbench.datasets.importing.labelled_extxyz import import_extxyz
+from defectbench.datasets.importing.shakenbreak import import_shakenbreak
 from defectbench.datasets.validation import ValidationReport, validate_dataset
-from defectbench.errors import DatasetError
 
 CONFIGURATIONS = {"Unperturbed": "Unperturbed", "Rattled": "Rattled", "Dimer": "Dimer", "Bond_Distortion_-40.0%": -0.4}
 
@@ -421,7 +422,8 @@ def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypat
     shakenbreak_folder(tmp_path / "results")
     problem = Problem("host.extxyz", 0, "cell", "is wrong")
     monkeypatch.setattr(
-        "defectbench.datasets.importers.validate_dataset", lambda folder: ValidationReport(folder, (problem,), files=1, frames=1)
+        "defectbench.datasets.importing.shakenbreak.validate_dataset",
+        lambda folder: ValidationReport(folder, (problem,), files=1, frames=1),
     )
     with pytest.raises(DatasetError, match=r"what would be imported is no valid dataset: host\.extxyz, frame 0, cell: is wrong"):
         import_shakenbreak(tmp_path / "results", host, tmp_path / "out")

@@ -11,11 +11,11 @@ import pytest
 from datasets_helpers import replant, rewrite
 
 from defectbench import list_datasets, load_dataset
+from defectbench.base.errors import DatasetError, UnknownNameError
+from defectbench.base.states import sort_key
 from defectbench.datasets.catalogue import embedded_folder
 from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import Dataset
-from defectbench.errors import DatasetError, UnknownNameError
-from defectbench.labels import sort_key
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def vacancies() -> Dataset:
 def test_listing_downloads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
-    monkeypatch.setattr("defectbench.downloads.fetch", lambda remote: pytest.fail(f"fetches {remote.url}"))
+    monkeypatch.setattr("defectbench.base.downloads.fetch", lambda remote: pytest.fail(f"fetches {remote.url}"))
     listed = {entry.id: entry for entry in list_datasets()}
     assert set(listed) == {"sb2se3-vacancies", "sb2se3-savory-2019"}
     assert (len(listed["sb2se3-vacancies"].defects), listed["sb2se3-vacancies"].states) == (5, 25)

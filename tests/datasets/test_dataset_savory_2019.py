@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from defectbench import load_dataset
-from defectbench.datasets import savory_2019
+from defectbench.base.downloads import sha256_of
+from defectbench.base.errors import DatasetError, DownloadError
 from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import minimum_image, shortest_distance
 from defectbench.datasets.dataset import Dataset
+from defectbench.datasets.readers import savory_2019
 from defectbench.datasets.remote import fetch_all, missing_files, remote_files
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
-from defectbench.downloads import sha256_of
-from defectbench.errors import DatasetError, DownloadError
 
 NAME = "sb2se3-savory-2019"
 

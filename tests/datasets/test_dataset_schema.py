@@ -11,6 +11,7 @@ from datasets_helpers import rewrite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import embedded_folder, embedded_names
 from defectbench.datasets.dataset import content_hash
 from defectbench.datasets.schema import (
@@ -24,7 +25,6 @@ from defectbench.datasets.schema import (
     read_yaml,
 )
 from defectbench.datasets.validation import validate_dataset
-from defectbench.errors import DatasetError
 
 
 @pytest.mark.parametrize("name", embedded_names())

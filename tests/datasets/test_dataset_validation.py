@@ -12,10 +12,10 @@ import pytest
 from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import embedded_folder, load_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
 from defectbench.datasets.validation import validate_dataset
-from defectbench.errors import DatasetError
 
 RATTLED = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 STARTS = "starts/V_Sb.extxyz"

@@ -20,11 +20,13 @@ import yaml
 from ase.io import read
 
 import defectbench
+from defectbench.base.errors import DefectbenchError, RunError, UnknownNameError
+from defectbench.base.hardware import gpus
+from defectbench.calculations.plan import QUICK_CONFIGURATIONS, make_plan, select_states
 from defectbench.calculations.store import ResultStore
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.errors import DefectbenchError, RunError, UnknownNameError
-from defectbench.evaluation import QUICK_CONFIGURATIONS, Reporter, make_plan, rescore, same_metrics, select_states
-from defectbench.hardware import gpus
+from defectbench.entries.rescoring import rescore, same_metrics
+from defectbench.evaluation import Reporter
 from defectbench.tasks import get_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -297,7 +299,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
 
 
 def test_two_processes_on_one_run_directory_are_refused(toy, tmp_path, command):
-    from defectbench.evaluation import _locked
+    from defectbench.entries.folder import _locked
 
     model = toy()
     with _locked(tmp_path / "run"):

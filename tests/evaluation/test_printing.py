@@ -39,7 +39,7 @@ def test_a_failure_and_a_stage_are_shown_as_they_are(console, text):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_names_and_reasons_of_an_entry_are_shown_as_they_are(console, text):
-    from defectbench.leaderboard.entry import Entry
+    from defectbench.entries.schema import Entry
 
     model = {
         "id": "m",

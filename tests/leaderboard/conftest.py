@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from defectbench.leaderboard.entry import (
+from defectbench.entries.folder import write_text
+from defectbench.entries.schema import (
     ConfigurationRecord,
     DatasetRecord,
     Entry,
@@ -15,9 +16,8 @@ from defectbench.leaderboard.entry import (
     Selection,
     SkippedState,
     TaskRecord,
-    write_text,
 )
-from defectbench.tasks.base import MetricDefinition, Task
+from defectbench.scoring.task import MetricDefinition, Task
 
 
 def _task(name, *metrics):

@@ -11,7 +11,9 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
 import defectbench
-from defectbench.structures.matching import MatchingError, host_operations, match
+from defectbench.structures.lattice import MatchingError
+from defectbench.structures.matching import match
+from defectbench.structures.symmetry import host_operations
 
 SPRING = 4.0
 """eV/Å², towards the minimum that the oracle has in mind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from defectbench.errors import DefectbenchError, RunError
+from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.leaderboard.comparison import compare
 
 pytestmark = pytest.mark.usefixtures("small_tasks")

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from defectbench.errors import DefectbenchError
-from defectbench.leaderboard.entry import entry_folder, read_calculations, read_entry
+from defectbench.base.errors import DefectbenchError
+from defectbench.entries.folder import entry_folder, read_calculations, read_entry
 
 
 def change(folder, *path_and_value):

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 from defectbench.leaderboard.figures import draw_leaderboard
+from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.pareto import Hardware, Point, dominates, front, hardware_of, in_words, points_of
-from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard
+from defectbench.leaderboard.tables import leaderboard
 
 HARDWARE = (Hardware("cpu", "one", 1, 1, "processor"), Hardware("cpu", "two", 1, 1, "processor"))
 
@@ -102,7 +103,7 @@ class TestEntries:
             assert one.read_bytes() == two.read_bytes()
 
     def test_every_model_is_named_once_and_no_label_covers_another(self, write_entry, tmp_path, monkeypatch):
-        from defectbench.tasks import style
+        from defectbench.plotting import style
 
         for i in range(12):
             change = {"device": "cuda", "gpus": ("Big",)} if i % 3 == 0 else {}

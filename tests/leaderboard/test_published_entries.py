@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import defectbench
-from defectbench.evaluation import rescore, same_metrics
-from defectbench.leaderboard.entry import read_entry
+from defectbench.entries.folder import read_entry
+from defectbench.entries.rescoring import rescore, same_metrics
 from defectbench.leaderboard.figures import FIGURE_FOLDER
+from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths
-from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard
+from defectbench.leaderboard.tables import leaderboard
 
 FOLDER = Path(__file__).parents[2] / "leaderboards"
 ENTRIES = sorted(path.parent for path in FOLDER.glob("*/*/entry.json"))

@@ -23,8 +23,8 @@ from defectbench.leaderboard.scores import (
     score_results,
     score_task,
 )
+from defectbench.scoring.task import MetricDefinition, MetricValue, Task, TaskResult
 from defectbench.tasks import get_tasks
-from defectbench.tasks.base import MetricDefinition, MetricValue, Task, TaskResult
 
 ERROR = MetricDefinition("error", "error", "Å", "lower", 0.0, 0.2, "how far off")
 HITS = MetricDefinition("hits", "hits", "1", "higher", 1.0, 0.0, "how many found")

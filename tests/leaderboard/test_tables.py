@@ -7,8 +7,9 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from defectbench.errors import DefectbenchError, UnknownNameError
-from defectbench.leaderboard.tables import find_entries, group_entries, leaderboard, number
+from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.leaderboard.groups import find_entries, group_entries
+from defectbench.leaderboard.tables import leaderboard, number
 
 pytestmark = pytest.mark.usefixtures("small_tasks")
 
@@ -74,8 +75,8 @@ def test_every_counted_metric_that_is_absent_has_its_reason_and_equal_gaps_stand
 def test_a_metric_that_an_older_entry_lacks_is_no_blank(write_entry, tmp_path, monkeypatch):
     from dataclasses import replace
 
+    from defectbench.scoring.task import MetricDefinition
     from defectbench.tasks import get_tasks
-    from defectbench.tasks.base import MetricDefinition
 
     relax, cost = get_tasks()
     new = MetricDefinition("local_rmsd", "local RMSD", "Å", "lower", 0.0, 0.2, "")

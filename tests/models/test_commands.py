@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from defectbench.base.errors import DefectbenchError, ModelError, UnknownNameError
 from defectbench.cli import app
-from defectbench.errors import DefectbenchError, ModelError, UnknownNameError
 
 FAKES = Path(__file__).resolve().parents[1] / "worker" / "fake_models.py"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from defectbench.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
 from defectbench.models import environment as module
 from defectbench.models.environment import ensure_environment, list_environments, pins_sha256, remove_environment
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from defectbench.downloads import sha256_of
-from defectbench.errors import ModelError
+from defectbench.base.downloads import sha256_of
+from defectbench.base.errors import ModelError
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 from defectbench.models.schema import ModelDefinition

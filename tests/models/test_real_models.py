@@ -15,9 +15,9 @@ import pytest
 import yaml
 from ase import Atoms
 
-from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient, relaxation_from_result
-from defectbench.errors import ModelError
+from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model

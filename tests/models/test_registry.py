@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from defectbench.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.environment import PythonEnvironment, list_environments
 from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
 from defectbench.models.schema import ModelDefinition, Weights

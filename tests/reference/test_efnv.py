@@ -13,9 +13,9 @@ from reference_dft.reference_data import ReferenceData
 from reference_dft.tasks import Task
 from test_kinds import RELAX, work_through
 
-from defectbench.datasets.building import add_relaxation, update_metadata
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.schema import Citation, DielectricTensor
+from defectbench.datasets.writing import add_relaxation, update_metadata
 
 pytest.importorskip("pydefect")
 

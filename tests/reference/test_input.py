@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reference_dft.cp2k_input import LAST_ATTEMPT, RunOptions, electrons, multiplicity, safer_scf, write_input
 from tiny_dataset import HYBRID, METHOD
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.schema import Cp2kMethod
-from defectbench.errors import DatasetError
 
 PBE = Cp2kMethod.model_validate(METHOD)
 HSE = Cp2kMethod.model_validate(HYBRID)

@@ -17,12 +17,12 @@ from reference_dft.reference_data import ReferenceData, changed_method
 from reference_dft.tasks import Task, matches
 from tiny_dataset import write_tiny_dataset
 
-from defectbench.datasets.building import add_relaxation
+from defectbench.base.errors import DatasetError
+from defectbench.calculations.plan import StateSelection
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.errors import DatasetError
-from defectbench.tasks.base import StateSelection
-from defectbench.tasks.ccd import diagrams, reference_points
-from defectbench.tasks.frames import shared_geometries
+from defectbench.datasets.writing import add_relaxation
+from defectbench.scoring.frames import shared_geometries
+from defectbench.tasks.ccd.score import diagrams, reference_points
 
 RELAX = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}
 FRAME = {"level": "PBE", "defect": "V_H1", "charge": 0, "configuration": "Unperturbed"}

@@ -15,14 +15,14 @@ from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
 from reference_dft.selection import distinct_minima
 
+from defectbench.base.downloads import sha256_of
+from defectbench.base.states import is_relaxation
+from defectbench.calculations.plan import StateSelection
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import largest_force
 from defectbench.datasets.dataset import Dataset
-from defectbench.downloads import sha256_of
-from defectbench.labels import is_relaxation
-from defectbench.tasks.base import StateSelection
-from defectbench.tasks.frames import shared_geometries
-from defectbench.tasks.landscape import operations_of, reference_state
+from defectbench.scoring.frames import shared_geometries
+from defectbench.scoring.landscape import operations_of, reference_state
 from defectbench.thermodynamics import find_corrections, level_diagram
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "sb2se3-vacancies"

@@ -18,8 +18,8 @@ from reference_dft.cp2k_output import parse_output
 from reference_dft.vector_kernels import with_vector_kernels
 from tiny_dataset import METHOD, write_tiny_dataset
 
+from defectbench.base.errors import RunError
 from defectbench.datasets.schema import Cp2kMethod
-from defectbench.errors import RunError
 
 
 def known_program() -> str | None:

@@ -22,8 +22,8 @@ from reference_dft.reference_data import ReferenceData
 from reference_dft.status import collapsed, rows, summary
 from tiny_dataset import QUEUE, write_tiny_dataset
 
+from defectbench.base.errors import DatasetError, RunError
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.errors import DatasetError, RunError
 
 RUN = Path(__file__).resolve().parents[2] / "scripts" / "reference" / "run.py"
 ONE = "relaxation/PBE/V_H1_q+0_Unperturbed"

@@ -58,8 +58,8 @@ QUEUE: dict[str, Any] = {
 
 def write_tiny_dataset(folder: Path, queue: dict[str, Any] | None = None) -> Path:
     """Three hydrogen atoms in a 5 Å cell, of which the vacancy leaves two; charges 0 (closed shell) and +1 (open shell)."""
-    from defectbench.datasets.building import write_dataset
     from defectbench.datasets.schema import DatasetFile
+    from defectbench.datasets.writing import write_dataset
 
     host = Atoms("H3", positions=[[1.0, 1.0, 1.0], [1.85, 1.2, 1.1], [3.5, 3.5, 3.5]], cell=[5.0, 5.0, 5.0], pbc=True)
     starts = {}

@@ -23,7 +23,7 @@ from defectbench.structures.configuration_coordinate import (
     path_structures,
     sampled_minimum,
 )
-from defectbench.structures.matching import host_operations
+from defectbench.structures.symmetry import host_operations
 
 CHARGES = {0: "neutral", -1: "minus1", -2: "minus2", 1: "plus1", 2: "plus2"}
 
@@ -164,8 +164,8 @@ def published(shared: Path, site: str, charge: int) -> Atoms:
 
 def published_host(shared: Path) -> Atoms:
     """The host of doi:10.1039/C9TA02022E as the dataset reconstructs it."""
+    from defectbench.base.errors import DefectbenchError
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.errors import DefectbenchError
 
     try:
         return load_dataset("sb2se3-savory-2019").host

@@ -13,21 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench.structures import matching
-from defectbench.structures.matching import (
-    MatchingError,
-    displacement_rmsd,
-    displacements,
-    host_fields,
-    host_operations,
-    host_referenced,
-    host_translation,
-    local_atoms,
-    match,
-    match_host_referenced,
-    match_within,
-    root_mean_square,
-    without_field,
-)
+from defectbench.structures.host_reference import host_fields, match_host_referenced, without_field
+from defectbench.structures.lattice import MatchingError, displacements, local_atoms, root_mean_square
+from defectbench.structures.matching import displacement_rmsd, host_referenced, host_translation, match, match_within
+from defectbench.structures.symmetry import host_operations
 
 
 def orthorhombic_host() -> Atoms:

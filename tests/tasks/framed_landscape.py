@@ -11,12 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.calculation import Calculation
+from defectbench.calculations.plan import StateSelection, make_plan
+from defectbench.calculations.requests import Calculation
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.schema import DatasetFile
-from defectbench.evaluation import make_plan, scoring_input
-from defectbench.tasks.base import ScoringInput, StateSelection, Task
+from defectbench.scoring.run import scoring_input
+from defectbench.scoring.task import ScoringInput, Task
 
 HOST = bulk("NaCl", "rocksalt", a=5.64, cubic=True) * (2, 1, 1)
 DEFECT, SITE = "V_Na1", 0

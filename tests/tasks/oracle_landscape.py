@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from defectbench.calculations.calculation import Relaxation
-from defectbench.tasks.base import ConfigurationResult, HostRelaxation, ScoringInput, StateSelection
+from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.requests import Relaxation
+from defectbench.scoring.task import ConfigurationResult, HostRelaxation, ScoringInput
 
 CONFIGURATIONS = (
     "Unperturbed",
@@ -155,7 +156,8 @@ def random_forces(defect: str, charge: int, configuration: str) -> Relaxation:
 
 def nearest_other_charge(defect: str, charge: int, configuration: str) -> Relaxation:
     """Always gives the ground state of the other charge that comes nearest."""
-    from defectbench.structures.matching import host_operations, match
+    from defectbench.structures.matching import match
+    from defectbench.structures.symmetry import host_operations
 
     goal = DATASET.ground_state(defect, charge)
     others = [DATASET.ground_state(defect, q) for q in DATASET.charges(defect) if q != charge]

@@ -11,10 +11,13 @@ from ase import Atoms
 from known_landscape import DEFECT, Energy, dataset, geometry, score
 
 from defectbench.leaderboard.scores import score_metric
+from defectbench.scoring.intervals import bootstrap_interval
+from defectbench.scoring.task import TaskResult
 from defectbench.structures.configuration_coordinate import configuration_path, hbar_omega, mass_weighted_displacements, path_structures
-from defectbench.structures.matching import host_operations
-from defectbench.tasks.base import TaskResult, bootstrap_interval
-from defectbench.tasks.ccd import FRACTIONS, METRICS, TASK, curve_properties, diagrams, reference_points
+from defectbench.structures.symmetry import host_operations
+from defectbench.tasks.ccd import TASK
+from defectbench.tasks.ccd.score import FRACTIONS, METRICS, diagrams, reference_points
+from defectbench.thermodynamics.curves import curve_properties
 
 DFT_FRACTIONS = (-0.15, 0.0, 0.25, 0.5, 0.75, 1.0, 1.15)
 """Where the reference calculations of the project's own dataset are: fewer points than models are asked for."""

@@ -32,18 +32,20 @@ from hypothesis import strategies as st
 
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
-from defectbench.structures.matching import host_operations
-from defectbench.tasks import charge_response
-from defectbench.tasks.base import bootstrap_interval
-from defectbench.tasks.charge_response import Response, aligned_response, correlation, projection, reproduced
-from defectbench.tasks.style import charge_text
+from defectbench.plotting.style import charge_text
+from defectbench.scoring.intervals import bootstrap_interval
+from defectbench.structures.symmetry import host_operations
+from defectbench.tasks.charge_response import TASK as CHARGE_RESPONSE_TASK
+from defectbench.tasks.charge_response import figure as charge_response_figure
+from defectbench.tasks.charge_response import score as charge_response
+from defectbench.tasks.charge_response.score import Response, aligned_response, correlation, projection, reproduced
 
 OPERATIONS = host_operations(HOST)
 FRACTIONS = ("reproduced", "same_start_reproduced", "force_reproduced")
 
 
 def score(model: Model, **changes):
-    return charge_response.score(scoring(charge_response.TASK, model, **changes))
+    return charge_response.score(scoring(CHARGE_RESPONSE_TASK, model, **changes))
 
 
 def responding(amount: float, aside: float = 0.0) -> Model:
@@ -81,7 +83,7 @@ def test_a_charge_blind_model_reproduces_nothing_even_if_its_starts_end_apart():
 @pytest.mark.parametrize("look", ["ground states", "one start"])
 def test_an_energy_only_model_does_not_respond_though_its_starts_end_apart(look):
     """It relaxes to DFT's minima of each charge, which one surface cannot give: only different starts can."""
-    given_in = scoring(charge_response.TASK, replace(ORACLE, charge_class="energy-only"))
+    given_in = scoring(CHARGE_RESPONSE_TASK, replace(ORACLE, charge_class="energy-only"))
     result = charge_response.score(given_in)
     rows = [r for r in result.rows if r["look"] == look]
     assert rows
@@ -112,7 +114,7 @@ def test_geometries_of_one_relaxation_are_drawn_together():
         energy, forces = surface(atoms, charge)
         return energy, forces + noise[charge]
 
-    given_in = scoring(charge_response.TASK, replace(ORACLE, point=point), dataset=dataset)
+    given_in = scoring(CHARGE_RESPONSE_TASK, replace(ORACLE, point=point), dataset=dataset)
     found = [r for r in charge_response.responses(given_in)[0] if r.kind == "forces"]
     assert len([r for r in found if r.configuration.startswith("Path")]) == 10
     groups: dict[object, np.ndarray] = {}
@@ -248,7 +250,7 @@ def _wrapped(positions):
 
 
 def test_states_in_another_order_give_the_same():
-    given_in = scoring(charge_response.TASK, responding(0.7))
+    given_in = scoring(CHARGE_RESPONSE_TASK, responding(0.7))
     assert charge_response.score(replace(given_in, states=given_in.states[::-1])) == charge_response.score(given_in)
 
 
@@ -261,9 +263,9 @@ def test_size_consistency_comes_from_the_certificate():
         .reason
         == "no charge-response certificate"
     )
-    flawed = charge_response.score(scoring(charge_response.TASK, ORACLE, certificate={"size_ratio": 2.0}))
+    flawed = charge_response.score(scoring(CHARGE_RESPONSE_TASK, ORACLE, certificate={"size_ratio": 2.0}))
     assert flawed.metric("size_deviation").value == pytest.approx(1.0)
-    blind = charge_response.score(scoring(charge_response.TASK, BLIND, certificate={"size_ratio": None}))
+    blind = charge_response.score(scoring(CHARGE_RESPONSE_TASK, BLIND, certificate={"size_ratio": None}))
     assert not blind.metric("size_deviation").applies
     assert "charge-blind" in blind.metric("size_deviation").reason
 
@@ -280,7 +282,7 @@ def test_without_frames_or_a_second_charge_it_says_what_is_missing():
 
 @pytest.mark.parametrize("pairs", [1, 5, 6, 11])
 def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs, tmp_path, monkeypatch):
-    given_in = scoring(charge_response.TASK, ORACLE)
+    given_in = scoring(CHARGE_RESPONSE_TASK, ORACLE)
     result = charge_response.score(given_in)
     vectors = np.random.default_rng(0).normal(size=(4, 3))
     charges = [(low, high) for low in range(-3, 2) for high in range(low + 1, 3)][-pairs:]
@@ -289,8 +291,8 @@ def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs
     ]
     monkeypatch.setattr(charge_response, "responses", lambda _: (found, []))
     made = []
-    monkeypatch.setattr("defectbench.tasks.style.save", lambda figure, folder, stem: made.append(figure) or [])
-    charge_response.draw(given_in, result, "model", tmp_path)
+    monkeypatch.setattr("defectbench.plotting.style.save", lambda figure, folder, stem: made.append(figure) or [])
+    charge_response_figure.draw(given_in, result, "model", tmp_path)
     (figure,) = made
     figure.canvas.draw()
     titles = [axes.title.get_window_extent() for axes in figure.axes]
@@ -304,9 +306,9 @@ def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):
     for model in (responding(0.6),):
-        given_in = scoring(charge_response.TASK, model)
+        given_in = scoring(CHARGE_RESPONSE_TASK, model)
         result = charge_response.score(given_in)
         json.dumps([dict(row) for row in result.rows], allow_nan=False)
-        files = charge_response.draw(given_in, result, "model", tmp_path)
+        files = charge_response_figure.draw(given_in, result, "model", tmp_path)
         assert {f.suffix for f in files} == {".png", ".svg"}
     assert DATASET.defects == (DEFECT,)

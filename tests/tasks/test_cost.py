@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defectbench.calculations.calculation import Relaxation
+from defectbench.calculations.requests import Relaxation
 from defectbench.leaderboard.scores import score_metric
-from defectbench.tasks import cost
-from defectbench.tasks.base import ConfigurationResult, ScoringInput
+from defectbench.scoring.task import ConfigurationResult, ScoringInput
+from defectbench.tasks.cost import figure as cost_figure
+from defectbench.tasks.cost import score as cost
 
 
 def relaxation(wall: float, cpu: float, steps: int, seed: int = 0, status: str = "converged", memory: float = 100.0) -> Relaxation:
@@ -73,7 +74,7 @@ def test_a_worker_that_died_took_no_time_that_is_known():
     assert values(cost.score(scoring(*THREE, died))) == values(cost.score(scoring(*THREE)))
     nothing = cost.score(scoring(died))
     assert all(m.value is None and m.reason for m in nothing.metrics)
-    assert cost.draw(scoring(died), nothing, "model", None) == []
+    assert cost_figure.draw(scoring(died), nothing, "model", None) == []
 
 
 def test_the_order_of_configurations_does_not_matter():
@@ -89,5 +90,5 @@ def test_aggregates_have_intervals_and_it_is_json_and_drawn(tmp_path):
         assert low <= result.metric(name).value <= high
     for table in (result.rows, *result.tables.values()):
         json.dumps([dict(row) for row in table], allow_nan=False)
-    files = cost.draw(given_in, result, "model", tmp_path)
+    files = cost_figure.draw(given_in, result, "model", tmp_path)
     assert {f.suffix for f in files} == {".png", ".svg"}

@@ -12,13 +12,15 @@ from framed_landscape import BLIND, DATASET, HOST, NAMES, ORACLE, Model, make_da
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectbench.tasks import descriptors
-from defectbench.tasks.descriptors import principal_components, silhouettes
+from defectbench.tasks.descriptors import TASK
+from defectbench.tasks.descriptors import figure as descriptors_figure
+from defectbench.tasks.descriptors import score as descriptors
+from defectbench.tasks.descriptors.score import principal_components, silhouettes
 from defectbench.worker import relaxation as worker
 
 
 def score(model: Model, **changes):
-    return descriptors.score(scoring(descriptors.TASK, model, **changes))
+    return descriptors.score(scoring(TASK, model, **changes))
 
 
 def structure_vector(atoms) -> np.ndarray:
@@ -126,7 +128,7 @@ def test_a_model_without_descriptors_says_so():
         assert not metric.applies
         assert metric.reason == "this model exposes no descriptors"
     assert result.rows == ()
-    assert descriptors.draw(scoring(descriptors.TASK, ORACLE), result, "model", None) == []
+    assert descriptors_figure.draw(scoring(TASK, ORACLE), result, "model", None) == []
 
 
 def test_a_model_that_fails_to_describe_has_failed():
@@ -159,22 +161,22 @@ def test_without_frames_or_other_charges_it_does_not_apply():
 
 
 def test_states_in_another_order_give_the_same():
-    given_in = scoring(descriptors.TASK, HEARING)
+    given_in = scoring(TASK, HEARING)
     assert descriptors.score(replace(given_in, states=given_in.states[::-1])) == descriptors.score(given_in)
 
 
 def test_frames_are_few_and_from_every_relaxation():
-    chosen = descriptors.frames(scoring(descriptors.TASK, ORACLE))
+    chosen = descriptors.frames(scoring(TASK, ORACLE))
     assert len(chosen) == 3 * descriptors.FRAMES
     assert {f.configuration for f in chosen} == set(NAMES)
 
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):
-    given_in = scoring(descriptors.TASK, HEARING)
+    given_in = scoring(TASK, HEARING)
     result = descriptors.score(given_in)
     for table in (result.rows, *result.tables.values()):
         json.dumps([dict(row) for row in table], allow_nan=False)
-    files = descriptors.draw(given_in, result, "model", tmp_path)
+    files = descriptors_figure.draw(given_in, result, "model", tmp_path)
     assert {f.suffix for f in files} == {".png", ".svg"}
 
 

@@ -31,18 +31,21 @@ from framed_landscape import (
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from defectbench.base.states import is_relaxation
+from defectbench.calculations.plan import StateSelection
 from defectbench.datasets.extxyz import attach_results
-from defectbench.labels import is_relaxation
 from defectbench.leaderboard.scores import score_metric
-from defectbench.tasks import parity, pes
-from defectbench.tasks.base import StateSelection
-from defectbench.tasks.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
+from defectbench.scoring.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
+from defectbench.tasks.parity import TASK as PARITY_TASK
+from defectbench.tasks.parity import figure as parity_figure
+from defectbench.tasks.parity import score as parity
+from defectbench.tasks.pes import score as pes
 
 ERRORS = ("force_rmse", "force_mae", "force_rmse_near", "force_rmse_far", "energy_rmse", "energy_rmse_all_charges", "energy_mae")
 
 
 def score(model: Model, **changes):
-    return parity.score(scoring(parity.TASK, model, **changes))
+    return parity.score(scoring(PARITY_TASK, model, **changes))
 
 
 @settings(deadline=None, max_examples=30)
@@ -112,7 +115,7 @@ def test_paths_and_unrelaxed_starts_are_no_relaxations():
     assert [(f.configuration, f.index) for f in frames] == [
         (f.configuration, f.index) for f in state_frames(DATASET, DEFECT, 0, "PBE", 1000)
     ]
-    assert parity.score(scoring(parity.TASK, RANDOM, dataset)) == score(RANDOM)
+    assert parity.score(scoring(PARITY_TASK, RANDOM, dataset)) == score(RANDOM)
 
 
 def test_frames_with_huge_forces_are_not_put_to_the_model():
@@ -160,7 +163,7 @@ def test_every_level_of_theory_has_its_own_errors():
     frames = {name: [f for f in state_frames(DATASET, DEFECT, 0, "PBE", 1000) if f.configuration == name] for name in names}
     plain = score(RANDOM)
     dataset = extended("HSE06", **{n: [(f.atoms.positions, -3.0 + 0.1 * i, 0) for i, f in enumerate(own)] for n, own in frames.items()})
-    result = parity.score(scoring(parity.TASK, ORACLE, dataset))
+    result = parity.score(scoring(PARITY_TASK, ORACLE, dataset))
     by_level = {row["level"]: row for row in result.tables["levels"]}
     assert list(by_level) == ["PBE", "HSE06"]
     assert [row["level"] for row in result.rows] == ["PBE"] * len(CHARGES) + ["HSE06"]
@@ -179,7 +182,7 @@ def test_every_level_of_theory_has_its_own_errors():
     # one frame of a charge state has no energy error, as its own mean is all there is to take off: it neither counts as 0 nor dilutes
     lone = {name: own[-1] for name, own in frames.items()}
     single = extended("HSE06", **{n: [(f.atoms.positions, -3.0, q)] for q, (n, f) in zip(CHARGES, lone.items(), strict=False)})
-    result_of_one = parity.score(scoring(parity.TASK, ORACLE, single))
+    result_of_one = parity.score(scoring(PARITY_TASK, ORACLE, single))
     one = next(row for row in result_of_one.tables["levels"] if row["level"] == "HSE06")
     assert one["energy_rmse"] is None
     assert one["energy_mae"] is None
@@ -187,7 +190,7 @@ def test_every_level_of_theory_has_its_own_errors():
     assert one["force_rmse"] == pytest.approx(0, abs=1e-6)
     assert [row["energy_rmse"] for row in result_of_one.rows if row["level"] == "HSE06"] == [None, None]
     # metrics, which are scored, are the reference level's
-    assert parity.score(scoring(parity.TASK, RANDOM, dataset)).metrics == plain.metrics
+    assert parity.score(scoring(PARITY_TASK, RANDOM, dataset)).metrics == plain.metrics
     assert any("HSE06" in note or "other levels" in note for note in result.notes)
 
 
@@ -319,7 +322,7 @@ def test_the_constant_is_the_mean_where_it_fits_and_leaves_out_what_it_does_not(
 
 
 def test_near_and_far_share_all_atoms():
-    for pair in parity.pairs(scoring(parity.TASK, BLIND))[:8]:
+    for pair in parity.pairs(scoring(PARITY_TASK, BLIND))[:8]:
         assert np.allclose(parity.force_sums(pair), parity.force_sums(pair, pair.near) + parity.force_sums(pair, ~pair.near))
         assert 0 < pair.near.sum() < len(pair.near)
 
@@ -335,11 +338,11 @@ def test_sums_do_not_depend_on_the_order_of_atoms(order, number):
     assert np.allclose(parity.force_sums(moved, moved.near), parity.force_sums(pair, pair.near))
 
 
-PAIRED = parity.pairs(scoring(parity.TASK, RANDOM))[:6]
+PAIRED = parity.pairs(scoring(PARITY_TASK, RANDOM))[:6]
 
 
 def test_the_order_of_states_does_not_matter():
-    given_in = scoring(parity.TASK, RANDOM)
+    given_in = scoring(PARITY_TASK, RANDOM)
     turned = replace(given_in, states=given_in.states[::-1])
     assert parity.score(turned) == parity.score(given_in)
 
@@ -369,29 +372,31 @@ def test_without_frames_it_does_not_apply_and_says_so():
             assert "no PBE frames with forces" in metric.reason
     # minima with energies are enough for these
     assert result.metric("relative_energy_mae").value == pytest.approx(0, abs=1e-9)
-    assert parity.draw(scoring(parity.TASK, ORACLE, make_dataset(frames=False)), result, "model", None) == []
+    assert parity_figure.draw(scoring(PARITY_TASK, ORACLE, make_dataset(frames=False)), result, "model", None) == []
 
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):
-    given_in = scoring(parity.TASK, RANDOM)
+    given_in = scoring(PARITY_TASK, RANDOM)
     result = parity.score(given_in)
     for table in (result.rows, *result.tables.values()):
         json.dumps([dict(row) for row in table], allow_nan=False)
         assert len({tuple(row) for row in table}) == 1
-    files = parity.draw(given_in, result, "model", tmp_path)
+    files = parity_figure.draw(given_in, result, "model", tmp_path)
     assert {f.suffix for f in files} == {".png", ".svg"}
     assert all(f.stat().st_size > 2000 for f in files)
     assert {m.name for m in result.metrics} == {m.name for m in parity.METRICS}
 
 
 def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
+    from defectbench.calculations.plan import make_plan, select_states
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.evaluation import make_plan, scoring_input, select_states
-    from defectbench.tasks import charge_response, search
+    from defectbench.scoring.run import scoring_input
+    from defectbench.tasks.charge_response import TASK as CHARGE_RESPONSE_TASK
+    from defectbench.tasks.search import TASK as SEARCH_TASK
 
     dataset = load_dataset("sb2se3-vacancies")
     states, skipped = select_states(dataset)
-    tasks = (parity.TASK, charge_response.TASK, search.TASK)
+    tasks = (PARITY_TASK, CHARGE_RESPONSE_TASK, SEARCH_TASK)
     plan = make_plan(dataset, states, skipped, tasks, takes_charge=True)
     truth = {}
     for state in dataset.states:

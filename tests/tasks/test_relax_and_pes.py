@@ -26,12 +26,17 @@ from oracle_landscape import (
     scoring_input,
 )
 
+from defectbench.base.errors import RunError, UnknownNameError
+from defectbench.calculations.plan import StateSelection
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.errors import RunError, UnknownNameError
-from defectbench.structures.matching import host_operations, match
-from defectbench.tasks import get_tasks, pes, relax
-from defectbench.tasks.base import ConfigurationResult, ScoringInput, StateSelection, bootstrap_interval, mean_interval
-from defectbench.tasks.landscape import RMSD_CAP, cluster, reference_state
+from defectbench.scoring.intervals import bootstrap_interval, mean_interval
+from defectbench.scoring.landscape import RMSD_CAP, cluster, reference_state
+from defectbench.scoring.task import ConfigurationResult, ScoringInput
+from defectbench.structures.matching import match
+from defectbench.structures.symmetry import host_operations
+from defectbench.tasks import get_tasks
+from defectbench.tasks.pes import score as pes
+from defectbench.tasks.relax import score as relax
 
 OPERATIONS = host_operations(DATASET.host)
 

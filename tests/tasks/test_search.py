@@ -24,10 +24,11 @@ from oracle_landscape import (
     scoring_input,
 )
 
-from defectbench.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError
 from defectbench.leaderboard.scores import score_metric
-from defectbench.tasks import search
-from defectbench.tasks.search import area, random_recall, shakenbreak_order
+from defectbench.tasks.search import figure as search_figure
+from defectbench.tasks.search import score as search
+from defectbench.tasks.search.score import area, random_recall, shakenbreak_order
 
 N, GOOD = len(CONFIGURATIONS), len(IN_GROUND_STATE)
 
@@ -222,7 +223,7 @@ def test_states_with_too_few_dft_relaxations_are_left_out_with_a_reason():
     assert all(m.value is None and not m.applies for m in result.metrics)
     assert "a search needs 3" in result.metric("recall_area").reason
     assert len(result.notes) == len(STATES)
-    assert search.draw(few, result, "model", None) == []
+    assert search_figure.draw(few, result, "model", None) == []
     poor = replace(
         given_in,
         states=tuple(
@@ -246,7 +247,7 @@ def test_what_it_finds_is_json_and_is_drawn(tmp_path):
     result = search.score(given_in)
     for table in (result.rows, *result.tables.values()):
         json.dumps([dict(row) for row in table], allow_nan=False)
-    files = search.draw(given_in, result, "model", tmp_path)
+    files = search_figure.draw(given_in, result, "model", tmp_path)
     assert {f.suffix for f in files} == {".png", ".svg"}
 
 

@@ -15,9 +15,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from known_landscape import DEFECT, HOST, IDEAL, dataset, geometry, score
 
-from defectbench.tasks.base import TaskResult, bootstrap_interval
-from defectbench.tasks.transition_levels import DECISION_MARGIN, LEVEL_CAP, METRICS, TASK, compare, negative_u_right, sequence_right
+from defectbench.scoring.intervals import bootstrap_interval
+from defectbench.scoring.task import TaskResult
+from defectbench.tasks.transition_levels import TASK
+from defectbench.tasks.transition_levels.score import LEVEL_CAP, METRICS
 from defectbench.thermodynamics import effective_u, stability_depths
+from defectbench.thermodynamics.comparison import DECISION_MARGIN, compare, negative_u_right, sequence_right
 
 ENERGIES = {1: -100.6, 0: -100.0, -1: -99.8, -2: -98.9}
 """Levels +1/0 0.6, 0/−1 0.2 (reversed: 0 is never stable, U(0) = −0.4), −1/−2 0.9; +1/−1 0.4."""
@@ -453,7 +456,7 @@ def test_published_levels_to_2_mev_through_the_loaded_dataset(shared: Path, monk
 
 
 def test_labels_are_kept_apart_and_in_order() -> None:
-    from defectbench.tasks.transition_levels import _apart
+    from defectbench.tasks.transition_levels.figure import _apart
 
     assert _apart([0.0, 1.0], 0.1) == [0.0, 1.0]
     placed = _apart([0.30, 0.29, 0.31, 0.36, 0.9], 0.05)

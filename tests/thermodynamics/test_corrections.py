@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.schema import Correction, Defect, LevelOfTheory
-from defectbench.errors import DatasetError
 from defectbench.thermodynamics import exchanged_atoms, find_corrections, reservoir
 
 

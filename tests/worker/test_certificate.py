@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ase import Atoms
 
+from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient
-from defectbench.errors import ModelError
 from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
 from defectbench.models.registry import load_model
 from defectbench.models.schema import ModelDefinition

@@ -16,9 +16,9 @@ import pytest
 from ase import Atoms
 from ase.optimize import FIRE
 
-from defectbench.calculations.calculation import Calculation, Protocol, Relaxation, Structure
+from defectbench.base.errors import ModelError, RunError
 from defectbench.calculations.client import WorkerClient, WorkerDied, relaxation_from_result, worker_folder
-from defectbench.errors import ModelError, RunError
+from defectbench.calculations.requests import Calculation, Protocol, Relaxation, Structure
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
@@ -144,7 +144,7 @@ def test_silence_ends_in_an_error(start_own: Start, crystal: Atoms) -> None:
 ORPHAN = """
 import os, signal, sys, threading
 from ase.build import bulk
-from defectbench.calculations.calculation import Calculation, Structure
+from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.client import WorkerClient
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model

@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
+from defectbench.base.states import sort_key
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
-from defectbench.labels import sort_key
-from defectbench.structures.matching import Operations
-from defectbench.tasks.landscape import cluster
+from defectbench.scoring.landscape import cluster
+from defectbench.structures.symmetry import Operations
 
 BOND_FACTOR = 1.15
 """Two atoms are bonded if they are closer than this times the sum of their covalent radii (Cordero et al. 2008, doi:10.1039/b801115j)."""
@@ -155,7 +155,7 @@ def describe_state(dataset: Dataset, defect: str, charge: int, level: str | None
 def same_minima(minima: Mapping[str, ReferenceMinimum], operations: Operations) -> dict[str, str]:
     """Start of each minimum of a charge state → start of the lowest one that it equals, or its own.
 
-    By the benchmark's definition of one minimum, structure and energy (:func:`defectbench.tasks.landscape.cluster`).
+    By the benchmark's definition of one minimum, structure and energy (:func:`defectbench.scoring.landscape.cluster`).
     """
     named = sorted(minima.values(), key=lambda m: (m.energy, sort_key(m.configuration)))
     lowest = cluster([(m.energy, m.atoms) for m in named], operations)

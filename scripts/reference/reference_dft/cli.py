@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from defectbench.errors import DatasetError, DefectbenchError
+from defectbench.base.errors import DatasetError, DefectbenchError
 
 
 def _count(text: str) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from defectbench.base.errors import RunError
 from defectbench.datasets.dataset import Dataset, StateKey
 from defectbench.datasets.schema import Correction
-from defectbench.errors import RunError
 
 METHOD = (
     "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file; "

@@ -8,8 +8,8 @@ from typing import Literal
 
 from ase import Atoms
 
+from defectbench.base.errors import DatasetError
 from defectbench.datasets.schema import Cp2kDiagonalisation, Cp2kHybrid, Cp2kMethod, Cp2kScf
-from defectbench.errors import DatasetError
 
 PROJECT = "relax"
 WAVE_FUNCTION = f"{PROJECT}-RESTART.wfn"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import is_relaxation
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
-from defectbench.errors import DatasetError
-from defectbench.labels import is_relaxation
-from defectbench.tasks.landscape import operations_of
+from defectbench.scoring.landscape import operations_of
 from defectbench.thermodynamics import find_corrections, level_diagram
 
 from .analysis import Minimum, describe_state, same_minima

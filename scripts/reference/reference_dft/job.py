@@ -20,8 +20,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from defectbench.base.errors import RunError
 from defectbench.datasets.schema import Cp2kMethod
-from defectbench.errors import RunError
 
 from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, RunOptions, electrons, multiplicity, restart_file, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory

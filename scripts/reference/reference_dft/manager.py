@@ -18,8 +18,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from filelock import FileLock, Timeout
 
+from defectbench.base.errors import DatasetError, RunError
 from defectbench.datasets.dataset import Dataset
-from defectbench.errors import DatasetError, RunError
 
 from .cp2k_input import electrons, multiplicity, restart_file
 from .job import Frame, Job, read_frames, write_atomically, write_frames

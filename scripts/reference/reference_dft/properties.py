@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
-from defectbench.datasets.building import update_metadata
+from defectbench.base.errors import RunError
 from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
-from defectbench.errors import RunError
+from defectbench.datasets.writing import update_metadata
 
 from .corrections import METHOD, corrections_of
 from .job import Job, write_atomically

@@ -13,15 +13,15 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from defectbench.datasets.building import add_relaxation
+from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
-from defectbench.errors import DatasetError, UnknownNameError
+from defectbench.datasets.writing import add_relaxation
+from defectbench.scoring.landscape import operations_of
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
-from defectbench.tasks.ccd import SHORTEST_PATH
-from defectbench.tasks.landscape import operations_of
+from defectbench.thermodynamics.curves import SHORTEST_PATH
 
 from .analysis import same_minima
 from .cp2k_input import RunOptions

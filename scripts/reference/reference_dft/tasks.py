@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import state_label
 from defectbench.datasets.schema import explain, read_yaml
-from defectbench.errors import DatasetError
-from defectbench.labels import state_label
 
 QUEUE_FILE = "queue.yaml"
 

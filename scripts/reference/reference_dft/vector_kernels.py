@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from defectbench.errors import RunError
+from defectbench.base.errors import RunError
 
 KNOWN_PROGRAMS = {"625388f52d51a53bce0c78a67abcc07935b1f283505a4f1a085bd67b1de12213": "cp2k.psmp of Debian's cp2k 2023.1-2, amd64"}
 """SHA-256 of the programs that the kernels fit."""

@@ -1,0 +1,1 @@
+"""The ground floor: errors, states, files, downloads, hardware. Imports nothing of the project."""

@@ -1,0 +1,135 @@
+"""Downloads: every file by SHA-256, into one cache folder, with a mirror for those without a network.
+
+Environment variables:
+    DEFECTBENCH_CACHE: the cache folder (default: the user's cache folder, as ``pooch.os_cache`` gives it).
+    DEFECTBENCH_MIRROR: a folder (a path or ``file://``) or URL prefix that replaces the source of dataset files.
+    DEFECTBENCH_WEIGHTS_MIRROR: the same for model weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from defectbench.base.errors import DownloadError
+from defectbench.paths import full_path, user_path
+
+MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR"}
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that is downloaded at run time.
+
+    Attributes:
+        url: where it comes from.
+        sha256: hex digest of its content.
+        path: relative POSIX path: below the mirror, and below ``datasets/`` or ``weights/`` in the cache.
+        kind: which mirror variable and cache branch it belongs to.
+    """
+
+    url: str
+    sha256: str
+    path: str
+    kind: Literal["dataset", "weights"]
+
+    @property
+    def cached(self) -> Path:
+        """Where it lies, or will lie, in the cache."""
+        return cache_folder() / ("datasets" if self.kind == "dataset" else "weights") / self.path
+
+
+def cache_folder() -> Path:
+    """The cache folder; not created here.
+
+    Raises:
+        DefectbenchError: DEFECTBENCH_CACHE begins with a ``~name`` that has no home folder.
+    """
+    given = os.environ.get("DEFECTBENCH_CACHE")
+    if given:
+        return full_path(given)
+    import pooch
+
+    return Path(pooch.os_cache("defectbench"))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def mirror(variable: str) -> Path | str | None:
+    """The mirror that an environment variable names: a folder, an address without the ``/`` at its end, or None if it is not set.
+
+    Raises:
+        DownloadError: it is neither a folder's path nor an address that files can be fetched from.
+        DefectbenchError: no home folder is known for a leading ``~name``.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        return None
+    if "://" not in given:
+        return user_path(given)
+    try:
+        parts = urlsplit(given)
+        host, _port = parts.hostname, parts.port  # both can be wrong
+    except ValueError as error:
+        raise DownloadError(f"{variable} is '{given}', which is no address ({error}); give a folder or https://…") from error
+    if parts.scheme.lower() == "file" and host in (None, "localhost") and parts.path:
+        return Path(unquote(parts.path))
+    if parts.scheme.lower() not in ("http", "https", "ftp") or not host:
+        raise DownloadError(f"{variable} is '{given}', from which nothing can be fetched; give a folder or https://…")
+    return given.rstrip("/")
+
+
+def fetch(remote: RemoteFile) -> Path:
+    """The file's path in the cache, downloaded if it is not there yet.
+
+    Raises:
+        DownloadError: a mirror that is none, no network, no such file, or content whose hash is wrong (such content is not kept).
+    """
+    target = remote.cached
+    if target.is_file() and sha256_of(target) == remote.sha256:
+        return target
+    variable = MIRROR_VARIABLES[remote.kind]
+    place = mirror(variable)
+    by_hand = f"or put the file at {target} yourself"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"cannot create the cache folder {target.parent}: {error.strerror}; set DEFECTBENCH_CACHE") from error
+    if isinstance(place, Path):
+        source = place / remote.path
+        if not source.is_file():
+            raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}")
+        if (found := sha256_of(source)) != remote.sha256:
+            raise DownloadError(f"{source} has SHA-256 {found[:12]}…, expected {remote.sha256[:12]}…; get it anew from {remote.url}")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            shutil.copyfile(source, partial)
+            partial.replace(target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise DownloadError(f"cannot write {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
+        return target
+    url = f"{place}/{remote.path}" if place else remote.url
+    import pooch
+
+    try:
+        pooch.retrieve(url, known_hash=f"sha256:{remote.sha256}", fname=target.name, path=target.parent)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "does not match the known hash" in str(error):  # what pooch says
+            target.unlink(missing_ok=True)
+            raise DownloadError(f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})") from error
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DownloadError(f"cannot download {url} ({reason}); connect to the network, {by_hand}, or set {variable}") from error
+    return target

@@ -1,0 +1,178 @@
+"""What a run calculates: the union of what the tasks ask for, each distinct calculation once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.states import sort_key, state_label
+from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from defectbench.datasets.dataset import Dataset
+    from defectbench.scoring.task import Task
+
+
+@dataclass(frozen=True)
+class StateSelection:
+    """One charge state of the selection, and the configurations of it that run.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configurations: names of its starts, in plotting order.
+    """
+
+    defect: str
+    charge: int
+    configurations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanInput:
+    """What a task may look at when it says what it needs.
+
+    Attributes:
+        dataset: the reference dataset.
+        states: the selected charge states that have a reference (others are listed as skipped by the caller).
+        calculation: builds the :class:`Calculation` of a start as the model takes it: drops the charge for a model that takes none.
+    """
+
+    dataset: Dataset
+    states: tuple[StateSelection, ...]
+    calculation: Callable[[Literal["relaxation", "single_point", "descriptors"], Atoms, int], Calculation]
+
+
+DEFAULT_DATASET = "sb2se3-vacancies"
+
+#: The starts of the quick suite: the ideal vacancy, a rattle, and the two that break most symmetries.
+QUICK_CONFIGURATIONS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")
+
+HOST_RATTLE_SEED = 42
+HOST_RATTLE_SIGMA = 0.05
+
+Suite = Literal["quick", "full"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        states: the charge states that run, with their configurations.
+        skipped: (defect, charge, reason) of selected states that do not.
+        relaxations: (defect, charge, configuration) → calculation; equal calculations appear once in ``calculations``.
+        host: start name → calculation.
+        calculations: every distinct calculation, in the order in which they run.
+    """
+
+    states: tuple[StateSelection, ...]
+    skipped: tuple[tuple[str, int, str], ...]
+    relaxations: Mapping[tuple[str, int, str], Calculation]
+    host: Mapping[str, Calculation]
+    calculations: tuple[Calculation, ...]
+
+    @property
+    def shared(self) -> int:
+        """How many configurations need no relaxation of their own because another charge state's start is the same."""
+        return len(self.relaxations) - len({c.content_hash for c in self.relaxations.values()})
+
+
+def select_states(
+    dataset: Dataset,
+    defects: Sequence[str] | None = None,
+    charges: Sequence[int] | None = None,
+    configurations: Sequence[str] | None = None,
+    suite: Suite = "full",
+) -> tuple[tuple[StateSelection, ...], tuple[tuple[str, int, str], ...]]:
+    """The charge states to run, and those selected that cannot: (defect, charge, reason).
+
+    Raises:
+        UnknownNameError: a defect, charge or configuration that the dataset does not have.
+        DefectbenchError: nothing is left to run.
+    """
+
+    for defect in defects or ():
+        if defect not in dataset.defects:
+            raise UnknownNameError("defect", defect, dataset.defects)
+    chosen = [(d, q) for d, q in dataset.states if (not defects or d in defects) and (not charges or q in charges)]
+    for charge in charges or ():
+        if not any(q == charge for _, q in chosen):
+            known = sorted({q for d, q in dataset.states if not defects or d in defects})
+            raise UnknownNameError("charge", f"{charge:+d}", [f"{q:+d}" for q in known])
+    if configurations:
+        all_names = sorted({c for d, q in chosen for c in dataset.starts(d, q)}, key=sort_key)
+        for name in configurations:
+            if name not in all_names:
+                raise UnknownNameError("configuration", name, all_names)
+    wanted = configurations or (QUICK_CONFIGURATIONS if suite == "quick" else None)
+    states: list[StateSelection] = []
+    skipped: list[tuple[str, int, str]] = []
+    for defect, charge in chosen:
+        starts = dataset.starts(defect, charge)
+        names = tuple(c for c in sorted(starts, key=sort_key) if wanted is None or c in wanted)
+        if not dataset.has_reference(defect, charge):
+            skipped.append((defect, charge, f"no {dataset.level} reference yet"))
+        elif not starts:
+            skipped.append((defect, charge, "no start structures"))
+        elif not names:
+            skipped.append((defect, charge, "none of its starts is selected"))
+        else:
+            states.append(StateSelection(defect, charge, names))
+    if not states:
+        why = "; ".join(f"{state_label(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
+        raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
+    return tuple(states), tuple(skipped)
+
+
+def host_starts(dataset: Dataset) -> dict[str, Atoms]:
+    """The starts of the host's relaxation: its reference sites, and a normal rattle of σ = 0.05 Å (fixed seed)."""
+    rattled = dataset.host.copy()
+    rattled.rattle(stdev=HOST_RATTLE_SIGMA, seed=HOST_RATTLE_SEED)
+    return {"Unperturbed": dataset.host.copy(), "Rattled": rattled}
+
+
+def make_plan(
+    dataset: Dataset,
+    states: tuple[StateSelection, ...],
+    skipped: tuple[tuple[str, int, str], ...],
+    tasks: Sequence[Task],
+    *,
+    takes_charge: bool,
+    protocol: Protocol = PROTOCOL_V1,
+) -> Plan:
+    """The union of what the tasks need, each distinct calculation once.
+
+    Args:
+        takes_charge: False drops the charge from every calculation, so that equal starts of different charges are one.
+    """
+
+    def calculation(kind: Literal["relaxation", "single_point", "descriptors"], atoms: Atoms, charge: int) -> Calculation:
+        return Calculation(kind, Structure.from_atoms(atoms), int(charge) if takes_charge else None, protocol)
+
+    host = {name: calculation("relaxation", atoms, 0) for name, atoms in host_starts(dataset).items()}
+    relaxations = {
+        (state.defect, state.charge, name): calculation("relaxation", atoms, state.charge)
+        for state in states
+        for name, atoms in dataset.starts(state.defect, state.charge).items()
+        if name in state.configurations
+    }
+    plan_input = PlanInput(dataset=dataset, states=states, calculation=calculation)
+    extra = [c for task in tasks for c in task.calculations(plan_input)]
+    distinct = {c.content_hash: c for c in (*host.values(), *relaxations.values(), *extra)}
+    return Plan(states, skipped, relaxations, host, tuple(distinct.values()))
+
+
+def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
+    """The structure and charges on which the certificate is measured: the first defect's ideal start and its charge states."""
+    defect = dataset.defects[0]
+    charges = dataset.charges(defect)
+    for charge in charges:
+        starts = dataset.starts(defect, charge)
+        if starts:
+            return starts.get("Unperturbed", next(iter(starts.values()))), charges
+    return dataset.host, charges

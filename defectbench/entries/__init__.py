@@ -1,0 +1,1 @@
+"""One model's published results: schema, folder, rescoring."""

@@ -1,0 +1,104 @@
+"""Scores an entry again from its stored calculations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defectbench.base.errors import DefectbenchError
+from defectbench.calculations.plan import make_plan
+from defectbench.calculations.requests import Protocol
+from defectbench.entries.folder import _task_record
+from defectbench.scoring.run import scoring_input
+
+if TYPE_CHECKING:
+    from defectbench.datasets.dataset import Dataset
+    from defectbench.entries.schema import Entry
+    from defectbench.scoring.task import ScoringInput, Task
+
+
+def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, Entry]:
+    """Scores an entry again from its stored calculations: no model, no network beyond the dataset.
+
+    Args:
+        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
+        dataset: the dataset it was made on, if it is not found by its name.
+
+    Returns:
+        The entry as stored, and the same entry with every task scored anew.
+
+    Raises:
+        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
+    """
+    entry, scored, tasks = stored_scoring(folder, dataset)
+    return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
+
+
+def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
+    """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
+
+    Args:
+        folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
+        dataset: the dataset it was made on, if it is not found by its name.
+
+    Raises:
+        DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
+    """
+    from defectbench.calculations.plan import StateSelection
+    from defectbench.calculations.results import problem
+    from defectbench.datasets.catalogue import load_dataset
+    from defectbench.datasets.dataset import Dataset
+    from defectbench.entries.folder import entry_folder, read_calculations, read_entry
+    from defectbench.tasks import get_tasks
+
+    folder = entry_folder(Path(folder))
+    entry = read_entry(folder)
+    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset if dataset is not None else entry.dataset.id)
+    if data.id != entry.dataset.id:
+        raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
+    if data.sha256 != entry.dataset.sha256:
+        raise DefectbenchError(
+            f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
+            "run 'defectbench evaluate' again"
+        )
+    states = tuple(StateSelection(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
+    tasks = get_tasks(entry.selection.tasks)
+    protocol = Protocol(**entry.provenance.protocol)
+    plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
+    results = read_calculations(folder)
+    machines = 1 + len(entry.provenance.other_machines)
+    for calculation in plan.calculations:
+        if (result := results.get(calculation.content_hash)) is None:
+            continue  # whoever needs it says so
+        wrong = problem(calculation, result)
+        if wrong is None and result.get("machine", 0) >= machines:
+            wrong = "names a machine that the entry does not have"
+        if wrong is not None:
+            raise DefectbenchError(
+                f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}… {wrong}; "
+                f"run 'defectbench evaluate' with --output {folder} again"
+            )
+    scored = scoring_input(
+        data,
+        plan,
+        entry.certificate["charge_class"],
+        results,
+        certificate=entry.certificate,
+        provenance=entry.provenance.model_dump(mode="json"),
+    )
+    return entry, scored, tasks
+
+
+def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:
+    """Names of the metrics (``task.metric``) whose values differ between two entries by more than a relative tolerance."""
+    differences = []
+    for task in sorted(one.tasks.keys() | other.tasks.keys()):
+        values = [{m.name: m.value for m in e.tasks[task].metrics} if task in e.tasks else {} for e in (one, other)]
+        for name in sorted(values[0].keys() | values[1].keys()):
+            a, b = values[0].get(name), values[1].get(name)
+            same = a == b if a is None or b is None else math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+            if not same:
+                differences.append(f"{task}.{name} ({a} stored, {b} now)")
+    return differences

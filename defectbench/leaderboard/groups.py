@@ -1,0 +1,106 @@
+"""Entries that can be ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defectbench.base.errors import DefectbenchError
+from defectbench.entries.folder import read_entry
+from defectbench.entries.schema import Entry
+from defectbench.leaderboard.scores import (
+    Score,
+    score_results,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+GroupKey = tuple[str, str, str, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An entry with its score.
+
+    Attributes:
+        folder: where it lies.
+        entry: its content.
+        score: computed now.
+    """
+
+    folder: Path
+    entry: Entry
+    score: Score
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that compare: same data, level, protocol, suite, configurations and tasks; best overall score first."""
+
+    entries: tuple[Ranked, ...]
+
+    @property
+    def first(self) -> Entry:
+        """An entry that stands for what all have in common."""
+        return self.entries[0].entry
+
+
+def find_entries(folder: Path) -> list[Path]:
+    """All folders with an ``entry.json`` at or below a folder, sorted.
+
+    Raises:
+        DefectbenchError: there is no such folder, or no entry in it.
+    """
+    if not folder.is_dir():
+        raise DefectbenchError(f"no folder {folder}; give one that holds entries of 'defectbench evaluate'")
+    found = sorted(path.parent for path in folder.rglob("entry.json"))
+    if not found:
+        raise DefectbenchError(f"no entry.json in or below {folder}; 'defectbench evaluate --output' writes one")
+    return found
+
+
+def group_key(entry: Entry) -> GroupKey:
+    """What entries must have in common to stand in one table."""
+    states = tuple(sorted((s.defect, s.charge, tuple(sorted(s.configurations))) for s in entry.selection.states))
+    protocol = str(sorted(entry.provenance.protocol.items()))
+    return (
+        entry.dataset.id,
+        entry.dataset.sha256,
+        entry.dataset.level_of_theory,
+        protocol,
+        entry.selection.suite,
+        states,
+        tuple(sorted(entry.tasks)),
+    )
+
+
+def group_entries(folders: Iterable[Path]) -> list[Group]:
+    """Reads entries and sorts them into groups: by dataset, full before quick before custom, larger selections first.
+
+    Raises:
+        DefectbenchError: an entry cannot be read, or two of one group are of the same model.
+    """
+    grouped: dict[GroupKey, list[Ranked]] = {}
+    for folder in folders:
+        entry = read_entry(folder)
+        grouped.setdefault(group_key(entry), []).append(Ranked(folder, entry, score_results(entry.tasks)))
+    order = {"full": 0, "quick": 1, "custom": 2}
+
+    def place(item: tuple[GroupKey, list[Ranked]]) -> tuple[str, int, int, str]:
+        key, ranked = item
+        return key[0], order[ranked[0].entry.selection.suite], -len(ranked[0].entry.configurations), str(key)
+
+    groups = []
+    for _, ranked in sorted(grouped.items(), key=place):
+        by_model: dict[str, Ranked] = {}
+        for one in ranked:
+            other = by_model.setdefault(one.entry.model.identity, one)
+            if other is not one:
+                raise DefectbenchError(f"{other.folder} and {one.folder} are the same model on the same data; remove one of them")
+        ranked.sort(key=lambda r: (-(r.score.overall if r.score.overall is not None else -1.0), r.entry.model.id))
+        groups.append(Group(tuple(ranked)))
+    return groups

@@ -1,0 +1,189 @@
+"""A cell and its one minimum image: displacements, distances, atoms around a point."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.base.errors import DefectbenchError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.intp]
+
+
+LOCAL_RADIUS = 5.0
+"""Å: atoms of the reference within this distance of the defect make up the local RMSD."""
+
+_CELL_TOLERANCE = 1e-3
+_OTHER_CELL = "cannot compare structures in different cells (lattice vectors differ by more than 0.001 Å); matching keeps the cell fixed"
+_CACHE_SIZE = 8192
+
+
+class MatchingError(DefectbenchError):
+    """Two structures that cannot be compared: other composition, other cell, or atoms that do not fit the host."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """A lattice for minimum-image arithmetic, in a Minkowski-reduced basis.
+
+    Attributes:
+        cell: the reduced lattice vectors as rows, (3, 3), Å; they span the same lattice as the cell given.
+        inverse: inverse of ``cell``.
+        orthogonal: the reduced vectors are orthogonal, so that rounding fractional differences is exact.
+        inradius: half the smallest distance between lattice planes, Å; a rounded difference shorter than this is minimal.
+    """
+
+    cell: Floats
+    inverse: Floats
+    orthogonal: bool
+    inradius: float
+
+    @classmethod
+    def of(cls, cell: ArrayLike) -> Lattice:
+        """The lattice of a cell given as rows in Å; raises :class:`MatchingError` for a cell without volume."""
+        from ase.geometry import minkowski_reduce
+
+        rows = np.array(cell, dtype=float)
+        if rows.shape != (3, 3) or not np.all(np.isfinite(rows)) or abs(np.linalg.det(rows)) < 1e-6:
+            raise MatchingError("structures are compared in three-dimensional periodic cells; this cell has no volume")
+        reduced = np.asarray(minkowski_reduce(rows)[0], dtype=float)
+        gram = reduced @ reduced.T
+        orthogonal = bool(np.all(np.abs(gram - np.diag(np.diag(gram))) < 1e-8 * np.max(np.diag(gram))))
+        inverse = np.linalg.inv(reduced)
+        spacing = 1.0 / np.linalg.norm(inverse, axis=0)
+        return cls(reduced, inverse, orthogonal, float(spacing.min()) / 2.0)
+
+    @property
+    def diagonal(self) -> float:
+        """Longest body diagonal of the reduced cell, Å."""
+        signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
+        return float(np.linalg.norm(signs @ self.cell, axis=1).max())
+
+    def minimum_image(self, differences: Floats) -> Floats:
+        """The shortest equivalents of Cartesian differences (…, 3), Å."""
+        fractional = differences @ self.inverse
+        out = np.asarray((fractional - np.rint(fractional)) @ self.cell)
+        if self.orthogonal:
+            return out
+        long = np.einsum("...k,...k->...", out, out) > self.inradius**2
+        if np.any(long):
+            shifts = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=float) @ self.cell
+            images = out[long][:, None, :] + shifts
+            best = np.einsum("msk,msk->ms", images, images).argmin(axis=1)
+            out[long] = images[np.arange(len(best)), best]
+        return out
+
+    def squared_distances(self, first: Floats, second: Floats) -> Floats:
+        """Squared minimum-image distances between points (…, n, 3) and (m, 3): (…, n, m), Å²."""
+        if not self.orthogonal:
+            differences = self.minimum_image(first[..., :, None, :] - second)
+            return np.asarray(np.einsum("...k,...k->...", differences, differences))
+        lengths = np.linalg.norm(self.cell, axis=1)
+        a, b = (first @ self.inverse), (second @ self.inverse)
+        total: Floats | None = None
+        for axis in range(3):
+            difference = a[..., :, None, axis] - b[:, axis]
+            difference -= np.rint(difference)
+            difference *= lengths[axis]
+            difference *= difference
+            if total is None:
+                total = difference
+            else:
+                total += difference
+        assert total is not None
+        return total
+
+    def squared_distance_bounds(self, first: Floats, second: Floats) -> Floats:
+        """Lower bounds of :meth:`squared_distances`, exact up to the inradius: cheap in skewed cells, the same in orthogonal ones.
+
+        A vector shorter than half of every spacing of lattice planes is what rounding gives; so a longer rounded one has no image
+        shorter than that.
+        """
+        if self.orthogonal:
+            return self.squared_distances(first, second)
+        a, b, metric = first @ self.inverse, second @ self.inverse, self.cell @ self.cell.T
+        parts: list[Floats] = []
+        total: Floats | None = None
+        for axis in range(3):
+            difference = a[..., :, None, axis] - b[:, axis]
+            difference -= np.rint(difference)
+            weighted = metric[axis, axis] * difference
+            for other, part in enumerate(parts):
+                weighted += (2.0 * metric[axis, other]) * part
+            weighted *= difference
+            total = weighted if total is None else total + weighted
+            parts.append(difference)
+        assert total is not None
+        return np.asarray(np.minimum(total, self.inradius**2))
+
+
+class _Cache:
+    """A small least-recently-used cache (results are pure functions of their keys)."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any) -> Any:
+        found = self._items.get(key)
+        if found is not None:
+            self._items.move_to_end(key)
+        return found
+
+    def put(self, key: Any, value: Any) -> None:
+        self._items[key] = value
+        while len(self._items) > self._size:
+            self._items.popitem(last=False)
+
+    def clear(self) -> None:
+        self._items.clear()
+
+
+def _content(*arrays: ArrayLike) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        block = np.ascontiguousarray(array)
+        digest.update(str((block.dtype.str, block.shape)).encode())
+        digest.update(block.tobytes())
+    return digest.digest()
+
+
+def local_atoms(reference: Atoms, centre: ArrayLike, radius: float = LOCAL_RADIUS, lattice: Lattice | None = None) -> NDArray[np.bool_]:
+    """Which atoms lie within ``radius`` (Å, minimum image) of ``centre`` (3,): a mask (N,)."""
+    lattice = lattice or Lattice.of(reference.cell.array)
+    differences = lattice.minimum_image(reference.positions - np.asarray(centre, dtype=float))
+    return np.asarray(np.einsum("ik,ik->i", differences, differences) <= radius**2)
+
+
+def displacements(candidate: Atoms, reference: Atoms, remove_shift: bool = True) -> Floats:
+    """Minimum-image displacements atom by atom, candidate minus reference, (N, 3), Å: no symmetry, no permutation.
+
+    Args:
+        candidate: N atoms.
+        reference: N atoms, the same species in the same order, the same cell.
+        remove_shift: subtract the mean displacement.
+
+    Raises:
+        MatchingError: species differ in kind or order, or the cells differ.
+    """
+    if not np.array_equal(candidate.numbers, reference.numbers):
+        raise MatchingError("cannot compare atom by atom: the two structures list different species or another order; use match()")
+    if np.max(np.abs(candidate.cell.array - reference.cell.array)) > _CELL_TOLERANCE:
+        raise MatchingError(_OTHER_CELL)
+    out = Lattice.of(reference.cell.array).minimum_image(candidate.positions - reference.positions)
+    return out - out.mean(axis=0) if remove_shift else out
+
+
+def root_mean_square(vectors: ArrayLike) -> float:
+    """sqrt(mean |v|²) of vectors (N, 3)."""
+    array = np.asarray(vectors, dtype=float)
+    return float(np.sqrt(np.mean(np.sum(array**2, axis=1))))

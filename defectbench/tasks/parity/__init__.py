@@ -1,0 +1,16 @@
+"""Energies and forces on DFT frames."""
+
+from __future__ import annotations
+
+from defectbench.scoring.task import Task
+from defectbench.tasks.parity import figure, score
+
+TASK = Task(
+    name="parity",
+    title="Energies and forces on DFT frames",
+    description=score.DESCRIPTION,
+    metrics=score.METRICS,
+    calculations=score.calculations,
+    score=score.score,
+    draw=figure.draw,
+)

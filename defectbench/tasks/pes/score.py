@@ -1,0 +1,448 @@
+"""Is the model's energy surface over the bond distortions that of DFT?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from math import comb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectbench.base.states import sort_key
+from defectbench.calculations.plan import PlanInput
+from defectbench.calculations.requests import Calculation
+from defectbench.scoring.intervals import capped, grouped_interval, mean_with_interval, rounded, slope, slope_row
+from defectbench.scoring.landscape import SUCCESS_RMSD, Placed, ReferenceState, distortion_of, operations_of, place_all
+from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.structures.matching import match, match_within
+from defectbench.structures.symmetry import Operations
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+    from defectbench.datasets.dataset import Dataset, ReferenceMinimum
+
+    Floats = NDArray[np.float64]
+
+
+ENERGY_CAP = 1.0
+"""eV: an energy error counts up to this in averages, and a miss counts as this."""
+
+ENERGY_RESOLUTION = 0.01
+"""eV: energies closer than this are ties when they are ranked, so that convergence noise is no order."""
+
+MINIMUM_CONFIGURATIONS = 3
+"""A curve needs at least this many of the selected configurations with DFT; a slope as many that converged with the model too."""
+
+MINIMUM_RANKED = 5
+"""A rank correlation needs at least this many: the order of three is right once in six by chance."""
+
+MINIMUM_RANKED_CONVERGED = 3
+"""Where DFT has enough for a rank, a model with fewer converged ones among them missed it."""
+
+MOST_PLACINGS = 100_000
+"""More ways than this to place missing energies among the known ones are not tried: then they go to the two ends only."""
+
+METRICS = (
+    MetricDefinition(
+        "curve_error", "curve error", "eV", "lower", 0.0, 0.3,
+        "Mean absolute error of energies over the configurations, each curve relative to its own minimum; a miss counts as 1 eV.",
+    ),
+    MetricDefinition(
+        "rank_correlation", "rank correlation", "1", "higher", 1.0, 0.0,
+        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss ranks worst.",
+    ),
+    MetricDefinition(
+        "ground_state_fraction", "reach the ground state", "1", "higher", 1.0, 0.0,
+        "Fraction of all configurations that the model relaxes into DFT's ground state (RMSD 0.1 Å). DFT's own fraction is a baseline.",
+    ),
+    MetricDefinition(
+        "same_minimum", "same minimum as DFT", "1", "higher", 1.0, 0.0,
+        "Fraction of the configurations with DFT that the model relaxes into the minimum that DFT reaches from the same start.",
+    ),
+    MetricDefinition(
+        "energy_slope", "energy slope", "1", "none", None, None,
+        "Slope of model against DFT energies of relaxed configurations: below 1 it is too soft. Of forces: 'force slope' of parity.",
+    ),
+)  # fmt: skip
+
+DESCRIPTION = (
+    "Energy of the relaxed configurations against the bond distortion they started from, model and DFT, each relative to its own minimum; "
+    "every configuration marked by its RMSD to the DFT ground state. Scored by the error of the curve, the rank correlation, and where "
+    "configurations end; beside them the slope of the model's energies against DFT's (softening; that of forces is in parity)."
+)
+
+
+def calculations(_plan: PlanInput) -> Sequence[Calculation]:
+    """Nothing besides the relaxations of the starts."""
+    return ()
+
+
+def _ties(energies: Sequence[float]) -> NDArray[np.int64]:
+    """The number of each energy's tie, by ascending energy: all within 10 meV of the lowest of a tie belong to it."""
+    values = np.asarray(energies, dtype=float)
+    out = np.zeros(len(values), dtype=np.int64)
+    lowest, number = -np.inf, -1
+    for i in np.argsort(values, kind="stable"):
+        if values[i] - lowest > ENERGY_RESOLUTION - 1e-6:
+            lowest, number = values[i], number + 1
+        out[i] = number
+    return out
+
+
+def rank_correlation(model: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Spearman's rank correlation of energies (eV), those within 10 meV tied, ties by average rank (Spearman 1904, doi:10.2307/1412159).
+
+    Returns:
+        None if the reference's energies agree within 10 meV; 0 if only the model's do.
+    """
+    from scipy.stats import rankdata
+
+    a, b = rankdata(_ties(model)), rankdata(_ties(reference))
+    if np.ptp(b) == 0:
+        return None
+    if np.ptp(a) == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, float]) -> float | None:
+    """:func:`rank_correlation` where the model lacks some energies, which take the places that make it smallest.
+
+    All places are tried, between the known energies and level with them; of two that are lacking, the higher by DFT is never above. Those
+    in one place are tried level with each other and in order. Where that is more than :data:`MOST_PLACINGS`, only the two ends are tried:
+    below and above all known energies, which is worst unless many of these are level.
+
+    Args:
+        model: configuration → energy, eV; at least one of the reference's.
+        reference: configuration → DFT energy, eV.
+
+    Returns:
+        None if the reference's energies agree within 10 meV.
+    """
+    from scipy.stats import rankdata
+
+    dft = rankdata(_ties(list(reference.values())))
+    if np.ptp(dft) == 0:
+        return None
+    names = list(reference)
+    known = [i for i, name in enumerate(names) if name in model]
+    lacking = sorted((i for i, name in enumerate(names) if name not in model), key=lambda i: -dft[i])
+    ties = _ties([model[names[i]] for i in known])
+    # ties are whole numbers; what is lacking lies on one of them, or halfway between two
+    levels = np.arange(-0.5, ties.max() + 1.0, 0.5)
+    if comb(len(levels) + len(lacking) - 1, len(lacking)) > MOST_PLACINGS:
+        levels = levels[[0, -1]]
+    places = np.array(list(combinations_with_replacement(levels, len(lacking))))
+    in_order = places + (places % 1.0) * 0.5 * np.arange(len(lacking)) / max(len(lacking), 1)
+    places = np.concatenate([places, in_order])
+    energies = np.empty((len(places), len(names)))
+    energies[:, known] = ties
+    energies[:, lacking] = places
+    ranks = rankdata(energies, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    size = np.sqrt((ranks**2).sum(axis=1) * ((dft - dft.mean()) ** 2).sum())
+    return float(np.divide(ranks @ (dft - dft.mean()), size, out=np.zeros(len(ranks)), where=size > 0).min())
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How energies predicted for the configurations of one charge state compare with DFT's.
+
+    Attributes:
+        common: number of the selected configurations that DFT has.
+        predicted: number of these that have a prediction.
+        errors: configuration → error of its energy, eV, each curve relative to its own lowest; None for a miss.
+        rank: rank correlation, misses in the worst places; None if there is nothing to correlate.
+        slope: of predicted against DFT energies; None if there is none.
+        sums: what :func:`defectbench.scoring.intervals.slope` needs.
+        reason: why there is no curve error or no rank, or why the rank is a miss.
+    """
+
+    common: int
+    predicted: int
+    errors: Mapping[str, float | None]
+    rank: float | None
+    slope: float | None
+    sums: Floats | None
+    reason: str | None
+
+    @property
+    def error(self) -> float | None:
+        """Mean error, eV, a miss counted as 1 eV; None for fewer than three configurations with DFT."""
+        if self.common < MINIMUM_CONFIGURATIONS:
+            return None
+        return float(np.mean([capped(e, ENERGY_CAP) for e in self.errors.values()]))
+
+
+def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float], below: Mapping[str, float] | None = None) -> Curve:
+    """Compares predicted energies with DFT's, each relative to its own lowest.
+
+    Args:
+        predicted: configuration → energy, eV; a configuration of the reference that is missing is a miss, one too many is ignored.
+        reference: configuration → DFT energy, eV, of the selected configurations that DFT has relaxed.
+        below: last energies, eV, of misses that were on their way below all others: the model's lowest is down there.
+    """
+    done = [name for name in reference if name in predicted]
+    falling = [energy for name, energy in (below or {}).items() if name in reference]
+    zero = min([*(predicted[name] for name in done), *falling], default=0.0)
+    dft_zero = min(reference.values(), default=0.0)
+    errors = {name: abs((predicted[name] - zero) - (e - dft_zero)) if name in predicted else None for name, e in reference.items()}
+    model, dft = [predicted[name] for name in done], [reference[name] for name in done]
+    sums = slope_row(model, dft) if len(done) >= MINIMUM_CONFIGURATIONS else None
+    rank, reason = _rank(predicted, reference)
+    return Curve(len(reference), len(done), errors, rank, None if sums is None else slope(sums[None]), sums, reason)
+
+
+def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tuple[float | None, str | None]:
+    """Rank correlation with misses, and why there is none or why it is a miss."""
+    n, done = len(reference), sum(name in predicted for name in reference)
+    if n < MINIMUM_RANKED:
+        needs = f"a rank needs {MINIMUM_RANKED}" if n >= MINIMUM_CONFIGURATIONS else f"a curve needs {MINIMUM_CONFIGURATIONS}"
+        return None, f"DFT has relaxed {n} of the selected configurations; {needs}"
+    if np.ptp(list(reference.values())) < ENERGY_RESOLUTION:
+        return None, "DFT's energies agree within 10 meV, so they have no order to correlate with"
+    if done < MINIMUM_RANKED_CONVERGED:
+        return -1.0, f"only {done} of the {n} configurations with DFT converged, so the rank is a miss (-1)"
+    return worst_rank_correlation(predicted, reference), None
+
+
+def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operations: Operations) -> bool | None:
+    """Whether a configuration ends where DFT ends from the same start; None if DFT has not relaxed that start."""
+    minimum = reference.minima.get(placed.configuration)
+    if minimum is None:
+        return None
+    if not placed.converged or placed.atoms is None:
+        return False
+    return match_within(placed.atoms, minimum.atoms, operations, SUCCESS_RMSD) is not None
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What one predicts for a charge state without a model.
+
+    Attributes:
+        curve: its energies against DFT's.
+        in_ground_state: for each selected configuration whether its structure is the DFT ground state.
+        same_minimum: for each selected configuration with DFT whether its structure is the minimum that DFT reaches from it.
+        charge: the charge state that it was taken from; None if from none.
+    """
+
+    curve: Curve
+    in_ground_state: tuple[bool, ...]
+    same_minimum: tuple[bool, ...]
+    charge: int | None
+
+
+def _are(structures: Mapping[str, Atoms], minima: Mapping[str, ReferenceMinimum], operations: Operations) -> tuple[bool, ...]:
+    """For each name whether its structure is that minimum (RMSD 0.1 Å); a name without a structure is a miss."""
+    return tuple(n in structures and match_within(structures[n], m.atoms, operations, SUCCESS_RMSD) is not None for n, m in minima.items())
+
+
+def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess:
+    """No atom moves from its start, and all energies are equal."""
+    starts = dataset.starts(reference.defect, reference.charge)
+    common = {name: reference.minima[name] for name in names if name in reference.minima}
+    return Guess(
+        curve=compare_curves(dict.fromkeys(names, 0.0), {name: m.energy for name, m in common.items()}),
+        in_ground_state=_are(starts, dict.fromkeys(names, reference.ground), operations),
+        same_minimum=_are(starts, common, operations),
+        charge=None,
+    )
+
+
+def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess | None:
+    """The DFT minima of another charge of the same defect, name by name; None if no other charge has any.
+
+    Of all other charges that one is taken whose guess is best: by the sum of the scores of curve error, rank correlation and same minimum.
+    A configuration that DFT has not relaxed at that charge is a miss.
+    """
+    common = {name: reference.minima[name] for name in names if name in reference.minima}
+    found = []
+    for charge in dataset.charges(reference.defect):
+        minima = {} if charge == reference.charge else dataset.minima(reference.defect, charge)
+        if minima:
+            structures = {name: m.atoms for name, m in minima.items()}
+            curve = compare_curves({name: m.energy for name, m in minima.items()}, {name: m.energy for name, m in common.items()})
+            same = _are(structures, common, operations)
+            found.append((_worth(curve, same), -abs(charge - reference.charge), charge, curve, same, structures))
+    if not found:
+        return None
+    _, _, charge, curve, same, structures = max(found, key=lambda item: item[:3])
+    return Guess(curve, _are(structures, dict.fromkeys(names, reference.ground), operations), same, charge)
+
+
+def _worth(curve: Curve, same: Sequence[bool]) -> float:
+    """The sum of the scores of curve error, same minimum and rank correlation."""
+    bad = next(m.bad for m in METRICS if m.name == "curve_error") or 1.0
+    errors = [capped(e, ENERGY_CAP) for e in curve.errors.values()]
+    out = max(0.0, 1.0 - float(np.mean(errors)) / bad) + float(np.mean(same)) if errors else 0.0
+    return out + max(0.0, curve.rank or 0.0)
+
+
+def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
+    if guess is None:
+        return {f"{prefix}{name}": None for name in ("curve_error", "rank_correlation", "ground_state_fraction", "same_minimum")}
+    return {
+        f"{prefix}curve_error": rounded(guess.curve.error),
+        f"{prefix}rank_correlation": rounded(guess.curve.rank),
+        f"{prefix}ground_state_fraction": rounded(float(np.mean(guess.in_ground_state))) if guess.in_ground_state else None,
+        f"{prefix}same_minimum": rounded(float(np.mean(guess.same_minimum))) if guess.same_minimum else None,
+    }
+
+
+def score(scoring: ScoringInput) -> TaskResult:
+    """Scores the curves; see ``docs/metrics.md`` for every definition."""
+    dataset = scoring.dataset
+    operations = operations_of(dataset)
+    table: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    curves: list[Curve] = []
+    flat: list[Guess] = []
+    others: list[Guess] = []
+    for state in place_all(scoring):
+        reference = state.reference
+        placed = {p.configuration: p for p in state.placed}
+        energies = {p.configuration: p.energy for p in state.converged if p.energy is not None}
+        common = {name: m.energy for name, m in reference.minima.items() if name in placed}
+        below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
+        curve = compare_curves(energies, common, below)
+        unmoved = unrelaxed_guess(dataset, reference, list(placed), operations)
+        other = other_charge_guess(dataset, reference, list(placed), operations)
+        # the zero of the picture's curve: over everything
+        model_zero = min(energies.values(), default=None)
+        mine: list[dict[str, Any]] = []
+        for name in sorted({*placed, *reference.minima}, key=sort_key):
+            p, minimum = placed.get(name), reference.minima.get(name)
+            dft_fit = match(minimum.atoms, reference.ground.atoms, operations, reference.centre) if minimum else None
+            energy = energies.get(name)
+            mine.append(
+                {
+                    "defect": reference.defect,
+                    "charge": reference.charge,
+                    "configuration": name,
+                    "distortion": distortion_of(name),
+                    "status": p.outcome if p is not None else "not selected",
+                    "energy": rounded(energy, 6),
+                    "relative_energy": None if energy is None or model_zero is None else rounded(energy - model_zero),
+                    "dft_energy": rounded(minimum.energy, 6) if minimum else None,
+                    "dft_relative_energy": rounded(minimum.energy - reference.ground.energy) if minimum else None,
+                    "energy_error": rounded(curve.errors.get(name)),
+                    "rmsd": rounded(p.fit.rmsd) if p is not None and p.converged and p.fit is not None else None,
+                    "dft_rmsd": rounded(dft_fit.rmsd) if dft_fit else None,
+                    "in_ground_state": None if p is None else p.converged and p.fit is not None and p.fit.rmsd <= SUCCESS_RMSD,
+                    "same_minimum_as_dft": None if p is None else same_minimum_as_reference(p, reference, operations),
+                    "reason": p.reason if p is not None else None,
+                }
+            )
+        same = [bool(r["same_minimum_as_dft"]) for r in mine if r["same_minimum_as_dft"] is not None]
+        rows.append(
+            {
+                "defect": reference.defect,
+                "charge": reference.charge,
+                "configurations": len(state.placed),
+                "converged": len(state.converged),
+                "dft_configurations": len(reference.minima),
+                "common": curve.common,
+                "common_converged": curve.predicted,
+                "curve_error": rounded(curve.error),
+                "rank_correlation": rounded(curve.rank),
+                "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in mine) / len(state.placed)),
+                "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
+                "same_minimum": rounded(sum(same) / len(same)) if same else None,
+                "energy_slope": rounded(curve.slope),
+                **_guess_columns("unrelaxed_", unmoved),
+                "other_charge": other.charge if other else None,
+                **_guess_columns("other_charge_", other),
+                "reason": curve.reason,
+            }
+        )
+        table += mine
+        curves.append(curve)
+        flat.append(unmoved)
+        others += [other] if other else []
+    return TaskResult(
+        task="pes",
+        metrics=_metrics(rows, table, curves),
+        rows=tuple(rows),
+        baselines=_baselines(rows, flat, others),
+        notes=tuple(_notes(rows)),
+        tables={"configurations": tuple(table)},
+    )
+
+
+def _curve_errors(curves: Iterable[Curve]) -> list[float]:
+    """Errors (eV) of all configurations of the states that have a curve, misses as 1 eV."""
+    return [capped(e, ENERGY_CAP) for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
+
+
+def _aggregate(name: str, values: Sequence[float], reason: str) -> MetricValue:
+    value, interval = mean_with_interval(values)
+    # without a value there is no DFT to compare with: misses of the model have values
+    return MetricValue(name, value, interval, reason if value is None else None, applies=value is not None)
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> tuple[MetricValue, ...]:
+    nothing = "no charge state with a reference was selected"
+    few = "no charge state has DFT for {} of the selected configurations" if rows else nothing
+    some = few.format(MINIMUM_CONFIGURATIONS)
+    same = [float(r["same_minimum_as_dft"]) for r in table if r["same_minimum_as_dft"] is not None]
+    enough = any(c.common >= MINIMUM_RANKED for c in curves)
+    order = f"DFT's energies agree within 10 meV wherever it has {MINIMUM_RANKED} of the selected configurations, so they have no order"
+    sums = [(c.sums, (r["defect"], r["charge"])) for c, r in zip(curves, rows, strict=True) if c.sums is not None]
+    steep, interval = grouped_interval(np.array([s for s, _ in sums]), [label for _, label in sums], slope)
+    have = any(c.common >= MINIMUM_CONFIGURATIONS for c in curves)
+    flat = f"no charge state has {MINIMUM_CONFIGURATIONS} configurations that DFT and the model both relaxed, 10 meV apart"
+    return (
+        _aggregate("curve_error", _curve_errors(curves), some),
+        _aggregate("rank_correlation", [c.rank for c in curves if c.rank is not None], order if enough else few.format(MINIMUM_RANKED)),
+        _aggregate("ground_state_fraction", [float(r["in_ground_state"]) for r in table if r["in_ground_state"] is not None], nothing),
+        _aggregate("same_minimum", same, "DFT has none of the starts" if rows else nothing),
+        MetricValue("energy_slope", steep, interval, None if steep is not None else flat if have else some, applies=steep is not None),
+    )
+
+
+def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
+    """A baseline's values of the metrics, over the states for which it exists."""
+
+    def mean(values: Iterable[float]) -> float | None:
+        return mean_with_interval(values)[0]
+
+    sums = [g.curve.sums for g in guesses if g.curve.sums is not None]
+    return {
+        "curve_error": mean(_curve_errors(g.curve for g in guesses)),
+        "rank_correlation": mean(g.curve.rank for g in guesses if g.curve.rank is not None),
+        "ground_state_fraction": mean(float(x) for g in guesses for x in g.in_ground_state),
+        "same_minimum": mean(float(x) for g in guesses for x in g.same_minimum),
+        "energy_slope": slope(np.array(sums)) if sums else None,
+    }
+
+
+def _baselines(rows: Sequence[Mapping[str, Any]], flat: Sequence[Guess], others: Sequence[Guess]) -> dict[str, dict[str, float | None]]:
+    total = sum(r["dft_configurations"] for r in rows)
+    reached = sum(round(r["dft_ground_state_fraction"] * r["dft_configurations"]) for r in rows)
+    return {
+        "flat or unrelaxed": _guessed(flat),
+        "other_charge": _guessed(others),
+        "DFT": {"ground_state_fraction": reached / total if total else None},
+    }
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for r in rows:
+        if r["reason"]:
+            by_reason.setdefault(r["reason"], []).append(f"{r['defect']} {r['charge']:+d}")
+    notes = [f"{', '.join(states)}: {reason}." for reason, states in by_reason.items()]
+    missed = sum(r["common"] - r["common_converged"] for r in rows)
+    if missed:
+        notes.append(f"{missed} configurations that DFT has did not converge with the model and count as misses ({ENERGY_CAP:g} eV).")
+    alone = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["other_charge"] is None]
+    if alone:
+        notes.append(f"no other charge state has a DFT minimum, so that baseline is missing: {', '.join(alone)}.")
+    if rows:
+        notes.append("the slope of forces on DFT frames (softening) is 'force slope' of the task parity.")
+    return notes

@@ -1,0 +1,16 @@
+"""Pre-screening for a structure search."""
+
+from __future__ import annotations
+
+from defectbench.scoring.task import Task
+from defectbench.tasks.search import figure, score
+
+TASK = Task(
+    name="search",
+    title="Pre-screening for a structure search",
+    description=score.DESCRIPTION,
+    metrics=score.METRICS,
+    calculations=score.calculations,
+    score=score.score,
+    draw=figure.draw,
+)
