@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from reference_dft.analysis import clusters, describe_state, homonuclear_bonds
 from reference_dft.cp2k_input import electrons, multiplicity
+from reference_dft.cp2k_schema import method_of
 from reference_dft.describe import tables
 from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
@@ -75,7 +76,7 @@ def test_last_frames_meet_the_criterion_and_only_they_are_converged(dataset: Dat
 
 @pytest.mark.parametrize("level", ["PBE", "HSE06"])
 def test_spin_fits_the_electron_count(dataset: Dataset, level: str) -> None:
-    method = dataset.level_of_theory(level).settings.cp2k
+    method = method_of(dataset.level_of_theory(level))
     assert method is not None
     for key, frames in relaxations(dataset, level).items():
         for atoms in frames:

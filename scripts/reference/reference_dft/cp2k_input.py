@@ -9,7 +9,8 @@ from typing import Literal
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.schema import Cp2kDiagonalisation, Cp2kHybrid, Cp2kMethod, Cp2kScf
+
+from .cp2k_schema import Cp2kDiagonalisation, Cp2kHybrid, Cp2kMethod, Cp2kScf
 
 PROJECT = "relax"
 WAVE_FUNCTION = f"{PROJECT}-RESTART.wfn"
@@ -60,7 +61,7 @@ def electrons(method: Cp2kMethod, symbols: Sequence[str], charge: int) -> int:
     """
     missing = sorted(set(symbols) - set(method.kinds))
     if missing:
-        raise DatasetError(f"the method block has no basis set and potential for {', '.join(missing)}; add them under settings.cp2k.kinds")
+        raise DatasetError(f"the method block has no basis set and potential for {', '.join(missing)}; add them under settings.input.kinds")
     return sum(method.kinds[symbol].valence_electrons for symbol in symbols) - charge
 
 

@@ -21,10 +21,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from defectbench.base.errors import RunError
-from defectbench.datasets.schema import Cp2kMethod
 
 from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, RunOptions, electrons, multiplicity, restart_file, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory
+from .cp2k_schema import Cp2kMethod
 from .tasks import Task
 
 SAME_POSITION = 1e-5

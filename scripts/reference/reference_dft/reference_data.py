@@ -17,7 +17,7 @@ from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
-from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
+from defectbench.datasets.schema import METADATA_FILE, explain
 from defectbench.datasets.writing import add_relaxation
 from defectbench.scoring.landscape import operations_of
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
@@ -25,6 +25,7 @@ from defectbench.thermodynamics.curves import SHORTEST_PATH
 
 from .analysis import same_minima
 from .cp2k_input import RunOptions
+from .cp2k_schema import Cp2kMethod, method_of
 from .job import SAME_POSITION, Frame, Stage
 from .selection import Candidate, select_frames
 from .tasks import (
@@ -78,7 +79,7 @@ class ReferenceData:
                     if name not in known:
                         raise UnknownNameError(f"configuration in {self.folder / QUEUE_FILE}", name, sorted(known))
             if isinstance(block, CheckBlock) and block.step is None:
-                method = dataset.level_of_theory(block.level).settings.cp2k
+                method = method_of(dataset.level_of_theory(block.level))
                 if method is not None and method.optimizer is None:
                     why = f"nothing is relaxed at {block.level}, so there is no last frame; give a step"
                     raise DatasetError(f"{self.folder / QUEUE_FILE}: check {block.name}: {why}")
@@ -102,9 +103,9 @@ class ReferenceData:
             DatasetError: the level has none.
             UnknownNameError: no such level.
         """
-        method = self.dataset.level_of_theory(level).settings.cp2k
+        method = method_of(self.dataset.level_of_theory(level))
         if method is None:
-            raise DatasetError(f"{self.folder}: level {level} has no settings.cp2k block, so nothing can be calculated at it")
+            raise DatasetError(f"{self.folder}: level {level} has no settings.input, so nothing can be calculated at it")
         return method
 
     # ---- tasks
@@ -120,7 +121,9 @@ class ReferenceData:
     def _expand(self, block: Block) -> list[Task]:
         if isinstance(block, RelaxationBlock):
             return [
-                Task("relaxation", block.level, block.defect, charge, name) for charge in block.charges for name in self._stored_names(block, charge)
+                Task("relaxation", block.level, block.defect, charge, name)
+                for charge in block.charges
+                for name in self._stored_names(block, charge)
             ]
         if isinstance(block, SinglePointBlock):
             return self._single_points(block)
@@ -417,12 +420,7 @@ class ReferenceData:
 
     def wanted(self, defect: str, charge: int, level: str) -> set[str]:
         """Configurations of a state that the queue relaxes before anything is made of its ground state."""
-        return {
-            name
-            for block in self._relaxations(defect, charge, level)
-            if not block.later
-            for name in self._stored_names(block, charge)
-        }
+        return {name for block in self._relaxations(defect, charge, level) if not block.later for name in self._stored_names(block, charge)}
 
     def _relaxations(self, defect: str, charge: int, level: str) -> list[RelaxationBlock]:
         return [
