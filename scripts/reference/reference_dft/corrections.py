@@ -1,4 +1,4 @@
-"""Finite-size corrections of charged cells: extended Freysoldt–Neugebauer–Van de Walle (eFNV), by pymatgen-analysis-defects."""
+"""Finite-size corrections of charged cells: extended Freysoldt–Neugebauer–Van de Walle (eFNV)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import ArrayLike
+from ase.units import Bohr, Hartree
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import erfc
 
-from defectbench.base.errors import RunError
+from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import Dataset, StateKey
 from defectbench.datasets.schema import Correction
 
 METHOD = (
-    "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file; "
-    "site potentials averaged over spheres, far sites as pydefect chooses them"
+    "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file and a converged Ewald sum; "
+    "site potentials averaged over spheres; far sites are farther from the defect than half the longest distance between faces of the cell"
 )
+COULOMB = Hartree * Bohr
+"""e²/(4πε₀), eV Å."""
+EWALD_RANGE = 6.5
+"""Terms of the Ewald sum are left out from erfc(x) and exp(−x²) on, x this number: below 1e-18 of the first."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,69 @@ class Efnv:
         return self.point_charge + self.alignment
 
 
+def ewald_potential(cell: ArrayLike, dielectric: ArrayLike, points: ArrayLike, splitting: float | None = None) -> NDArray[np.float64]:
+    """Potential of a unit point charge at the origin, its periodic images and a uniform background, in an anisotropic dielectric.
+
+    Its average over the cell is zero. At the origin itself it is the potential of the images and the background alone. Sums as in
+    Kumagai and Oba, Phys. Rev. B 89, 195205 (2014).
+
+    Args:
+        cell: (3, 3) lattice vectors as rows, Å.
+        dielectric: (3, 3) tensor.
+        points: (N, 3) Cartesian, Å.
+        splitting: of the sum into a direct and a reciprocal part, 1/Å in the metric of the inverse dielectric tensor; the result does
+            not depend on it. By default both parts take about as many terms.
+
+    Returns:
+        (N,) potentials, V.
+
+    Example:
+        >>> import numpy as np
+        >>> value = ewald_potential(np.eye(3) * 10.0, np.eye(3), [[0.0, 0.0, 0.0]])[0]
+        >>> round(float(-value * 10.0 / COULOMB), 6)  # the Madelung constant of a simple cubic lattice
+        2.837297
+    """
+    lattice, epsilon = np.asarray(cell, dtype=float), np.asarray(dielectric, dtype=float)
+    inverse, root = np.linalg.inv(epsilon), float(np.sqrt(np.linalg.det(epsilon)))
+    reciprocal = 2 * np.pi * np.linalg.inv(lattice).T
+    volume = abs(float(np.linalg.det(lattice)))
+    # lengths in the metric of the inverse tensor, where the medium is isotropic
+    stretched = np.linalg.cholesky(inverse).T
+    eta = splitting or float(np.sqrt(np.pi) / (volume / root) ** (1 / 3))
+    centre = np.asarray(points, dtype=float)
+    fractional = centre @ np.linalg.inv(lattice)
+    wrapped = (fractional - np.round(fractional)) @ lattice
+
+    metric = lattice @ stretched.T
+    vectors = _lattice_points(metric, EWALD_RANGE / eta + float(np.linalg.norm(metric, axis=1).sum()))
+    direct = np.zeros(len(centre))
+    for shift in vectors @ lattice:
+        distance = np.linalg.norm((wrapped + shift) @ stretched.T, axis=1)
+        here = distance < 1e-9
+        with np.errstate(divide="ignore", invalid="ignore"):
+            term = erfc(eta * distance) / distance
+        direct += np.where(here, -2 * eta / np.sqrt(np.pi), term)
+
+    waves = _lattice_points(reciprocal @ np.linalg.cholesky(epsilon), 2 * eta * EWALD_RANGE)
+    waves = waves[np.any(waves != 0, axis=1)] @ reciprocal
+    square = np.einsum("ij,jk,ik->i", waves, epsilon, waves)
+    weights = np.exp(-square / (4 * eta**2)) / square
+    series = 4 * np.pi / volume * (np.cos(centre @ waves.T) @ weights)
+    return np.asarray(COULOMB * (direct / root + series - np.pi / (volume * eta**2)))
+
+
+def _lattice_points(vectors: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """Integer coefficients of the points of a lattice (vectors as rows) within a radius of the origin."""
+    reach = np.ceil(radius * np.linalg.norm(np.linalg.inv(vectors), axis=0)).astype(int)
+    grid = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    return np.asarray(grid[np.linalg.norm(grid @ vectors, axis=1) <= radius], dtype=float)
+
+
 def efnv(
-    host: Atoms,
     host_potentials: ArrayLike,
     defect: Atoms,
     potentials: ArrayLike,
+    sites: ArrayLike,
     position: Sequence[float],
     charge: int,
     dielectric: ArrayLike,
@@ -56,62 +120,38 @@ def efnv(
     """The eFNV correction of one relaxed charged defect.
 
     Args:
-        host: M atoms.
         host_potentials: (M,) electrostatic potentials at the host's sites, V, for a positive test charge.
         defect: N atoms in the host's cell.
         potentials: (N,) the same at the defect cell's sites.
+        sites: (N,) index of the host site of each atom; −1 for an atom that has none.
         position: of the defect, Cartesian, Å.
         charge: units of +e.
         dielectric: (3, 3) static dielectric tensor.
-
-    Raises:
-        RunError: pymatgen-analysis-defects or pydefect is not installed.
     """
-    try:
-        from pymatgen.analysis.defects.corrections.kumagai import get_efnv_correction
-        from pymatgen.core.structure import Structure
-    except ImportError as error:
-        raise RunError(
-            "finite-size corrections need pymatgen-analysis-defects and pydefect: pip install 'defectbench[reference]'"
-        ) from error
-
-    def structure(atoms: Atoms, values: ArrayLike) -> Any:
-        return Structure(
-            atoms.cell.array,
-            atoms.get_chemical_symbols(),
-            atoms.get_scaled_positions(),
-            site_properties={"potential": [float(v) for v in np.asarray(values)]},
-        )
-
-    try:
-        found = get_efnv_correction(
-            charge,
-            structure(defect, potentials),
-            structure(host, host_potentials),
-            [[float(x) for x in row] for row in np.asarray(dielectric)],
-            defect_coords=[float(x) for x in np.linalg.solve(host.cell.array.T, np.asarray(position, dtype=float))],
-        ).metadata["efnv_corr"]
-    except ModuleNotFoundError as error:
-        raise RunError("finite-size corrections need pydefect: pip install 'defectbench[reference]'") from error
-    far = [site.diff_pot for site in found.sites if site.distance > found.defect_region_radius]
-    return Efnv(
-        float(found.point_charge_correction),
-        float(found.alignment_correction),
-        float(np.std(far)),
-        len(far),
-        float(found.defect_region_radius),
-    )
+    host_sites = np.asarray(sites)
+    has_site = host_sites >= 0
+    relative = minimum_image(defect.positions - np.asarray(position, dtype=float), defect)
+    cell = defect.cell.array
+    radius = float(max(abs(np.linalg.det(cell)) / np.linalg.norm(np.cross(cell[i - 2], cell[i - 1])) for i in range(3)) / 2)
+    far = has_site & (np.linalg.norm(relative, axis=1) > radius)
+    of_charge = charge * ewald_potential(cell, dielectric, relative[far])
+    left = np.asarray(potentials, dtype=float)[far] - np.asarray(host_potentials, dtype=float)[host_sites[far]] - of_charge
+    madelung = float(ewald_potential(cell, dielectric, [[0.0, 0.0, 0.0]])[0])
+    return Efnv(-(charge**2) * madelung / 2, -charge * float(left.mean()), float(left.std()), int(far.sum()), radius)
 
 
-def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
+def corrections_of(
+    dataset: Dataset, level: str, results: Iterable[Mapping[str, Any]]
+) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
     """Corrections of all defects for which everything that they need is there.
 
-    A defect gets them when each of its charge states with a ground state at the reference level has the potential of that ground
-    state: levels between corrected and uncorrected charges would be wrong.
+    A defect gets them when each of its charge states with a ground state has the potential of that ground state: levels between
+    corrected and uncorrected charges would be wrong. Ground states are the level's own where it has relaxations, else the reference's.
 
     Args:
         dataset: with a dielectric tensor.
-        results: a level's results that are no frames.
+        level: of theory.
+        results: that level's results that are no frames.
 
     Returns:
         Corrections, and by (defect, charge) what stands behind each; both empty without host potential or dielectric tensor.
@@ -121,10 +161,11 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
     dielectric = dataset.metadata.dielectric
     if host is None or dielectric is None:
         return (), {}
+    relaxed_at = level if dataset.level_of_theory(level).convergence is not None else dataset.metadata.reference_level
     corrections: list[Correction] = []
     details: dict[StateKey, Efnv] = {}
     for defect in dataset.defects:
-        grounds = {q: ground for q in dataset.charges(defect) if (ground := dataset.ground_state(defect, q)) is not None}
+        grounds = {q: ground for q in dataset.charges(defect) if (ground := dataset.ground_state(defect, q, relaxed_at)) is not None}
         found = {
             r["charge"]: r
             for r in results
@@ -140,10 +181,10 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
                 corrections.append(Correction(defect=defect, charge=0))
                 continue
             value = efnv(
-                dataset.host,
                 host["site_potentials"],
                 ground.atoms,
                 found[charge]["site_potentials"],
+                dataset.host_indices(defect),
                 [float(x) for x in dataset.defect_position(defect)],
                 charge,
                 dielectric.tensor,

@@ -19,7 +19,7 @@ from defectbench.thermodynamics import find_corrections, level_diagram
 
 from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
-from .corrections import corrections_of
+from .corrections import METHOD, corrections_of
 from .job import write_atomically
 from .properties import read_properties
 from .reference_data import same_geometry
@@ -343,11 +343,17 @@ def _host(dataset: Dataset, name: str) -> str:
 def _corrections(dataset: Dataset, name: str) -> str:
     body = []
     for level in (name, *_others(dataset, name)):
-        for (defect, charge), found in corrections_of(dataset, read_properties(dataset.path, level))[1].items():
-            ground = dataset.ground_state(defect, charge)
+        entry = dataset.level_of_theory(level)
+        details = corrections_of(dataset, level, read_properties(dataset.path, level))[1] if entry.correction_method == METHOD else {}
+        for item in entry.corrections:
+            if item.charge == 0:
+                continue
+            ground = dataset.ground_state(item.defect, item.charge)
             configuration = "–" if ground is None else ground.configuration
-            numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
-            body.append(_row(level, defect, _sign(charge), configuration, *numbers))
+            numbers = (f"{item.image_charge:.3f}", f"{item.potential_alignment:+.3f}", f"{item.total:+.3f}")
+            found = details.get((item.defect, item.charge))
+            more = ("–", "–") if found is None else (f"{found.spread:.3f}", found.sites)
+            body.append(_row(level, item.defect, _sign(item.charge), configuration, *numbers, *more))
     heading = (
         "level of theory",
         "defect",

@@ -209,7 +209,6 @@ def store_result(data: ReferenceData, task: Task, result: Mapping[str, Any]) -> 
 
     Raises:
         DatasetError: the dataset cannot be read or written.
-        RunError: finite-size corrections are due and the packages for them are not installed.
     """
     path = properties_file(data.folder, task)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +228,6 @@ def derive_levels(data: ReferenceData) -> bool:
 
     Raises:
         DatasetError: the dataset cannot be read or written.
-        RunError: finite-size corrections are due and the packages for them are not installed.
     """
     data.reload()
     derived = {level.name: _derived(data, level) for level in data.dataset.metadata.levels}
@@ -260,6 +258,6 @@ def _derived(data: ReferenceData, level: LevelOfTheory) -> dict[str, Any]:
         if conditions:
             changes["chemical_potentials"] = conditions
     if level.correction_method in (None, METHOD):  # those of another origin stay
-        corrections, _ = corrections_of(data.dataset, results)
+        corrections, _ = corrections_of(data.dataset, level.name, results)
         changes |= {"corrections": corrections, "correction_method": METHOD if corrections else None}
     return changes
