@@ -170,6 +170,20 @@ class Convergence(_Closed):
     quantity: Literal["component", "norm"] = "norm"
 
 
+class Uncertainty(_Closed):
+    """What is left of the numerical error of a level's data, by which its numbers may differ from those of better settings.
+
+    Attributes:
+        energy: of energy differences between minima of one charge state, eV.
+        force: root mean square error of force components, eV/Å.
+        source: what it was measured with.
+    """
+
+    energy: Annotated[float, Field(ge=0)]
+    force: Annotated[float, Field(ge=0)]
+    source: str
+
+
 class Settings(_Closed):
     """Settings of a level of theory.
 
@@ -193,6 +207,7 @@ class LevelOfTheory(_Closed):
         code: program and version.
         dispersion: dispersion correction; None if there is none.
         convergence: relaxation criterion; None if unknown.
+        uncertainty: of its energies and forces; None if unknown.
         settings: see :class:`Settings`.
         host_energy: total energy of the perfect supercell, eV; None until it is known.
         band_edges: None until they are known.
@@ -206,6 +221,7 @@ class LevelOfTheory(_Closed):
     code: str | None = None
     dispersion: str | None = None
     convergence: Convergence | None = None
+    uncertainty: Uncertainty | None = None
     settings: Settings = Settings()
     host_energy: float | None = None
     band_edges: BandEdges | None = None

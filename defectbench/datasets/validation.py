@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets import checks
+from defectbench.datasets import checks, quality
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
+from defectbench.datasets.splits import SPLITS_FILE, check_splits, read_splits
 from defectbench.paths import user_path
 
 
@@ -51,7 +52,8 @@ def validate_dataset(path: str | Path) -> ValidationReport:
     Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
     composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
     energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
-    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å. Of a remote dataset the files in
+    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; net forces; image-charge corrections
+    against an Ewald sum; a stated uncertainty against stored checks; ``splits.yaml``. Of a remote dataset the files in
     its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
@@ -84,6 +86,7 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         data = file.suffix == ".extxyz" or name.startswith(("starts/", "frames/"))
         if file.is_file() and data and not file.name.startswith(".") and name not in metadata.files:
             problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
+    problems += _validate_splits(folder, metadata)
     if metadata.remote is not None:
         problems += [] if problems else _validate_remote(folder, metadata)
     if metadata.host.file is None:
@@ -132,7 +135,21 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         level, entry = metadata.level(parts[1]), metadata.defect(defect)
         start = starts.get((defect, charge, configuration))
         problems += checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start)
+        problems += quality.check_net_force(name, frames)
+    problems += quality.check_image_charge(metadata, host)
+    problems += quality.check_uncertainty(folder, metadata)
     return ValidationReport(folder, tuple(problems), len(metadata.files), count)
+
+
+def _validate_splits(folder: Path, metadata: DatasetFile) -> list[Problem]:
+    try:
+        splits = read_splits(folder)
+    except DatasetError as error:
+        return [Problem(SPLITS_FILE, None, "(top level)", str(error))]
+    if splits is None:
+        return []
+    unlisted = [] if SPLITS_FILE in metadata.files else [Problem(SPLITS_FILE, None, "files", f"is not listed in {METADATA_FILE}")]
+    return [*unlisted, *check_splits(splits, metadata)]
 
 
 def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
