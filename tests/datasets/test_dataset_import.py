@@ -422,7 +422,7 @@ def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypat
     shakenbreak_folder(tmp_path / "results")
     problem = Problem("host.extxyz", 0, "cell", "is wrong")
     monkeypatch.setattr(
-        "defectbench.datasets.importing.shakenbreak.validate_dataset",
+        "defectbench.datasets.importing.assemble.validate_dataset",
         lambda folder: ValidationReport(folder, (problem,), files=1, frames=1),
     )
     with pytest.raises(DatasetError, match=r"what would be imported is no valid dataset: host\.extxyz, frame 0, cell: is wrong"):

@@ -289,7 +289,7 @@ def test_titles_stay_in_the_figure_however_many_pairs_of_charges_there_are(pairs
     found = [
         Response(kind, "d", pair, "", vectors, vectors, None) for kind in ("ground states", "one start", "forces") for pair in charges[::-1]
     ]
-    monkeypatch.setattr(charge_response, "responses", lambda _: (found, []))
+    monkeypatch.setattr(charge_response_figure, "responses", lambda _: (found, []))
     made = []
     monkeypatch.setattr("defectbench.plotting.style.save", lambda figure, folder, stem: made.append(figure) or [])
     charge_response_figure.draw(given_in, result, "model", tmp_path)
