@@ -209,6 +209,8 @@ class LevelOfTheory(_Closed):
         convergence: relaxation criterion; None if unknown.
         uncertainty: of its energies and forces; None if unknown.
         settings: see :class:`Settings`.
+        relaxed_host: extxyz file of the perfect supercell relaxed at this level, atoms in the order of the host file; None if the host
+            file is at this level (or nothing is known).
         host_energy: total energy of the perfect supercell, eV; None until it is known.
         band_edges: None until they are known.
         chemical_potentials: growth conditions; empty until they are known.
@@ -223,6 +225,7 @@ class LevelOfTheory(_Closed):
     convergence: Convergence | None = None
     uncertainty: Uncertainty | None = None
     settings: Settings = Settings()
+    relaxed_host: str | None = None
     host_energy: float | None = None
     band_edges: BandEdges | None = None
     chemical_potentials: tuple[ChemicalPotentials, ...] = ()
@@ -330,6 +333,9 @@ class DatasetFile(_Closed):
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
         if self.host.file is not None and self.host.file not in self.files:
             raise ValueError(f"host.file '{self.host.file}' is not listed under files")
+        for level in self.levels:
+            if level.relaxed_host is not None and level.relaxed_host not in self.files:
+                raise ValueError(f"relaxed_host '{level.relaxed_host}' of level {level.name} is not listed under files")
         if self.remote is None:
             for defect in self.defects:
                 if defect.kind == "interstitial" and defect.position is None:

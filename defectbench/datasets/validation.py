@@ -136,6 +136,12 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         start = starts.get((defect, charge, configuration))
         problems += checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start)
         problems += quality.check_net_force(name, frames)
+    for level in metadata.levels:
+        if level.relaxed_host is not None and (folder / level.relaxed_host).is_file():
+            try:
+                problems += checks.check_relaxed_host(level.relaxed_host, read_host(folder / level.relaxed_host), host)
+            except DatasetError as error:
+                problems.append(Problem(level.relaxed_host, None, "file", str(error)))
     problems += quality.check_image_charge(metadata, host)
     problems += quality.check_uncertainty(folder, metadata)
     return ValidationReport(folder, tuple(problems), len(metadata.files), count)

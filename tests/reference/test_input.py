@@ -141,7 +141,7 @@ def test_band_edges_and_potential_are_printed_on_request() -> None:
 
 
 def test_kpoints_replace_orbital_transformation() -> None:
-    text = write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE", kpoints=(4, 4, 2)))
+    text = write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE", kpoints=(4, 4, 2), metal=True))
     found = sections(text)
     assert found["FORCE_EVAL/DFT/KPOINTS"]["SCHEME"] == ["MONKHORST-PACK 4 4 2"]
     assert "FORCE_EVAL/DFT/SCF/OT" not in found

@@ -60,6 +60,8 @@ MESH: dict[str, Any] = {
     "scf_unrestricted": MIXING,
 }
 
+COMPOSITE: dict[str, Any] = {**HYBRID, "hybrid": {**HYBRID["hybrid"], "added_to": "PBE-k"}}
+
 QUEUE: dict[str, Any] = {
     "blocks": [{"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}]
 }
@@ -101,6 +103,7 @@ def write_tiny_dataset(folder: Path, queue: dict[str, Any] | None = None) -> Pat
                     "settings": {"input": MESH},
                 },
                 {"name": "HSE06", "functional": "HSE06", "settings": {"input": HYBRID}},
+                {"name": "HSE06-c", "functional": "HSE06 on top of PBE-k", "settings": {"input": COMPOSITE}},
             ],
             "defects": [{"name": "V_H1", "kind": "vacancy", "site": 2, "removed": "H", "charges": [0, 1]}],
             "files": {"host.extxyz": "0" * 64},

@@ -78,17 +78,17 @@ def efnv(
 
 
 def corrections_of(
-    dataset: Dataset, level: str, results: Iterable[Mapping[str, Any]]
+    dataset: Dataset, relaxed_at: str, results: Iterable[Mapping[str, Any]]
 ) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
     """Corrections of all defects for which everything that they need is there.
 
     A defect gets them when each of its charge states with a ground state has the potential of that ground state: levels between
-    corrected and uncorrected charges would be wrong. Ground states are the level's own where it has relaxations, else the reference's.
+    corrected and uncorrected charges would be wrong.
 
     Args:
         dataset: with a dielectric tensor.
-        level: of theory.
-        results: that level's results that are no frames.
+        relaxed_at: level of theory whose ground states the potentials are of.
+        results: results of the potentials' level that are no frames.
 
     Returns:
         Corrections, and by (defect, charge) what stands behind each; both empty without host potential or dielectric tensor.
@@ -98,7 +98,6 @@ def corrections_of(
     dielectric = dataset.metadata.dielectric
     if host is None or dielectric is None:
         return (), {}
-    relaxed_at = level if dataset.level_of_theory(level).convergence is not None else dataset.metadata.reference_level
     corrections: list[Correction] = []
     details: dict[StateKey, Efnv] = {}
     for defect in dataset.defects:
@@ -113,6 +112,8 @@ def corrections_of(
         }
         if not grounds or set(grounds) != set(found):
             continue
+        site = dataset.defect(defect).site
+        place = dataset.defect_position(defect) if site is None else dataset.host_at(relaxed_at).positions[site]
         for charge, ground in sorted(grounds.items()):
             if charge == 0:
                 corrections.append(Correction(defect=defect, charge=0))
@@ -122,7 +123,7 @@ def corrections_of(
                 ground.atoms,
                 found[charge]["site_potentials"],
                 dataset.host_indices(defect),
-                [float(x) for x in dataset.defect_position(defect)],
+                [float(x) for x in place],
                 charge,
                 dielectric.tensor,
             )

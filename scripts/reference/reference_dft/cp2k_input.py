@@ -15,8 +15,15 @@ from .cp2k_schema import Cp2kDiagonalisation, Cp2kHybrid, Cp2kMethod, Cp2kScf
 PROJECT = "relax"
 WAVE_FUNCTION = f"{PROJECT}-RESTART.wfn"
 DENSITY = f"{PROJECT}-RESTART.kp"
+BANDS = "bands.bs"
 HESSIAN = f"{PROJECT}-BFGS.Hessian"
 LAST_ATTEMPT = 2
+
+ZONE = (
+    *(("G", "0 0 0"), ("X", "0.5 0 0"), ("S", "0.5 0.5 0"), ("Y", "0 0.5 0"), ("G", "0 0 0")),
+    *(("Z", "0 0 0.5"), ("U", "0.5 0 0.5"), ("R", "0.5 0.5 0.5"), ("T", "0 0.5 0.5"), ("Z", "0 0 0.5")),
+)
+"""Centre, corners and middles of faces and edges of the supercell's zone, and the line through them."""
 
 Entry = tuple[str, "str | Sequence[Entry]"]
 
@@ -30,9 +37,11 @@ class RunOptions:
         attempt: 0 for the method's own settings; 1 and 2 are ever safer ones, see :func:`safer_scf`.
         restart: start from the wave function in the run's folder.
         restart_hessian: start BFGS from the Hessian in the run's folder.
-        band_edges: print the highest occupied and lowest unoccupied eigenvalues.
+        band_edges: print the highest occupied and lowest unoccupied eigenvalues; with k-points, all eigenvalues on lines through the
+            zone into :data:`BANDS`.
         potential: write the electrostatic potential as a cube file.
-        kpoints: Monkhorst–Pack mesh instead of the method's; for a method at Γ with smearing and diagonalisation instead of OT.
+        kpoints: Monkhorst–Pack mesh instead of the method's; for a method at Γ with diagonalisation instead of OT.
+        metal: with k-points, smear the occupations (300 K): elemental solids may be metals.
         multiplicity: forces a spin multiplicity; by default the method's rule decides.
         max_steps: of the optimiser, instead of the method's.
     """
@@ -44,6 +53,7 @@ class RunOptions:
     band_edges: bool = False
     potential: bool = False
     kpoints: tuple[int, int, int] | None = None
+    metal: bool = False
     multiplicity: int | None = None
     max_steps: int | None = None
 
@@ -79,8 +89,9 @@ def scf_of(method: Cp2kMethod, *, unrestricted: bool, options: RunOptions) -> Cp
     """The SCF settings of a run, after so many failures as its ``attempt`` says."""
     scf = method.scf_unrestricted if unrestricted else method.scf_restricted
     if isinstance(scf, Cp2kScf) and options.kpoints is not None:
-        # a mesh in place of Γ, as for elemental solids: they may be metals
-        scf = Cp2kDiagonalisation(alpha=0.2, eps_scf=scf.eps_scf, max_scf=max(scf.max_scf, 100), smearing_kelvin=300.0, added_mos=20)
+        scf = Cp2kDiagonalisation(alpha=0.2, eps_scf=scf.eps_scf, max_scf=max(scf.max_scf, 100))
+    if isinstance(scf, Cp2kDiagonalisation) and options.metal:
+        scf = _smeared(scf)
     return safer_scf(scf, options.attempt) if isinstance(scf, Cp2kScf) else safer_diagonalisation(scf, options.attempt)
 
 
@@ -102,10 +113,12 @@ def safer_diagonalisation(scf: Cp2kDiagonalisation, attempt: int) -> Cp2kDiagona
     """Diagonalisation settings after ``attempt`` failures: first slower mixing with more steps, then smearing (300 K) besides."""
     if attempt <= 0:
         return scf
-    update: dict[str, float] = {"alpha": min(scf.alpha, 0.1 if attempt == 1 else 0.05), "max_scf": (1 + attempt) * scf.max_scf}
-    if attempt > 1 and scf.smearing_kelvin is None:
-        update |= {"smearing_kelvin": 300.0, "added_mos": max(scf.added_mos, 20)}
-    return scf.model_copy(update=update)
+    slower = scf.model_copy(update={"alpha": min(scf.alpha, 0.1 if attempt == 1 else 0.05), "max_scf": (1 + attempt) * scf.max_scf})
+    return _smeared(slower) if attempt > 1 else slower
+
+
+def _smeared(scf: Cp2kDiagonalisation) -> Cp2kDiagonalisation:
+    return scf.model_copy(update={"smearing_kelvin": scf.smearing_kelvin or 300.0, "added_mos": max(scf.added_mos, 20)})
 
 
 def safer_trust_radius(radius: float | None, attempt: int) -> float | None:
@@ -209,6 +222,10 @@ def _dft(method: Cp2kMethod, charge: int, spin: int, scf: Cp2kScf | Cp2kDiagonal
     printing: list[Entry] = []
     if options.band_edges and mesh is None:
         printing.append(("&MO_CUBES", [("NHOMO", "1"), ("NLUMO", "1"), ("WRITE_CUBE", "F")]))
+    elif options.band_edges:
+        corners: list[Entry] = [("SPECIAL_POINT", f"{name} {coordinates}") for name, coordinates in ZONE]
+        lines: list[Entry] = [("UNITS", "B_VECTOR"), ("NPOINTS", "2"), *corners]
+        printing.append(("&BAND_STRUCTURE", [("ADDED_MOS", "4"), ("FILE_NAME", BANDS), ("&KPOINT_SET", lines)]))
     if options.potential:
         printing.append(("&V_HARTREE_CUBE", [("STRIDE", "1 1 1")]))
     if printing:

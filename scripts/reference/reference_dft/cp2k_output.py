@@ -59,6 +59,16 @@ class BandEdges:
     cbm: float | None
 
 
+def read_band_edges(path: Path) -> BandEdges | None:
+    """Band edges over all points of a ``&BAND_STRUCTURE`` file (eigenvalues in eV); None if there is none or it is empty."""
+    if not path.is_file():
+        return None
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    values = [(float(row[1]), float(row[2])) for row in rows if len(row) == 3]
+    occupied, empty = [e for e, f in values if f > 0.5], [e for e, f in values if f <= 0.5]
+    return BandEdges(vbm=max(occupied), cbm=min(empty) if empty else None) if occupied else None
+
+
 @dataclass(frozen=True)
 class Output:
     """What a CP2K output says so far.

@@ -114,6 +114,8 @@ class Cp2kHybrid(_Closed):
         admm_purification: purification.
         admm_exchange_correction: functional of the ADMM exchange correction.
         start_from: level of theory whose wave function starts the calculation.
+        added_to: level with k-points to whose energies and forces the difference between this method and ``start_from`` is added: CP2K
+            2023.1 has no hybrid functionals with k-points. None: the method's own numbers are the level's.
     """
 
     pbe_scale_x: float
@@ -131,6 +133,13 @@ class Cp2kHybrid(_Closed):
     admm_purification: str
     admm_exchange_correction: str
     start_from: LevelName | None = None
+    added_to: LevelName | None = None
+
+    @model_validator(mode="after")
+    def _difference(self) -> Cp2kHybrid:
+        if self.added_to is not None and self.start_from is None:
+            raise ValueError("added_to needs start_from: the difference between both methods is what is added")
+        return self
 
 
 class Cp2kMethod(_Closed):

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from defectbench.base.errors import DatasetError, RunError
 from defectbench.datasets.dataset import Dataset
 
+from .composite import compose, labelled
 from .cp2k_input import electrons, multiplicity, restart_file
 from .job import Frame, Job, read_frames, write_atomically, write_frames
 from .properties import derive_levels, potential_of_single_point, result_of, store_result
@@ -265,6 +266,7 @@ class Manager:
         data.reload()
         configuration, step = data.stored_as(task)
         frame = job.results()[task.level].frames[-1]
+        base = data.base_level(task.level)
         wanted = data.structure(task)
         if task.kind == "path" and (wanted is None or not same_geometry(frame.atoms, wanted)):
             raise RunError(f"{task.label}: its structure is no longer on the path")
@@ -283,6 +285,15 @@ class Manager:
         if frame.s_squared is not None:
             atoms.info["s_squared"] = frame.s_squared
         atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
+        if base != task.level:
+            low = job.results()[job.stages[0].name].frames[-1]
+            of = data.frame(task.defect, task.charge, task.configuration, task.step, base)
+            if of is None:
+                raise RunError(f"{task.label}: its frame at {base} is no longer in the dataset")
+            labels = compose(
+                (of.get_potential_energy(), of.get_forces()), (frame.energy, frame.known_forces), (low.energy, low.known_forces)
+            )
+            atoms = labelled(atoms, labels, task.level)
         stored: list[Atoms] = []
         if configuration in data.dataset.configurations(task.defect, task.charge, task.level):
             stored = data.dataset.frames(task.defect, task.charge, configuration, task.level)

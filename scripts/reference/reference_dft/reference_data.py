@@ -78,6 +78,12 @@ class ReferenceData:
                 for name in block.configurations:
                     if name not in known:
                         raise UnknownNameError(f"configuration in {self.folder / QUEUE_FILE}", name, sorted(known))
+            if isinstance(block, SinglePointBlock):
+                method = method_of(dataset.level_of_theory(block.level))
+                base = None if method is None or method.hybrid is None else method.hybrid.added_to
+                if base not in (None, block.of):
+                    why = f"{block.level} is made of numbers at {base}, so its single points are of frames at {base}"
+                    raise DatasetError(f"{self.folder / QUEUE_FILE}: {why}, not {block.of}")
             if isinstance(block, CheckBlock) and block.step is None:
                 method = method_of(dataset.level_of_theory(block.level))
                 if method is not None and method.optimizer is None:
@@ -107,6 +113,12 @@ class ReferenceData:
         if method is None:
             raise DatasetError(f"{self.folder}: level {level} has no settings.input, so nothing can be calculated at it")
         return method
+
+    def base_level(self, level: str) -> str:
+        """The level whose energies and forces a level adds a hybrid functional's difference to; the level itself if it does not."""
+        method = method_of(self.dataset.level_of_theory(level))
+        hybrid = None if method is None else method.hybrid
+        return level if hybrid is None or hybrid.added_to is None else hybrid.added_to
 
     # ---- tasks
 
@@ -252,7 +264,7 @@ class ReferenceData:
         if task.kind == "relaxation":
             return self._relaxed_from(task)
         if task.kind == "host":
-            return self.dataset.host
+            return self.dataset.host_at(self.base_level(task.level))
         if task.kind == "element":
             block = self._element(task)
             solid: Atoms = read_extxyz(self.folder / block.file)[0].repeat(block.supercell)
@@ -279,7 +291,7 @@ class ReferenceData:
         )
         if task.kind == "element":
             block = self._element(task)
-            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY", kpoints=block.kpoints))]
+            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY", kpoints=block.kpoints, metal=True))]
         if task.kind == "finite_difference":
             return self._displaced_stages(task, method)
         if task.kind == "check":
@@ -294,7 +306,10 @@ class ReferenceData:
         if level is None:
             return [stage]
         name = level if stage.displacement is None else f"{level} {stage.name}"
-        return [Stage(name, self.method(level), RunOptions("ENERGY"), stage.displacement), stage]
+        options = RunOptions("ENERGY")
+        if stage.method.hybrid is not None and stage.method.hybrid.added_to is not None:  # its numbers are subtracted
+            options = RunOptions(stage.options.run_type, band_edges=stage.options.band_edges)
+        return [Stage(name, self.method(level), options, stage.displacement), stage]
 
     def first_step(self, task: Task) -> int:
         """Number of the first frame of a relaxation: 0 is a start, so one that continues another level's begins with 1."""
@@ -504,6 +519,16 @@ class ReferenceData:
         """Whether two ground states are one structure, so that there is nothing between them."""
         path = self._path(block, upper, lower)
         return path is not None and path.delta_q < SHORTEST_PATH
+
+
+def relaxed_at(dataset: Dataset, level: str) -> str:
+    """The level at whose geometries the numbers of a level are: its own if anything is relaxed at it."""
+    entry = dataset.level_of_theory(level)
+    if entry.convergence is not None:
+        return level
+    method = method_of(entry)
+    hybrid = None if method is None else method.hybrid
+    return (hybrid and (hybrid.added_to or hybrid.start_from)) or dataset.metadata.reference_level
 
 
 def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod:
