@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import too_long
 
 
 def user_path(path: str | Path) -> Path:
     """The path with a leading ``~`` or ``~name`` replaced by the home folder.
 
     Raises:
-        DefectbenchError: there is no such home folder.
+        DefectbenchError: there is no such home folder, or no file can have such a path.
     """
+    if too_long(str(path)):
+        raise DefectbenchError(f"'{str(path)[:40]}…' is too long for a path ({len(str(path)):,} characters)")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

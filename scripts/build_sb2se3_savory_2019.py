@@ -17,12 +17,11 @@ from typing import Any
 
 from ase import Atoms
 
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError, DefectbenchError
+from defectbench.base.files import sha256_of, write_text
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ideal_structure
 from defectbench.datasets.displaced_starts import write_displaced_starts
-from defectbench.datasets.extxyz import write_atomically
 from defectbench.datasets.schema import (
     METADATA_FILE,
     BandEdges,
@@ -37,6 +36,7 @@ from defectbench.datasets.schema import (
     metadata_to_yaml,
     parse_metadata,
 )
+from defectbench.structures.lattice import minimum_image
 
 DATASET = Path(__file__).resolve().parents[1] / "datasets" / "sb2se3-savory-2019"
 COMMIT = "a7c926ae87ecd6e7f43b8c90f8e3317d6bbb8eb8"
@@ -168,9 +168,7 @@ def in_order_of(atoms: Atoms, ideal: Atoms) -> Atoms:
     """Sorts atoms as the ideal structure's; they must be displaced by less than half a bond, or the assignment is refused."""
     from scipy.optimize import linear_sum_assignment
 
-    from defectbench.datasets.checks import minimum_image
-
-    vectors = minimum_image((ideal.positions[:, None, :] - atoms.positions[None, :, :]).reshape(-1, 3), ideal)
+    vectors = minimum_image((ideal.positions[:, None, :] - atoms.positions[None, :, :]).reshape(-1, 3), ideal.cell)
     cost = (vectors**2).sum(axis=1).reshape(len(ideal), len(atoms))
     cost += 1e3 * (ideal.numbers[:, None] != atoms.numbers[None, :])
     _, order = linear_sum_assignment(cost)
@@ -187,7 +185,7 @@ def build(published: Path | None) -> None:
         remote = parse_metadata(DATASET / METADATA_FILE).remote
         assert remote is not None
         hashes = dict(remote.files)
-    write_atomically(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, {})))
+    write_text(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, {})))
     dataset = load_dataset(DATASET)
     files = {}
     for name in dataset.defects:
@@ -196,7 +194,7 @@ def build(published: Path | None) -> None:
             path = DATASET / "starts" / f"{name}.json"
             write_displaced_starts(path, dataset.host, defect, shakenbreak_starts(dataset, defect))
             files[path.relative_to(DATASET).as_posix()] = sha256_of(path)
-    write_atomically(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, files)))
+    write_text(DATASET / METADATA_FILE, metadata_to_yaml(metadata(hashes, files)))
     built = load_dataset(DATASET)
     print(f"{built}, {sum(len(built.starts(*state)) for state in built.states)} starts")
 

@@ -21,12 +21,12 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, Defect, parse_metadata
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import add_relaxation, write_dataset
+from defectbench.structures.lattice import minimum_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 from reference_dft.cp2k_output import from_cp2k
@@ -49,7 +49,7 @@ def vacancy(name: str, starts: Sequence[Atoms], host: Atoms) -> Defect:
     ideal = next(atoms for atoms in starts if atoms.info["configuration"] == "Unperturbed")
     nearest = set()
     for position in ideal.positions:
-        distances = np.linalg.norm(minimum_image(host.positions - position, host), axis=1)
+        distances = np.linalg.norm(minimum_image(host.positions - position, host.cell), axis=1)
         nearest.add(int(distances.argmin()))
         if distances.min() > 1e-3:
             raise DatasetError(f"{name}: an atom of the Unperturbed start is {distances.min():.3f} Å from every host site")

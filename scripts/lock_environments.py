@@ -1,51 +1,94 @@
-"""Locks the model environments: ``NAME.in`` (what a model needs) → ``NAME.txt`` (every package pinned).
+"""Locks the model environments: ``NAME.in`` (what a model needs) → ``NAME.txt`` (every package pinned, with the hashes of its files).
 
     python scripts/lock_environments.py [NAME ...] [--upgrade]
 
-Without ``--upgrade`` versions already pinned stay. Local version suffixes (``+cpu``) and CUDA packages are left out of the lists: which
-build of torch is right is a matter of the machine, and uv takes it from its own settings (``UV_TORCH_BACKEND``, ``UV_FIND_LINKS``).
+Without ``--upgrade`` versions already pinned stay. A list holds for all platforms: what only some of them need carries a marker, among it
+the CUDA packages that torch takes from PyPI on Linux. Kept are the hashes of the wheels that fit the environments' Python, on any platform,
+and of the source where there is no such wheel.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Any
+
+from packaging.markers import Marker, default_environment
+from packaging.utils import parse_wheel_filename
 
 from defectbench.models.environment import PYTHON_VERSION, find_uv
 
 FOLDER = Path(__file__).resolve().parent.parent / "defectbench" / "models" / "environments"
-MACHINE_BOUND = re.compile(r"^(nvidia-(?!ml-py)|cuda-|triton)")
+MINOR = int(PYTHON_VERSION.split(".")[1])
+PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64"))
 
 
-def clean(lines: list[str]) -> list[str]:
-    """Pins without comments, local suffixes and CUDA packages, sorted."""
-    pins = (line.split("#")[0].strip() for line in lines)
-    kept = (re.sub(r"==([^+;\s]+)\+[A-Za-z0-9.]+", r"==\1", pin) for pin in pins if pin and not pin.startswith("-"))
-    return sorted({pin for pin in kept if not MACHINE_BOUND.match(pin)}, key=str.lower)
+def holds(marker: str, sys_platform: str, machine: str) -> bool:
+    """Whether a package is needed on a platform, by the environments' Python."""
+    variables: dict[str, str] = {
+        **default_environment(),  # type: ignore[dict-item]  # all of it is text
+        "python_version": PYTHON_VERSION,
+        "python_full_version": f"{PYTHON_VERSION}.0",
+        "sys_platform": sys_platform,
+        "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[sys_platform],
+        "os_name": "nt" if sys_platform == "win32" else "posix",
+        "platform_machine": machine,
+    }
+    return Marker(marker).evaluate(variables)
+
+
+def fits(wheel: str) -> bool:
+    """Whether a wheel of this file name installs into the environments' Python, on whatever platform."""
+
+    def usable(interpreter: str, abi: str) -> bool:
+        if interpreter in ("py3", f"py3{MINOR}", f"cp3{MINOR}"):
+            return True
+        return abi == "abi3" and interpreter.startswith("cp3") and int(interpreter.removeprefix("cp3")) <= MINOR
+
+    return any(usable(tag.interpreter, tag.abi) for tag in parse_wheel_filename(wheel)[3])
+
+
+def requirement(package: dict[str, Any]) -> list[str]:
+    """The lines of one locked package; none where no platform needs it."""
+    needed = [holds(package["marker"], *platform) for platform in PLATFORMS] if "marker" in package else [True]
+    if not any(needed):
+        return []
+    files = [wheel for wheel in package.get("wheels", []) if fits(wheel["url"].rpartition("/")[2])] or [package["sdist"]]
+    marker = f" ; {package['marker']}" if not all(needed) else ""
+    hashes = sorted({file["hashes"]["sha256"] for file in files})
+    lines = [f"{package['name']}=={package['version']}{marker}", *(f"    --hash=sha256:{digest}" for digest in hashes)]
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
 
 
 def lock(name: str, upgrade: bool) -> str:
     source, target = FOLDER / f"{name}.in", FOLDER / f"{name}.txt"
-    command = [find_uv(), "pip", "compile", str(source), "--python-version", PYTHON_VERSION, "--no-header", "--no-annotate", "--quiet"]
-    overrides = source.with_suffix(".overrides")
-    if overrides.is_file():
-        command += ["--override", str(overrides)]
     with tempfile.TemporaryDirectory() as folder:
+        locked = Path(folder) / "pylock.toml"
+        command = [find_uv(), "pip", "compile", str(source), "--universal", "--python-version", PYTHON_VERSION]
+        command += ["--format", "pylock.toml", "--output-file", str(locked), "--quiet", "--no-config"]
+        overrides = source.with_suffix(".overrides")
+        if overrides.is_file():
+            command += ["--override", str(overrides)]
         if target.is_file() and not upgrade:
             constraints = Path(folder) / "constraints.txt"
-            constraints.write_text(target.read_text(encoding="utf-8"), encoding="utf-8")
+            pins = (line.split(";")[0].rstrip(" \\") for line in target.read_text(encoding="utf-8").splitlines() if "==" in line)
+            constraints.write_text("".join(f"{pin}\n" for pin in pins if not pin.startswith("#")), encoding="utf-8")
             command += ["--constraints", str(constraints)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{name}: uv failed\n{done.stderr}")
-    pins = clean(done.stdout.splitlines())
-    header = f"# Locked from {name}.in by scripts/lock_environments.py for Python {PYTHON_VERSION}; edit {name}.in, not this file.\n"
-    target.write_text(header + "\n".join(pins) + "\n", encoding="utf-8")
-    return f"{name}: {len(pins)} packages"
+        # no local wheels, no chosen build of torch: their hashes are not those of the index
+        variables = {name: value for name, value in os.environ.items() if name not in ("UV_FIND_LINKS", "UV_TORCH_BACKEND")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+        if done.returncode != 0:
+            sys.exit(f"{name}: uv failed\n{done.stderr}")
+        packages = tomllib.loads(locked.read_text(encoding="utf-8"))["packages"]
+    header = f"# Locked from {name}.in by scripts/lock_environments.py for Python {PYTHON_VERSION}; edit {name}.in, not this file."
+    lines = [header, *(line for package in sorted(packages, key=lambda p: p["name"]) for line in requirement(package))]
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return f"{name}: {len(packages)} packages"
 
 
 def main() -> None:

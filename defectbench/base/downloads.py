@@ -8,15 +8,14 @@ Environment variables:
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from defectbench.base.errors import DownloadError
+from defectbench.base.files import contained, copy_file, sha256_of
 from defectbench.paths import full_path, user_path
 
 MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR"}
@@ -40,8 +39,12 @@ class RemoteFile:
 
     @property
     def cached(self) -> Path:
-        """Where it lies, or will lie, in the cache."""
-        return cache_folder() / ("datasets" if self.kind == "dataset" else "weights") / self.path
+        """Where it lies, or will lie, in the cache.
+
+        Raises:
+            DefectbenchError: ``path`` leads out of the cache.
+        """
+        return contained(cache_folder() / ("datasets" if self.kind == "dataset" else "weights"), self.path)
 
 
 def cache_folder() -> Path:
@@ -56,15 +59,6 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(pooch.os_cache("defectbench"))
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def mirror(variable: str) -> Path | str | None:
@@ -112,13 +106,10 @@ def fetch(remote: RemoteFile) -> Path:
         if not source.is_file():
             raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}")
         if (found := sha256_of(source)) != remote.sha256:
-            raise DownloadError(f"{source} has SHA-256 {found[:12]}…, expected {remote.sha256[:12]}…; get it anew from {remote.url}")
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+            raise DownloadError(f"{source} has SHA-256 {found[:12]}…, expected {remote.sha256[:12]}…; get it again from {remote.url}")
         try:
-            shutil.copyfile(source, partial)
-            partial.replace(target)
+            copy_file(source, target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise DownloadError(f"cannot write {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
         return target
     url = f"{place}/{remote.path}" if place else remote.url

@@ -9,6 +9,39 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Hardware(_Closed):
+    """What a computer is made of; None where it is not known. Memory in GB."""
+
+    processor: str | None = None
+    cores: Count | None = None
+    memory_gb: Annotated[float, Field(ge=0)] | None = None
+    gpus: tuple[str, ...] = ()
+    system: str | None = None
+    python: str | None = None
+
+
+class Machine(_Closed):
+    """What calculated something: the device, the computer, how many workers ran side by side and the threads of each.
+
+    >>> Machine(device="cpu", hardware=Hardware(processor="Some CPU", cores=8), workers=8, threads_per_worker=1).hardware.cores
+    8
+    """
+
+    device: str
+    hardware: Hardware
+    workers: Count
+    threads_per_worker: Count
 
 
 def available_cores() -> int:
@@ -45,8 +78,8 @@ def visible_gpus() -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def describe() -> dict[str, object]:
-    """Processor, cores, memory (GB), GPUs, operating system and Python version."""
+def describe() -> Hardware:
+    """This computer."""
     import psutil
 
     processor = platform.processor() or platform.machine()
@@ -56,11 +89,11 @@ def describe() -> dict[str, object]:
             if line.startswith("model name"):
                 processor = line.split(":", 1)[1].strip()
                 break
-    return {
-        "processor": processor,
-        "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "gpus": gpus(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+    return Hardware(
+        processor=processor,
+        cores=available_cores(),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        gpus=tuple(gpus()),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+    )

@@ -1,22 +1,55 @@
-"""How defects, charges and configurations are written: one place, used everywhere."""
+"""Charge states and configurations: their values, and the one way each is written."""
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _CONFIGURATION = re.compile(r"^Bond_Distortion_(-?\d+(?:\.\d+)?)%(?:_from_([+-]?\d+))?$")
 _SINGLE_POINTS = ("Path_", "Start_")
 _TRUTH_VALUES = frozenset({"T", "F", "true", "false", "True", "False", "TRUE", "FALSE"})
 
 
+class ChargeState(NamedTuple):
+    """One charge state of a defect; sorts by defect, then by charge, and equals the plain tuple.
+
+    >>> state = ChargeState("V_Sb1", -3)
+    >>> print(state, state.label)
+    V_Sb1 −3 V_Sb1_q-3
+
+    Attributes:
+        defect: name.
+        charge: in units of +e.
+    """
+
+    defect: str
+    charge: int
+
+    @property
+    def label(self) -> str:
+        """For file names: ``V_Sb1_q-3``."""
+        return f"{self.defect}_{charge_label(self.charge)}"
+
+    def __str__(self) -> str:
+        return f"{self.defect} {format_charge(self.charge)}"
+
+
+def format_charge(charge: int) -> str:
+    """A charge as people read it, with a true minus sign.
+
+    >>> [format_charge(charge) for charge in (1, 0, -3)]
+    ['+1', '0', '−3']
+    """
+    return f"{charge:+d}".replace("-", "\N{MINUS SIGN}") if charge else "0"
+
+
 def charge_label(charge: int) -> str:
-    """``-3`` → ``q-3``, ``0`` → ``q+0``: a charge with its sign, as in file names."""
+    """A charge as file names hold it.
+
+    >>> [charge_label(charge) for charge in (1, 0, -3)]
+    ['q+1', 'q+0', 'q-3']
+    """
     return f"q{charge:+d}"
-
-
-def state_label(defect: str, charge: int) -> str:
-    """``("V_Sb1", -3)`` → ``V_Sb1_q-3``."""
-    return f"{defect}_{charge_label(charge)}"
 
 
 def name_problem(name: str) -> str | None:
@@ -42,7 +75,11 @@ def name_problem(name: str) -> str | None:
 
 def configuration_problem(name: str) -> str | None:
     """As :func:`name_problem`, for configurations: they are a part of file names."""
-    return "holds a /" if "/" in name else name_problem(name)
+    if len(name) > 100:
+        return "is longer than 100 characters"
+    if found := re.search(r"[/\\$]", name):
+        return f"holds a {found.group()}"
+    return name_problem(name)
 
 
 def _is_number(word: str) -> bool:

@@ -11,23 +11,25 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, ModelError, RunError
 from defectbench.base.hardware import visible_gpus
-from defectbench.calculations.requests import Calculation, Relaxation
-from defectbench.models.registry import ResolvedModel, check_against_definition
+from defectbench.base.redaction import is_secret_name, redact, redact_values
+from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import Result, check_echo, parse
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
+    from defectbench.models.registry import ResolvedModel
 
 Progress = Callable[[int, float, float], None]
 """Called with step, energy (eV) and largest force (eV/Å)."""
@@ -41,6 +43,48 @@ _THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
+
+
+_PATIENCE_S = 1.0
+"""How long a worker may take to end by itself; it has nothing left to save."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What starts a worker: plain values, so that they can be sent to another machine.
+
+    Attributes:
+        model: the model's id, for messages.
+        python: the Python that runs it.
+        environment: name of the environment of that Python.
+        own_environment: name of the model's own environment.
+        import_paths: folders that it imports from besides.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``.
+        hello: what the worker is told to load, JSON values.
+    """
+
+    model: str
+    python: Path
+    environment: str
+    own_environment: str
+    import_paths: tuple[str, ...]
+    device: str
+    hello: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, environment: PythonEnvironment, model: ResolvedModel) -> WorkerSpec:
+        """The worker of a model in an environment."""
+        from defectbench.models.environment import import_paths
+
+        return cls(
+            model=model.definition.id,
+            python=environment.python,
+            environment=environment.name,
+            own_environment=model.definition.environment,
+            import_paths=tuple(import_paths(environment.name)),
+            device=model.device,
+            hello=model.worker_spec(),
+        )
 
 
 class WorkerDied(DefectbenchError):  # noqa: N818  (a thing that happened, named as the protocol names it)
@@ -93,22 +137,43 @@ def worker_folder() -> Path:
     return package
 
 
-def worker_environment(environment_name: str, threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
-    """The child's environment variables: thread counts, the one GPU it sees, nothing of the parent's Python path.
+_FIRST_WORDS = (
+    "CONDA_ CUBLAS_ CUDA_ CUDNN_ DYLD_ E3NN_ GOMP_ HIP_ HSA_ JAX_ KMP_ LC_ MACE_ MATGL_ MKL_ NUMBA_ NVIDIA_ NVTE_ OMP_ OPENBLAS_ PYTORCH_"
+    " ROCR_ TF_ TORCH TRITON_ VECLIB_ XLA_"
+)
+_NAMES = (
+    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLBACKEND MPLCONFIGDIR"
+    " NUMBER_OF_PROCESSORS NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ"
+    " USERPROFILE WINDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
+)
+"""Environment variables that a worker sees. Packages need no others; keys, tokens and addresses are none of a model's business."""
+
+
+def _seen_variables() -> dict[str, str]:
+    """Of this process's environment variables those that a worker sees: the listed ones, and those that the user names."""
+    first, names = tuple(_FIRST_WORDS.split()), set(_NAMES.split())
+    named = {name.strip() for name in os.environ.get("DEFECTBENCH_WORKER_VARIABLES", "").split(",")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in named or ((name.upper() in names or name.startswith(first)) and not is_secret_name(name))
+    }
+
+
+def worker_environment(threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
+    """The child's environment variables: an allow-list, thread counts, the one GPU it sees.
 
     Args:
-        environment_name: ``current`` keeps ``PYTHONPATH``.
         threads: of each library.
         device: ``cpu`` hides all GPUs.
         cuda_device: a number counts the GPUs that this process may use (round, if there are fewer; without any the child sees what this
             process sees); a text is taken as it is.
     """
-    variables = dict(os.environ)
-    path = variables.pop("PYTHONPATH", None)
-    if path and environment_name == "current":
-        variables["PYTHONPATH"] = path
-    variables.pop("PYTHONHOME", None)
+    variables = _seen_variables()
     variables.update({name: str(threads) for name in _THREAD_VARIABLES})
+    # what python -I would do, but for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
+    variables["PYTHONSAFEPATH"] = "1"
+    variables["PYTHONNOUSERSITE"] = "1"
     variables["PYTHONUNBUFFERED"] = "1"
     variables["PYTHONHASHSEED"] = "0"
     variables["PYTHONIOENCODING"] = "utf-8"
@@ -131,8 +196,7 @@ class WorkerClient:
 
     def __init__(
         self,
-        environment: PythonEnvironment,
-        model: ResolvedModel,
+        spec: WorkerSpec,
         *,
         threads: int = 1,
         cuda_device: int | str | None = None,
@@ -141,14 +205,12 @@ class WorkerClient:
         """Says what to start; nothing runs before ``__enter__`` or :meth:`start`.
 
         Args:
-            environment: the model's environment.
-            model: from ``resolve_model``.
+            spec: what to start.
             threads: threads of the worker.
             cuda_device: the one GPU that the worker sees, see :func:`worker_environment`; only for a CUDA device.
             start_timeout_s: how long imports and loading may take.
         """
-        self.environment = environment
-        self.model = model
+        self.spec = spec
         self._threads = threads
         self._cuda_device = cuda_device
         self._start_timeout_s = start_timeout_s
@@ -186,14 +248,15 @@ class WorkerClient:
         """Starts the process and loads the model.
 
         Raises:
-            ModelError: the model cannot be loaded, is not what its definition says, or its package is missing.
+            ModelError: the model cannot be loaded, its weights are not what its definition says, or its package is missing.
             RunError: the process could not be started or did not answer in time.
         """
         if self._process is not None:
             return
         launch = worker_folder() / "launch.py"
-        command = [str(self.environment.python), str(launch)]
-        variables = worker_environment(self.environment.name, self._threads, self.model.device, self._cuda_device)
+        offline = "0" if os.environ.get("DEFECTBENCH_WORKER_NETWORK") == "allow" else "1"
+        command = [str(self.spec.python), "-s", str(launch), offline, *self.spec.import_paths]
+        variables = worker_environment(self._threads, self.spec.device, self._cuda_device)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -207,7 +270,7 @@ class WorkerClient:
                 start_new_session=True,
             )
         except OSError as error:
-            raise RunError(f"cannot start {self.environment.python}: {error.strerror}") from error
+            raise RunError(f"cannot start {self.spec.python}: {error.strerror}") from error
         self._readers = [
             threading.Thread(target=self._read_stdout, args=(self._process,), daemon=True),
             threading.Thread(target=self._read_stderr, args=(self._process,), daemon=True),
@@ -215,11 +278,10 @@ class WorkerClient:
         for reader in self._readers:
             reader.start()
         try:
-            self._send({"type": "hello", "spec": self.model.worker_spec()})
+            self._send({"type": "hello", "spec": self.spec.hello})
             reply = self._receive(self._start_timeout_s)
             if reply["type"] == "error":
-                raise ModelError(f"{self.model.definition.id}: {reply['message']}{self._hint(reply['kind'])}")
-            check_against_definition(self.model, reply)
+                raise ModelError(f"{self.spec.model}: {reply['message']}{self._hint(reply['kind'])}")
         except BaseException:
             self.close()
             raise
@@ -227,11 +289,10 @@ class WorkerClient:
 
     def _hint(self, kind: str) -> str:
         if kind == "not_installed":
-            name = self.environment.name
-            return f" (environment '{name}'; the model's own is '{self.model.definition.environment}')"
+            return f" (environment '{self.spec.environment}'; the model's own is '{self.spec.own_environment}')"
         return ""
 
-    def calculate(self, calculation: Calculation, on_progress: Progress | None = None, *, timeout_s: float | None = None) -> dict[str, Any]:
+    def calculate(self, calculation: Calculation, on_progress: Progress | None = None, *, timeout_s: float | None = None) -> Result:
         """Runs one calculation and waits for it.
 
         Args:
@@ -240,11 +301,13 @@ class WorkerClient:
             timeout_s: longest silence allowed; None waits for ever.
 
         Returns:
-            The result as the worker sent it; ``status`` is ``failed`` where the model failed (that is a result, not an error).
-            For relaxations see :func:`relaxation_from_result`.
+            The result, without names of this machine and keys in its texts; ``status`` is ``failed`` where the model failed (that is a
+            result, not an error).
 
         Raises:
             WorkerDied: the process ended; this client is of no use any more.
+            EchoMismatch: the worker calculated something else, or at another charge.
+            RunError: what it sent is not a result.
         """
         if self._process is None:
             raise RunError("the worker was not started")
@@ -255,17 +318,21 @@ class WorkerClient:
             message = self._receive(timeout_s)
             if message.get("id") != number:
                 if message["type"] == "error":
-                    raise RunError(f"{self.model.definition.id}: {message['message']}")
+                    raise RunError(f"{self.spec.model}: {message['message']}")
                 continue
             if message["type"] == "progress":
                 if on_progress is not None:
                     on_progress(message["step"], message["energy"], message["fmax"])
                 continue
-            result: dict[str, Any] = message["result"]
+            try:
+                result = parse(calculation, redact_values(message["result"]))
+            except ValueError as error:
+                raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})") from error
+            check_echo(calculation, result)
             return result
 
     def close(self) -> None:
-        """Ends the process (and all it started); safe to call twice."""
+        """Ends the process and all that it started, within seconds; safe to call twice."""
         process, self._process = self._process, None
         self._ready = None
         if process is None:
@@ -273,19 +340,18 @@ class WorkerClient:
         with contextlib.suppress(OSError, ValueError):
             if process.stdin is not None:
                 process.stdin.close()
-        try:
-            process.wait(timeout=2.0)
-        except subprocess.TimeoutExpired:
-            self._kill(process)
-        for reader in self._readers:
-            reader.join(timeout=2.0)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
+        _wait_for_end(process, _PATIENCE_S)
+        self._kill(process)
+        for reader, stream in zip(self._readers, (process.stdout, process.stderr), strict=True):
+            reader.join(timeout=1.0)
+            # what left the process group may hold the other end; closing would wait for it
+            if stream is not None and not reader.is_alive():
                 with contextlib.suppress(OSError, ValueError):
                     stream.close()
 
     @staticmethod
     def _kill(process: subprocess.Popen[str]) -> None:
+        """Kills the worker's process group and waits for the worker. The group outlives a worker whose children run on."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -309,7 +375,7 @@ class WorkerClient:
             process = self._process
             if process is not None:
                 self._kill(process)
-            raise RunError(f"{self.model.definition.id}: the worker did not answer within {timeout_s:.0f} s") from error
+            raise RunError(f"{self.spec.model}: the worker did not answer within {timeout_s:.0f} s") from error
         if message is None:
             raise self._death()
         return message
@@ -318,11 +384,9 @@ class WorkerClient:
         process = self._process
         code: int | None = None
         if process is not None:
-            try:
-                code = process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                self._kill(process)
-                code = process.returncode
+            _wait_for_end(process, 5.0)
+            self._kill(process)
+            code = process.returncode
         self._readers[1].join(timeout=1.0)
         if code is not None and code < 0:
             try:
@@ -333,8 +397,8 @@ class WorkerClient:
                 how += " (out of memory?)"
         else:
             how = f"ended with exit code {code}"
-        last = " | ".join(line for line in list(self._stderr)[-3:])
-        return WorkerDied(f"{self.model.definition.id}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
+        last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
+        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -359,21 +423,13 @@ class WorkerClient:
                     self._stderr.append(line.strip()[:300])
 
 
-def relaxation_from_result(payload: Mapping[str, Any]) -> Relaxation:
-    """The worker's relaxation result as the record that is stored and scored."""
-    forces = payload["forces"]
-    return Relaxation(
-        status=payload["status"],
-        positions=np.array(payload["positions"], dtype=np.float64),
-        energy=payload["energy"],
-        forces=None if forces is None else np.array(forces, dtype=np.float64),
-        energies=tuple(payload["energies"]),
-        fmax=tuple(payload["fmax"]),
-        steps=payload["steps"],
-        wall_s=payload["wall_s"],
-        cpu_s=payload["cpu_s"],
-        peak_memory_mb=payload["peak_memory_mb"],
-        failure=payload["failure"],
-        failure_kind=payload["failure_kind"],
-        machine=int(payload.get("machine", 0)),
-    )
+def _wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
+    """Waits for a process to end, and leaves it as it is: its number stays its own until it is waited for, and so does its group's."""
+    if not hasattr(os, "waitid"):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        return
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < deadline:
+            time.sleep(0.01)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
-from defectbench.base.states import sort_key, state_label
+from defectbench.base.states import ChargeState, format_charge, sort_key
+from defectbench.calculations.asking import Ask
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from defectbench.datasets.dataset import Dataset
-    from defectbench.scoring.task import Task
+    from defectbench.models.schema import ModelDefinition
 
 
 @dataclass(frozen=True)
-class StateSelection:
+class SelectedState:
     """One charge state of the selection, and the configurations of it that run.
 
     Attributes:
@@ -39,12 +41,12 @@ class PlanInput:
     Attributes:
         dataset: the reference dataset.
         states: the selected charge states that have a reference (others are listed as skipped by the caller).
-        calculation: builds the :class:`Calculation` of a start as the model takes it: drops the charge for a model that takes none.
+        ask: builds the calculations of a structure as the model takes it.
     """
 
     dataset: Dataset
-    states: tuple[StateSelection, ...]
-    calculation: Callable[[Literal["relaxation", "single_point", "descriptors"], Atoms, int], Calculation]
+    states: tuple[SelectedState, ...]
+    ask: Ask
 
 
 DEFAULT_DATASET = "sb2se3-vacancies"
@@ -58,6 +60,15 @@ HOST_RATTLE_SIGMA = 0.05
 Suite = Literal["quick", "full"]
 
 
+class Asks(typing.Protocol):
+    """What a plan needs of a task: see :class:`defectbench.scoring.task.Task`."""
+
+    @property
+    def calculations(self) -> Callable[[PlanInput], Sequence[Calculation]]:
+        """What it needs besides the relaxations, which always run."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will do.
@@ -68,13 +79,15 @@ class Plan:
         relaxations: (defect, charge, configuration) → calculation; equal calculations appear once in ``calculations``.
         host: start name → calculation.
         calculations: every distinct calculation, in the order in which they run.
+        ask: what built them.
     """
 
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     skipped: tuple[tuple[str, int, str], ...]
     relaxations: Mapping[tuple[str, int, str], Calculation]
     host: Mapping[str, Calculation]
     calculations: tuple[Calculation, ...]
+    ask: Ask
 
     @property
     def shared(self) -> int:
@@ -88,7 +101,7 @@ def select_states(
     charges: Sequence[int] | None = None,
     configurations: Sequence[str] | None = None,
     suite: Suite = "full",
-) -> tuple[tuple[StateSelection, ...], tuple[tuple[str, int, str], ...]]:
+) -> tuple[tuple[SelectedState, ...], tuple[tuple[str, int, str], ...]]:
     """The charge states to run, and those selected that cannot: (defect, charge, reason).
 
     Raises:
@@ -103,14 +116,14 @@ def select_states(
     for charge in charges or ():
         if not any(q == charge for _, q in chosen):
             known = sorted({q for d, q in dataset.states if not defects or d in defects})
-            raise UnknownNameError("charge", f"{charge:+d}", [f"{q:+d}" for q in known])
+            raise UnknownNameError("charge", format_charge(charge), [format_charge(q) for q in known])
     if configurations:
         all_names = sorted({c for d, q in chosen for c in dataset.starts(d, q)}, key=sort_key)
         for name in configurations:
             if name not in all_names:
                 raise UnknownNameError("configuration", name, all_names)
     wanted = configurations or (QUICK_CONFIGURATIONS if suite == "quick" else None)
-    states: list[StateSelection] = []
+    states: list[SelectedState] = []
     skipped: list[tuple[str, int, str]] = []
     for defect, charge in chosen:
         starts = dataset.starts(defect, charge)
@@ -122,9 +135,9 @@ def select_states(
         elif not names:
             skipped.append((defect, charge, "none of its starts is selected"))
         else:
-            states.append(StateSelection(defect, charge, names))
+            states.append(SelectedState(defect, charge, names))
     if not states:
-        why = "; ".join(f"{state_label(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
+        why = "; ".join(f"{ChargeState(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
         raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
     return tuple(states), tuple(skipped)
 
@@ -138,9 +151,9 @@ def host_starts(dataset: Dataset) -> dict[str, Atoms]:
 
 def make_plan(
     dataset: Dataset,
-    states: tuple[StateSelection, ...],
+    states: tuple[SelectedState, ...],
     skipped: tuple[tuple[str, int, str], ...],
-    tasks: Sequence[Task],
+    tasks: Sequence[Asks],
     *,
     takes_charge: bool,
     protocol: Protocol = PROTOCOL_V1,
@@ -150,21 +163,18 @@ def make_plan(
     Args:
         takes_charge: False drops the charge from every calculation, so that equal starts of different charges are one.
     """
-
-    def calculation(kind: Literal["relaxation", "single_point", "descriptors"], atoms: Atoms, charge: int) -> Calculation:
-        return Calculation(kind, Structure.from_atoms(atoms), int(charge) if takes_charge else None, protocol)
-
-    host = {name: calculation("relaxation", atoms, 0) for name, atoms in host_starts(dataset).items()}
+    ask = Ask(takes_charge, protocol)
+    host = {name: ask.relaxation(atoms, 0) for name, atoms in host_starts(dataset).items()}
     relaxations = {
-        (state.defect, state.charge, name): calculation("relaxation", atoms, state.charge)
+        (state.defect, state.charge, name): ask.relaxation(atoms, state.charge)
         for state in states
         for name, atoms in dataset.starts(state.defect, state.charge).items()
         if name in state.configurations
     }
-    plan_input = PlanInput(dataset=dataset, states=states, calculation=calculation)
+    plan_input = PlanInput(dataset, states, ask)
     extra = [c for task in tasks for c in task.calculations(plan_input)]
     distinct = {c.content_hash: c for c in (*host.values(), *relaxations.values(), *extra)}
-    return Plan(states, skipped, relaxations, host, tuple(distinct.values()))
+    return Plan(states, skipped, relaxations, host, tuple(distinct.values()), ask)
 
 
 def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
@@ -176,3 +186,23 @@ def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
         if starts:
             return starts.get("Unperturbed", next(iter(starts.values()))), charges
     return dataset.host, charges
+
+
+def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: Sequence[int] | None = None, seed: int = 0) -> Calculation:
+    """The calculation whose result :func:`defectbench.models.certificate.classify` judges.
+
+    Args:
+        definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
+        atoms: any structure of the system of interest, best a defect's start.
+        charges: of the dataset; kept inside the model's range.
+        seed: of the rattle, the rotation and the choice of components.
+    """
+    wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
+    if definition.charge.range is not None:
+        low, high = definition.charge.range
+        wanted = [q for q in wanted if low <= q <= high] or [low, high]
+    if len(wanted) < 2:
+        wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
+    if definition.charge.how == "none" and len(wanted) > 3:
+        wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})
+    return Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": wanted, "seed": seed})

@@ -130,7 +130,6 @@ class Relaxation:
     Attributes:
         status: ``converged``, ``unconverged`` (step limit reached) or ``failed``.
         failure: why it failed, one line; None unless ``failed``.
-        machine: 0 if it ran on the machine that an entry's provenance describes and its times are of, i for ``other_machines[i - 1]``.
         failure_kind: ``nan``, ``exploded``, ``atoms_too_close``, ``atom_lost``, ``exception`` or ``worker_died``.
         positions: last positions, (N, 3), Å; those of the start if nothing better is known.
         energy: last energy, eV; None if the model gave none.
@@ -155,4 +154,3 @@ class Relaxation:
     cpu_s: float = 0.0
     failure: str | None = None
     failure_kind: str | None = None
-    machine: int = 0

@@ -1,126 +1,310 @@
-"""Whether a stored result has the form that the worker gives it: files can be damaged, and what is read from them is scored."""
+"""What a calculation answers, as closed models: finite numbers only, each with an echo of what was calculated.
+
+A worker knows nothing of these models: it runs in another environment and sends JSON. :func:`parse` checks what it sent, or what a file
+holds, against the calculation that was asked for; :func:`check_echo` refuses an answer to another question.
+"""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from defectbench.calculations.requests import Calculation
+from defectbench.base.errors import RunError
+from defectbench.base.hardware import Count, Machine
+from defectbench.calculations.requests import Calculation, Relaxation
 
-_STATUSES = {
-    "relaxation": ("converged", "unconverged", "failed"),
-    "single_point": ("ok", "failed"),
-    "descriptors": ("ok", "unsupported", "failed"),
-    "certificate": ("ok", "failed"),
-}
+Vectors = tuple[tuple[float, float, float], ...]
+"""N rows of three Cartesian components."""
+
+NotNegative = Annotated[float, Field(ge=0)]
 
 
-def problem(calculation: Calculation, result: object) -> str | None:
-    """What is wrong with a result as that of a calculation, in a few words; None if nothing is.
+class EchoMismatch(RunError):  # noqa: N818 - a thing that happened, named as the worker's answer names it
+    """An answer to another question: the worker calculated at another charge, or another request, than was asked for."""
 
-    Fields that nothing reads are not looked at; of a certificate only that its numbers are finite.
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Echo(_Closed):
+    """What a worker says that it calculated.
+
+    Attributes:
+        charge: what the adapter handed to the model, read back from where the model reads it, in units of +e. None for a model that
+            takes none, and where the model failed before it was handed over.
+        request: content hash of the request as the worker received it.
+    """
+
+    charge: int | None
+    request: str
+
+
+class _Result(_Closed):
+    echo: Echo | None = None
+    """None: made by an earlier version, whose workers did not say it."""
+    failure: str | None = None
+    """Why it failed, one line."""
+    failure_kind: str | None = None
+    wall_s: NotNegative = 0.0
+    cpu_s: NotNegative = 0.0
+    peak_memory_mb: NotNegative = 0.0
+
+
+class RelaxationResult(_Result):
+    """A relaxation; the fields are those of :class:`~defectbench.calculations.requests.Relaxation`."""
+
+    kind: Literal["relaxation"] = "relaxation"
+    status: Literal["converged", "unconverged", "failed"]
+    positions: Vectors
+    energy: float | None
+    forces: Vectors | None
+    energies: tuple[float, ...]
+    fmax: tuple[float, ...]
+    steps: Count
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.status != "failed" and (self.energy is None or self.forces is None or not self.energies):
+            raise ValueError("without a failure there are energy, forces and energies")
+        if len(self.energies) != len(self.fmax):
+            raise ValueError("energies and fmax differ in length")
+        return self
+
+    def relaxation(self) -> Relaxation:
+        """The record that is scored, with arrays (N, 3)."""
+        return Relaxation(
+            status=self.status,
+            positions=np.array(self.positions, dtype=np.float64),
+            energy=self.energy,
+            forces=None if self.forces is None else np.array(self.forces, dtype=np.float64),
+            energies=self.energies,
+            fmax=self.fmax,
+            steps=self.steps,
+            wall_s=self.wall_s,
+            cpu_s=self.cpu_s,
+            peak_memory_mb=self.peak_memory_mb,
+            failure=self.failure,
+            failure_kind=self.failure_kind,
+        )
+
+
+class SinglePointResult(_Result):
+    """Energy (eV) and forces (N, 3; eV/Å) of a structure."""
+
+    kind: Literal["single_point"] = "single_point"
+    status: Literal["ok", "failed"]
+    energy: float | None = None
+    forces: Vectors | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.status == "ok" and (self.energy is None or self.forces is None):
+            raise ValueError("without a failure there are energy and forces")
+        return self
+
+
+class DescriptorsResult(_Result):
+    """Features of the atoms (N, D), or their mean (1, D)."""
+
+    kind: Literal["descriptors"] = "descriptors"
+    status: Literal["ok", "unsupported", "failed"]
+    descriptors: tuple[tuple[float, ...], ...] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        rows = self.descriptors or ((),)
+        if self.status == "ok" and (not rows[0] or any(len(row) != len(rows[0]) for row in rows)):
+            raise ValueError("descriptors are rows of equal length")
+        return self
+
+
+class WeightsRecord(_Closed):
+    """A weights file as the worker found it."""
+
+    name: str
+    sha256: str
+
+
+class WorkerRecord(_Closed):
+    """The software that calculated, as the worker found it.
+
+    Attributes:
+        versions: package → version.
+        parameters: of the loaded model; None where its package cannot tell.
+        weights: the files that it loaded.
+        threads: of the worker.
+        network: whether it could reach the network: ``none`` or ``open``; None where that is not recorded.
+    """
+
+    versions: dict[str, str]
+    parameters: Count | None
+    weights: tuple[WeightsRecord, ...]
+    threads: Count
+    network: Literal["none", "open"] | None = None
+
+
+class Difference(_Closed):
+    """Change of the energy (eV) and of the largest force component (eV/Å)."""
+
+    energy: float
+    forces: float
+
+
+class FiniteDifference(_Closed):
+    """A force component (eV/Å), analytic and by central differences of several widths (Å)."""
+
+    atom: Count
+    axis: Count
+    analytic: float
+    steps: tuple[float, ...]
+    numerical: tuple[float, ...]
+
+
+class Doubling(_Closed):
+    """Energies (eV) at two charges of a cell and of its double."""
+
+    charge: int
+    reference_charge: int
+    single: tuple[float, float]
+    double: tuple[float, float]
+
+
+class DescriptorChange(_Closed):
+    """Change of the descriptors with charge, relative to their spread; or why there is none."""
+
+    failure: str | None = None
+    dimension: Count | None = None
+    relative_change: dict[str, float] | None = None
+
+
+class CertificateResult(_Result):
+    """The raw numbers of a charge-response certificate; see ``defectbench.worker.certificate``. All are there unless it failed."""
+
+    kind: Literal["certificate"] = "certificate"
+    status: Literal["ok", "failed"]
+    worker: WorkerRecord | None = None
+    atoms: Count = 0
+    precision: Literal["float32", "float64"] = "float64"
+    charges: tuple[int, ...] = ()
+    energies: tuple[float, ...] = ()
+    forces: tuple[Vectors, ...] = ()
+    repeat: Difference | None = None
+    stale: Difference | None = None
+    order: Difference | None = None
+    finite_difference: tuple[FiniteDifference, ...] = ()
+    translation: Difference | None = None
+    permutation: Difference | None = None
+    rotation: Difference | None = None
+    doubling: Doubling | None = None
+    descriptors: DescriptorChange | None = None
+    seconds_per_call: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.status == "ok":
+            needed = ("repeat", "stale", "order", "translation", "permutation", "rotation", "doubling")
+            if missing := [name for name in needed if getattr(self, name) is None]:
+                raise ValueError(f"there is no {missing[0]}")
+            if not len(self.charges) == len(self.energies) == len(self.forces) >= 2 or not self.finite_difference:
+                raise ValueError("charges, energies and forces are of two charges or more")
+        return self
+
+
+Result = RelaxationResult | SinglePointResult | DescriptorsResult | CertificateResult
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result and the machine that it was calculated on; None where that is not recorded."""
+
+    result: Result
+    machine: Machine | None = None
+
+
+def parse(calculation: Calculation, content: Mapping[str, Any] | str | bytes) -> Result:
+    """The result of a calculation from JSON.
 
     Args:
         calculation: that was asked for.
-        result: what a file holds for it.
+        content: JSON text, or the mapping that it holds. ``kind`` may be left out.
+
+    Raises:
+        ValueError: it is no result of this calculation; the message says in a few words why.
     """
-    if not isinstance(result, Mapping):
-        return "is no mapping"
-    status = result.get("status")
-    if not isinstance(status, str) or status not in _STATUSES[calculation.kind]:
-        return "has no status" if status is None else f"has the status {str(status)[:40]!r}"
-    for name in ("failure", "failure_kind"):
-        if not isinstance(result.get(name), str | None):
-            return f"has a {name} that is no text"
-    if not _is_count(result.get("machine", 0)):
-        return "has a machine that is no whole number"
-    done = status not in ("failed", "unsupported")
-    for name in ("wall_s", "cpu_s", "peak_memory_mb"):
-        if name not in result and calculation.kind != "relaxation":
-            continue
-        if not _is_number(result.get(name)) or result[name] < 0:
-            return f"has no number for {name}"
-    count = len(calculation.structure.symbols)
-    if calculation.kind == "relaxation":
-        return _relaxation_problem(result, count, done)
-    if calculation.kind == "single_point" and done:
-        return _energy_and_forces_problem(result, count, needed=True)
-    if calculation.kind == "descriptors" and done:
-        rows = 1 if calculation.options.get("average") else count
-        return None if _is_array(result.get("descriptors"), rows, None) else "has descriptors of another form"
-    if calculation.kind == "certificate" and not _all_finite(result):
-        return "has numbers that are not finite"
-    return None
-
-
-def hardware_problem(hardware: Mapping[str, Any]) -> str | None:
-    """What is wrong with a description of hardware, as :func:`defectbench.base.hardware.describe` gives it; None if nothing is."""
-    processor, found = hardware.get("processor"), hardware.get("gpus")
-    if not isinstance(processor, str | None):
-        return "processor is no text"
-    if found is not None and (not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found)):
-        return "gpus is no list of names"
-    for name in ("cores", "memory_gb"):
-        if hardware.get(name) is not None and not _is_number(hardware[name]):
-            return f"{name} is no number"
-    return None
-
-
-def _relaxation_problem(result: Mapping[str, Any], count: int, done: bool) -> str | None:
-    if not _is_array(result.get("positions"), count, 3):
-        return f"has no positions of {count} atoms"
-    for name in ("energy", "forces"):
-        if name not in result:
-            return f"has no {name}"
-    if (found := _energy_and_forces_problem(result, count, needed=done)) is not None:
-        return found
-    for name in ("energies", "fmax"):
-        values = result.get(name)
-        if not isinstance(values, list | tuple) or not all(_is_number(value) for value in values) or (done and not values):
-            return f"has no numbers for {name}"
-    if len(result["energies"]) != len(result["fmax"]):
-        return "has energies and fmax of different length"
-    return None if _is_count(result.get("steps")) else "has no number of steps"
-
-
-def _energy_and_forces_problem(result: Mapping[str, Any], count: int, *, needed: bool) -> str | None:
-    energy, forces = result.get("energy"), result.get("forces")
-    if not _is_number(energy) and (needed or energy is not None):
-        return "has an energy that is not a number"
-    if not _is_array(forces, count, 3) and (needed or forces is not None):
-        return f"has no forces on {count} atoms"
-    return None
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
-
-
-def _all_finite(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return all(_all_finite(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(_all_finite(item) for item in value)
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-
-
-def _is_array(value: object, rows: int, columns: int | None) -> bool:
-    """Whether these are rows of finite numbers; ``columns`` None takes any number of them but none."""
-    if not isinstance(value, list | tuple | np.ndarray):
-        return False
     try:
-        array = np.asarray(value)
-    except ValueError:  # rows of different length
-        return False
-    if array.ndim != 2 or array.shape[0] != rows or array.dtype.kind not in "iuf":
-        return False
-    return (array.shape[1] == columns if columns is not None else array.shape[1] > 0) and bool(np.isfinite(array).all())
+        if not isinstance(content, Mapping):
+            content = json.loads(content)
+        if not isinstance(content, Mapping):
+            raise ValueError("it is not a mapping")
+        result = _RESULT.validate_json(json.dumps({"kind": calculation.kind, **content}, allow_nan=False), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"][1:4])
+        raise ValueError(f"{field}: {first['msg']}" if field else str(first["msg"])) from error
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if result.kind != calculation.kind:
+        raise ValueError(f"it is of kind {result.kind}, not {calculation.kind}")
+    if (wrong := _misfit(calculation, result)) is not None:
+        raise ValueError(wrong)
+    return result
+
+
+def _misfit(calculation: Calculation, result: Result) -> str | None:
+    count = len(calculation.structure.symbols)
+    rows: dict[str, tuple[tuple[tuple[float, ...], ...] | None, int]] = {}
+    if isinstance(result, RelaxationResult):
+        rows = {"positions": (result.positions, count), "forces": (result.forces, count)}
+    elif isinstance(result, SinglePointResult):
+        rows = {"forces": (result.forces, count)}
+    elif isinstance(result, DescriptorsResult):
+        rows = {"descriptors": (result.descriptors, 1 if calculation.options.get("average") else count)}
+    for name, (values, wanted) in rows.items():
+        if values is not None and len(values) != wanted:
+            return f"{name} has {len(values)} rows instead of {wanted}"
+    return None
+
+
+def check_echo(calculation: Calculation, result: Result) -> None:
+    """Refuses a fresh result that does not say that it answers this very calculation at this very charge.
+
+    Raises:
+        EchoMismatch: it says nothing, or names another request or charge.
+    """
+    echo, asked = result.echo, _written(calculation.charge)
+    if echo is None:
+        raise EchoMismatch("the worker does not say which calculation it answers and at which charge; nothing of it is stored")
+    if echo.request != calculation.content_hash:
+        raise EchoMismatch(
+            f"the worker answers the request {echo.request[:12]}… instead of {calculation.content_hash[:12]}…; nothing of it is stored"
+        )
+    # one that failed may have done so before the charge was handed over
+    if echo.charge != calculation.charge and not (result.status in ("failed", "unsupported") and echo.charge is None):
+        raise EchoMismatch(f"the model was handed the charge {_written(echo.charge)} instead of {asked}; nothing of it is stored")
+    if isinstance(result, CertificateResult) and result.status == "ok" and list(result.charges) != list(calculation.options["charges"]):
+        raise EchoMismatch("the certificate is of other charges than those asked for; nothing of it is stored")
+
+
+def _written(charge: int | None) -> str:
+    return "none" if charge is None else f"{charge:+d}"
+
+
+def failed_result(calculation: Calculation, failure: str, kind: str) -> Result:
+    """The record of a calculation that gave no answer, such as one that took its worker down with it."""
+    content: dict[str, Any] = {
+        "status": "failed",
+        "failure": failure,
+        "failure_kind": kind,
+        "echo": {"charge": None, "request": calculation.content_hash},
+    }
+    if calculation.kind == "relaxation":
+        content |= {"positions": calculation.structure.positions, "energy": None, "forces": None, "energies": [], "fmax": [], "steps": 0}
+    return parse(calculation, content)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.text import one_line
 from defectbench.cli import datasets, environments, leaderboard, models, runs
 
 app = typer.Typer(
@@ -45,12 +48,25 @@ def _root(
     pass
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the command in order; a second one at once: what is stored is whole, and workers end with their parent."""
+    signal.signal(signal.SIGINT, _give_up)
+    raise KeyboardInterrupt
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"defectbench: interrupted\n")
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the run went wrong, 2 bad input, 130 interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored here, as in a background job
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except DefectbenchError as error:
-        print(f"defectbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"defectbench: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import too_long
 
 
 class DeviceName(StrEnum):
@@ -15,13 +19,24 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the code that your model YAML names. Use only with trusted sources.")]
+TrustWeights = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights", help="Load weights whose SHA-256 is unknown. Weight files can execute code; use only with trusted sources."
+    ),
+]
+
+
 def path(given: str) -> Path:
     """A path; the empty text, as an unset variable of a shell gives it, would be the current folder.
 
     Raises:
-        DefectbenchError: the text is empty.
+        DefectbenchError: the text is empty, or no file can have such a path.
     """
-    return Path(text(given))
+    if too_long(text(given)):
+        raise DefectbenchError(f"'{given[:40]}…' is too long for a path ({len(given):,} characters)")
+    return Path(given)
 
 
 def text(given: str) -> str:

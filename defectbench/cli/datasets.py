@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.base.states import format_charge
+from defectbench.cli.render import escape, make_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,7 +34,6 @@ class ImportFormat(StrEnum):
 @app.command("list")
 def list_command() -> None:
     """List the datasets that come with defectbench."""
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.datasets.catalogue import list_datasets
@@ -43,20 +45,19 @@ def list_command() -> None:
     for entry in list_datasets():
         source = "fetched" if entry.remote_files else "embedded"
         table.add_row(entry.id, entry.level, str(len(entry.defects)), str(entry.states), source, escape(entry.title))
-    _console().print(table)
+    make_console().print(table)
 
 
 @app.command()
 def show(name: NameOrPath = "sb2se3-vacancies") -> None:
     """Show a dataset: its defects, charge states, starts and DFT minima, and what is still missing."""
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.base.states import is_relaxation
     from defectbench.datasets.catalogue import load_dataset
 
     dataset = load_dataset(name)
-    console = _console()
+    console = make_console()
     _print_facts(console, dataset)
     table = Table("defect", "charge", "starts", "minima")
     table.add_column("ground state", no_wrap=True)
@@ -67,7 +68,7 @@ def show(name: NameOrPath = "sb2se3-vacancies") -> None:
         unfinished = sum(is_relaxation(c) and c not in minima for c in dataset.configurations(defect, charge))
         found = f"{len(minima)}" + (f" (+{unfinished} begun)" if unfinished else "")
         lowest = (escape(ground.configuration), f"{ground.energy:.3f}") if ground else ("[dim]no DFT yet[/dim]", "")
-        table.add_row(escape(defect), f"{charge:+d}", str(len(dataset.starts(defect, charge))), found, *lowest)
+        table.add_row(escape(defect), format_charge(charge), str(len(dataset.starts(defect, charge))), found, *lowest)
     console.print(table)
     missing = dataset.states_without_reference()
     if missing:
@@ -85,7 +86,7 @@ def fetch(name: NameOrPath) -> None:
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
     metadata = parse_metadata(dataset_folder(name) / METADATA_FILE)
-    console = _console()
+    console = make_console()
     if metadata.remote is None:
         console.print(f"{metadata.id} is complete as it is; there is nothing to fetch.")
         return
@@ -184,14 +185,7 @@ def import_command(
     _print_import(report)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
 def _print_facts(console: Console, dataset: Dataset) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     metadata: DatasetFile = dataset.metadata
@@ -221,9 +215,8 @@ def _print_facts(console: Console, dataset: Dataset) -> None:
 
 
 def _print_import(report: ImportReport) -> None:
-    from rich.markup import escape
 
-    console = _console()
+    console = make_console()
     states = sum(len(defect.charges) for defect in report.metadata.defects)
     for dropped in report.dropped:
         console.print(f"[yellow]not imported[/yellow] {escape(str(dropped))}", soft_wrap=True, highlight=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from defectbench.cli.render import escape, make_console
 
 app = typer.Typer(help="Managed environments: one pinned list of packages each, built once with uv.", no_args_is_help=True)
 
@@ -18,7 +17,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="An environment's name
 def list_command() -> None:
     """List the managed environments, and which of them are built."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.models.environment import list_environments
@@ -29,17 +27,16 @@ def list_command() -> None:
         built = "[green]yes[/green]" if status.built else "no"
         folder = escape(str(status.path)) if status.built else "–"
         table.add_row(status.name, built + (f" ({len(status.outdated)} outdated)" if status.outdated else ""), str(status.packages), folder)
-    _console().print(table)
+    make_console().print(table)
 
 
 @app.command()
 def create(name: Name) -> None:
     """Build an environment now rather than at the first evaluation."""
-    from rich.markup import escape
 
     from defectbench.models.environment import create_environment
 
-    console = _console()
+    console = make_console()
     with console.status("preparing") as status:
         made = create_environment(name, progress=lambda line: status.update(escape(line[:100])))
     console.print(f"{name}: {made.python} ({len(made.packages)} packages)", highlight=False, markup=False)
@@ -52,12 +49,6 @@ def remove(name: Name) -> None:
 
     removed = remove_environment(name)
     for folder in removed:
-        _console().print(f"removed {folder}", highlight=False, markup=False)
+        make_console().print(f"removed {folder}", highlight=False, markup=False)
     if not removed:
-        _console().print(f"{name} is not built; there is nothing to remove", highlight=False, markup=False)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
+        make_console().print(f"{name} is not built; there is nothing to remove", highlight=False, markup=False)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectbench.base.text import one_line
 from defectbench.cli.arguments import path, writable_below
+from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,19 +37,18 @@ def explain(
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only this task. Repeat for more.")] = None,
 ) -> None:
     """Show how an entry's score came about: every metric's value, anchors, score and weight, task by task."""
-    from rich.console import Console
-    from rich.markup import escape
 
     from defectbench.base.errors import UnknownNameError
     from defectbench.entries.folder import read_entry
-    from defectbench.leaderboard.scores import gains, load_weights, score_results
+    from defectbench.leaderboard.scores import gains, score_results
+    from defectbench.tasks import get_tasks
 
     content = read_entry(entry)
     score = score_results(content.tasks)
     for name in task or ():
         if score.task(name) is None:
             raise UnknownNameError("task of this entry", name, [t.task for t in score.tasks])
-    console = Console()
+    console = make_console()
     about = f"{content.model.name} on {content.dataset.id} ({content.dataset.level_of_theory}, {content.selection.suite} suite)"
     console.rule(escape(about))
     found = gains(content.tasks)
@@ -58,12 +59,13 @@ def explain(
         if scored.task in found:
             gain = found[scored.task]
             result = f"{gain.model:.3f} − {gain.score:.3f} = {gain.value:+.3f}"
-            console.print(f"  against the baseline '{gain.baseline}', on the metrics that it has: {result}", highlight=False, markup=False)
-    _print_overall(console, score, [name for name in load_weights().tasks if score.task(name) is None])
+            console.print(
+                f"  against the baseline '{one_line(gain.baseline)}', on the metrics that it has: {result}", highlight=False, markup=False
+            )
+    _print_overall(console, score, [task.name for task in get_tasks() if score.task(task.name) is None])
 
 
 def _print_task(console: Console, scored: TaskScore) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.tables import measured, number
@@ -104,7 +106,7 @@ def _print_task(console: Console, scored: TaskScore) -> None:
         )
     console.print(table)
     if scored.score is None:
-        console.print(f"  {scored.task}: no score ({scored.reason})", highlight=False, markup=False)
+        console.print(f"  {scored.task}: no score ({one_line(scored.reason)})", highlight=False, markup=False)
         return
     counted = [m for m in scored.metrics if m.counts]
     terms = " + ".join(f"{m.weight:g} × {m.score:.3f}" for m in counted)
@@ -135,7 +137,7 @@ def _print_overall(console: Console, score: Score, not_run: list[str]) -> None:
         )
     console.print(f"counted: {score.coverage:.0%} of the declared weight", highlight=False)
     for t in left:
-        console.print(f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})", highlight=False, markup=False)
+        console.print(f"  not counted: {t.task} ({one_line(t.reason) if t.score is None else 'weight 0'})", highlight=False, markup=False)
     if not_run:
         console.print(f"  not in this entry: {', '.join(not_run)}", highlight=False)
 
@@ -152,7 +154,7 @@ def table(
 ) -> None:
     """Write a Markdown leaderboard of all entries below a folder, with figures; baselines are rows, datasets and suites are never mixed."""
     from defectbench.base.errors import DefectbenchError
-    from defectbench.entries.folder import write_text
+    from defectbench.base.files import write_text
     from defectbench.leaderboard.groups import find_entries, group_entries
     from defectbench.leaderboard.tables import leaderboard
 
@@ -200,20 +202,18 @@ def compare(
     everything: Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")] = False,
 ) -> None:
     """Compare two entries of the same data metric by metric, e.g. two versions of a model in CI."""
-    from rich.console import Console
 
     from defectbench.base.errors import RunError
     from defectbench.entries.folder import read_entry
     from defectbench.leaderboard.comparison import compare as compare_entries
 
     found = compare_entries(read_entry(old), read_entry(new))
-    _print_comparison(Console(), found, everything)
+    _print_comparison(make_console(), found, everything)
     if fail_if_worse and found.worse:
         raise RunError(f"{new} is worse than {old} in {len(found.worse)}: {', '.join(found.worse)}")
 
 
 def _print_comparison(console: Console, found: Comparison, everything: bool) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.tables import number
@@ -236,4 +236,4 @@ def _print_comparison(console: Console, found: Comparison, everything: bool) -> 
     scores = ["none" if s.overall is None else _with(s.overall, s.bounds) for s in (found.old, found.new)]
     console.print(f"overall score: {scores[0]} → {scores[1]}", highlight=False)
     for note in found.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {one_line(note)}", highlight=False, markup=False)

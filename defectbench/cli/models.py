@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.base.states import format_charge
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
+from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,6 @@ NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="A model
 def list_command() -> None:
     """List the registered models."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.models.registry import list_models
@@ -43,7 +44,7 @@ def list_command() -> None:
         table.add_row(
             model.id, escape(model.level_of_theory), escape(model.charge.how), count, weights + (" *" if model.requires_trust else "")
         )
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print("* SHA-256 not known: needs --trust-weights. 'defectbench models show NAME' says more.")
 
@@ -53,7 +54,7 @@ def show(name: NameOrYaml) -> None:
     """Show what a model's definition says."""
     from defectbench.models.registry import load_model
 
-    _print_definition(_console(), load_model(name))
+    _print_definition(make_console(), load_model(name))
 
 
 @app.command()
@@ -68,51 +69,54 @@ def check(
     model_weights: Annotated[
         Path | None, typer.Option(parser=path, help="Your own weights, a file or folder, instead of the registered ones.")
     ] = None,
-    trust_weights: Annotated[bool, typer.Option("--trust-weights", help="Load weights of unknown SHA-256: they can run code.")] = False,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     device: Annotated[DeviceName, typer.Option(help="Where the model runs.")] = DeviceName.cpu,
 ) -> None:
     """Print a model's charge-response certificate: what changes with the charge, and whether its forces are sound."""
-    from rich.markup import escape
 
-    from defectbench.calculations.client import WorkerClient
-    from defectbench.calculations.plan import certificate_start
+    from defectbench.calculations.client import WorkerClient, WorkerSpec
+    from defectbench.calculations.plan import certificate_calculation, certificate_start
     from defectbench.datasets.catalogue import load_dataset
-    from defectbench.models.certificate import certificate_calculation, check_claim, classify
+    from defectbench.models.certificate import check_claim, classify
     from defectbench.models.environment import ensure_environment
     from defectbench.models.registry import definition_folder, load_model, resolve_model
+    from defectbench.models.trust import require_trust
 
-    console = _console()
-    definition = load_model(name)
+    console = make_console()
+    definition, folder = load_model(name), definition_folder(name)
+    require_trust(
+        definition,
+        folder=folder,
+        environment=environment,
+        own_weights=model_weights is not None,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
     data = load_dataset(dataset)
     with console.status("preparing the environment") as status:
         python = ensure_environment(environment or definition.environment, progress=lambda line: status.update(escape(line[:100])))
         resolved = resolve_model(
             definition,
             weights=model_weights,
+            trust_code=trust_code,
             trust_weights=trust_weights,
             device=device.value,
-            folder=definition_folder(name),
+            folder=folder,
             environment=python,
         )
         status.update("loading the model")
-        with WorkerClient(python, resolved) as worker:
+        with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
             ready = worker.ready
             status.update("asking it at several charges")
-            certificate = classify(worker.calculate(certificate_calculation(definition, *certificate_start(data))))
+            certificate = classify(worker.calculate(certificate_calculation(definition, *certificate_start(data))).model_dump(mode="json"))
     _print_certificate(console, definition, certificate, ready)
     check_claim(certificate, definition)
     if certificate.failed:
         raise typer.Exit(1)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
 def _print_definition(console: Console, model: ModelDefinition) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -124,7 +128,7 @@ def _print_definition(console: Console, model: ModelDefinition) -> None:
     facts.add_row("parameters", f"{model.weights.parameters:,}" if model.weights.parameters else "not recorded")
     facts.add_row("level of theory", escape(model.level_of_theory))
     facts.add_row("training data", escape(model.training_data))
-    span = f", trained on {model.charge.range[0]:+d} to {model.charge.range[1]:+d}" if model.charge.range else ""
+    span = f", trained on {format_charge(model.charge.range[0])} to {format_charge(model.charge.range[1])}" if model.charge.range else ""
     facts.add_row("charge", escape(model.charge.how) + span + (f", claims to be {model.charge.claim}" if model.charge.claim else ""))
     facts.add_row("licence", escape(model.licence))
     if model.citation is not None:
@@ -140,14 +144,13 @@ def _print_definition(console: Console, model: ModelDefinition) -> None:
 
 
 def _print_certificate(console: Console, model: ModelDefinition, certificate: ChargeCertificate, ready: Mapping[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     console.print(f"[bold]{model.id}[/bold] is [bold]{certificate.charge_class}[/bold]", highlight=False)
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_row("parameters", f"{ready['parameters']:,}" if ready["parameters"] else "not known")
     reference = certificate.energies[certificate.charges.index(0)] if 0 in certificate.charges else certificate.energies[0]
-    line = ", ".join(f"{q:+d}: {e - reference:+.4f}" for q, e in zip(certificate.charges, certificate.energies, strict=True))
+    line = ", ".join(f"{format_charge(q)}: {e - reference:+.4f}" for q, e in zip(certificate.charges, certificate.energies, strict=True))
     facts.add_row("energy by charge", f"{line} eV")
     change = f"{certificate.force_change:.4f} eV/Å per charge, {certificate.force_change_relative:.1%} of the largest force"
     facts.add_row("force change", change)

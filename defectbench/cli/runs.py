@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectbench.cli.arguments import DeviceName, path, text
+from defectbench.base.states import ChargeState
+from defectbench.base.text import one_line
+from defectbench.cli.arguments import DeviceName, TrustCode, TrustWeights, path, text
+from defectbench.cli.render import escape, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.requests import Calculation
+    from defectbench.calculations.results import Result
+    from defectbench.calculations.run import Reporter
     from defectbench.entries.schema import Entry
-    from defectbench.evaluation import Evaluation, Reporter
+    from defectbench.evaluation import Evaluation
 
 tasks_app = typer.Typer(help="The tasks and their metrics.", no_args_is_help=True)
 
@@ -51,18 +55,20 @@ def evaluate(
         typer.Option(parser=text, help="'current', or the path of a Python environment. Default: the model's managed environment."),
     ] = None,
     model_weights: Annotated[Path | None, typer.Option(parser=path, help="A weights file to use instead of the registered one.")] = None,
-    trust_weights: Annotated[
-        bool, typer.Option("--trust-weights", help="Load weights of unknown hash. Such a file can run code: only if you trust its source.")
-    ] = False,
+    name: Annotated[
+        str | None, typer.Option(parser=text, help="Model id with --model-weights. Default: the model's id and the start of their hash.")
+    ] = None,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures and figures."""
-    from rich.console import Console
 
     import defectbench
     from defectbench.base.errors import DefectbenchError, Interrupted
 
-    console = Console()
+    console = make_console()
     names = [part.strip() for item in configurations or [] for part in text(item).split(",") if part.strip()]
     if configurations and not names:
         raise DefectbenchError("--configurations names no start; leave it out for all of the suite")
@@ -81,8 +87,11 @@ def evaluate(
                 workers=workers,
                 environment=environment,
                 model_weights=model_weights,
+                name=name,
+                trust_code=trust_code,
                 trust_weights=trust_weights,
                 retry_failed=retry_failed,
+                figures=figures,
                 reporter=reporter,
             )
     except KeyboardInterrupt:
@@ -101,10 +110,10 @@ def rescore(
     ] = False,
 ) -> None:
     """Score a finished entry again, without running the model."""
-    from rich.console import Console
 
     from defectbench.base.errors import RunError
-    from defectbench.entries.folder import entry_folder, write_csv, write_tables, write_text
+    from defectbench.base.files import contained
+    from defectbench.entries.folder import entry_folder, write_csv, write_rescored
     from defectbench.entries.rescoring import rescore as rescore_entry
     from defectbench.entries.rescoring import same_metrics
 
@@ -117,15 +126,14 @@ def rescore(
             raise RunError(f"{entry}: {len(differences)} metrics differ from those stored, first {differences[0]}")
         typer.echo(f"{entry}: every metric is reproduced")
         if soap:
-            _print_search_by_soap(Console(), by_soap)
+            _print_search_by_soap(make_console(), by_soap)
         return
-    write_text(entry / "entry.json", new.model_dump_json(indent=1) + "\n")
-    write_tables(entry, new)
-    print_entry(Console(), new)
+    write_rescored(entry, new)
+    print_entry(make_console(), new)
     if soap:
-        _print_search_by_soap(Console(), by_soap)
+        _print_search_by_soap(make_console(), by_soap)
         if by_soap:
-            typer.echo(f"written to {write_csv(entry / 'tables' / 'search_soap.csv', by_soap)}")
+            typer.echo(f"written to {write_csv(contained(entry, 'tables/search_soap.csv'), by_soap)}")
 
 
 def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, Any]]:
@@ -157,8 +165,6 @@ def _print_search_by_soap(console: Console, rows: list[dict[str, Any]]) -> None:
 @tasks_app.command("list")
 def list_tasks() -> None:
     """List the tasks."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.tasks import get_tasks
@@ -166,20 +172,18 @@ def list_tasks() -> None:
     table = Table("task", "what it asks", "metrics")
     for task in get_tasks(None):
         table.add_row(task.name, escape(task.title), str(len(task.metrics)))
-    Console().print(table)
+    make_console().print(table)
 
 
 @tasks_app.command("show")
 def show_task(name: Annotated[str, typer.Argument(help="A task's name.")]) -> None:
     """Show a task's description and metrics with their anchors."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.tasks import get_tasks
 
     (task,) = get_tasks([name])
-    console = Console()
+    console = make_console()
     console.print(f"[bold]{escape(task.title)}[/] ({task.name})\n{escape(task.description)}\n")
     table = Table("metric", "unit", "better", "good", "bad", "meaning")
     for m in task.metrics:
@@ -200,7 +204,6 @@ def print_evaluation(console: Console, done: Evaluation) -> None:
 def print_entry(console: Console, entry: Entry) -> None:
     """What an entry says on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     about = f"{entry.model.name} on {entry.dataset.id} ({entry.dataset.level_of_theory}, {entry.selection.suite} suite)"
@@ -221,7 +224,7 @@ def print_entry(console: Console, entry: Entry) -> None:
     _print_metrics(console, entry)
     by_reason: dict[str, list[str]] = {}
     for state in entry.selection.skipped:
-        by_reason.setdefault(state.reason, []).append(f"{state.defect} {state.charge:+d}")
+        by_reason.setdefault(state.reason, []).append(str(ChargeState(state.defect, state.charge)))
     for reason, states in by_reason.items():
         console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False)
 
@@ -245,7 +248,6 @@ GROUND_STATE_COLUMNS = {
 def _print_metrics(console: Console, entry: Entry) -> None:
     """The metrics that count, task by task, beside the best baseline; what does not apply, in one line a task; the overall score."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     from defectbench.leaderboard.scores import best_baselines, score_results
@@ -278,7 +280,7 @@ def _print_metrics(console: Console, entry: Entry) -> None:
             )
     console.print(table)
     for name, reason in silent:
-        console.print(f"{name}: not scored, {reason}", style="dim", highlight=False, markup=False)
+        console.print(f"{name}: not scored, {one_line(reason)}", style="dim", highlight=False, markup=False)
     if score.overall is not None:
         without = f"; the best baselines, without any model: {together:.2f}" if together is not None else ""
         console.print(f"score [bold]{score.overall:.2f}[/] of 1{without}; {', '.join(scores)}", highlight=False)
@@ -295,7 +297,6 @@ def _cell(value: Any) -> str:
         return "[green]yes[/]" if value else "[red]no[/]"
     if isinstance(value, float):
         return f"{value:.3f}"
-    from rich.markup import escape
 
     return escape(str(value))
 
@@ -324,7 +325,7 @@ class _LiveReport:
         self.steps: dict[str, int] = {}
 
     def __enter__(self) -> Reporter:
-        from defectbench.evaluation import Reporter
+        from defectbench.calculations.run import Reporter
 
         self.progress.start()
         return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self.note)
@@ -339,7 +340,7 @@ class _LiveReport:
 
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(one_line(text), highlight=False, markup=False, soft_wrap=True)
 
     def planned(self, plan: Plan, stored: int) -> None:
         """Prints the plan and starts the bar."""
@@ -363,16 +364,14 @@ class _LiveReport:
         """Shows the step and the largest force of a running relaxation."""
         self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
 
-    def finished(self, _calculation: Calculation, result: Mapping[str, Any]) -> None:
+    def finished(self, _calculation: Calculation, result: Result) -> None:
         """Moves the bar and estimates what is left after the first few."""
         import time
 
-        from rich.markup import escape
-
         self.fresh += 1
-        if result.get("status") == "failed":
+        if result.status == "failed":
             self.failed += 1
-            self.console.print(f"[red]failed[/]: {escape(str(result.get('failure')))}", highlight=False, soft_wrap=True)
+            self.console.print(f"[red]failed[/]: {escape(str(result.failure))}", highlight=False, soft_wrap=True)
         self.progress.advance(self.bar)
         task = self.progress.tasks[0]
         if self.fresh >= 3 and self.started is not None and task.total is not None:

@@ -9,9 +9,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.schema import Defect
+from defectbench.structures.lattice import minimum_image
 
 CELL_DIFFERENCE = 0.01
 """Å; a cell that differs by no more is taken for the host's (files with few decimals)."""
@@ -91,7 +91,7 @@ def find_defect(name: str, atoms: Atoms, host: Atoms, charges: tuple[int, ...]) 
         extra = int(np.flatnonzero(sites == -1)[0])
         if site is None:
             position = _triple(moved[extra])
-        elif (away := float(np.linalg.norm(minimum_image(moved[[extra]] - host.positions[[site]], host)))) > _SITE_RADIUS:
+        elif (away := float(np.linalg.norm(minimum_image(moved[[extra]] - host.positions[[site]], host.cell)))) > _SITE_RADIUS:
             raise DatasetError(f"its {added} atom is {away:.2f} Å from the empty {removed} site; that is no substitution")
     defect = Defect.model_validate(
         {"name": name, "kind": kind, "site": site, "position": position, "removed": removed, "added": added, "charges": charges}
@@ -111,7 +111,7 @@ def place(atoms: Atoms, host: Atoms, defect: Defect) -> Placement:
     shift = _best_shift(atoms, ideal, prefer_zero=False)
     moved = atoms.positions + shift
     order = _order(moved, atoms, host, defect)
-    distances = np.linalg.norm(minimum_image(moved[order] - ideal.positions, host), axis=1)
+    distances = np.linalg.norm(minimum_image(moved[order] - ideal.positions, host.cell), axis=1)
     if float(np.median(distances)) > _FAR_OFF:
         raise DatasetError(f"its atoms are {np.median(distances):.2f} Å (median) from the host's sites; is it a distortion of this host?")
     if defect.site is not None:
@@ -128,7 +128,7 @@ def apply(placement: Placement, atoms: Atoms, host: Atoms, defect: Defect) -> At
     moved = (atoms.positions + placement.shift)[placement.order]
     return Atoms(
         ideal.get_chemical_symbols(),
-        positions=ideal.positions + minimum_image(moved - ideal.positions, host),
+        positions=ideal.positions + minimum_image(moved - ideal.positions, host.cell),
         cell=host.cell,
         pbc=True,
     )
@@ -146,7 +146,7 @@ def _triple(vector: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _squares(positions: NDArray[np.float64], symbols: NDArray[np.int64], target: Atoms) -> NDArray[np.float64]:
     """Squared distances (N, M), capped; different elements cost the cap and a bit."""
-    vectors = minimum_image((positions[:, None, :] - target.positions[None, :, :]).reshape(-1, 3), target)
+    vectors = minimum_image((positions[:, None, :] - target.positions[None, :, :]).reshape(-1, 3), target.cell)
     squares = np.minimum((vectors**2).sum(axis=1).reshape(len(positions), len(target)), _CAP)
     return np.asarray(np.where(symbols[:, None] == target.numbers[None, :], squares, 1.01 * _CAP))
 
@@ -186,7 +186,7 @@ def _best_shift(atoms: Atoms, target: Atoms, *, prefer_zero: bool) -> NDArray[np
         for _ in range(2):  # the anchor itself may be displaced: remove the median of what is left
             squares = _squares(atoms.positions + shift, atoms.numbers, target)
             partner = squares.argmin(axis=1)
-            left = minimum_image(atoms.positions + shift - target.positions[partner], target)
+            left = minimum_image(atoms.positions + shift - target.positions[partner], target.cell)
             shift = shift - np.median(left, axis=0)
         cost = _cost(atoms.positions + shift, atoms.numbers, target)
         if cost < lowest - (0.5 * _CAP if best is zero else 1e-9):
@@ -204,7 +204,7 @@ def _assign(atoms: Atoms, positions: NDArray[np.float64], host: Atoms) -> tuple[
         mine, theirs = np.flatnonzero(atoms.numbers == element), np.flatnonzero(host.numbers == element)
         if len(theirs) == 0:
             continue
-        vectors = minimum_image((positions[mine][:, None, :] - host.positions[theirs][None, :, :]).reshape(-1, 3), host)
+        vectors = minimum_image((positions[mine][:, None, :] - host.positions[theirs][None, :, :]).reshape(-1, 3), host.cell)
         squares = (vectors**2).sum(axis=1).reshape(len(mine), len(theirs))
         rows, columns = linear_sum_assignment(squares)
         out[mine[rows]] = theirs[columns]
@@ -220,7 +220,7 @@ def _order(positions: NDArray[np.float64], atoms: Atoms, host: Atoms, defect: De
     out = np.empty(len(ideal), dtype=np.int64)
     for element in np.unique(ideal.numbers):
         mine, theirs = np.flatnonzero(ideal.numbers == element), np.flatnonzero(atoms.numbers == element)
-        vectors = minimum_image((ideal.positions[mine][:, None, :] - positions[theirs][None, :, :]).reshape(-1, 3), host)
+        vectors = minimum_image((ideal.positions[mine][:, None, :] - positions[theirs][None, :, :]).reshape(-1, 3), host.cell)
         rows, columns = linear_sum_assignment((vectors**2).sum(axis=1).reshape(len(mine), len(theirs)))
         out[mine[rows]] = theirs[columns]
     return out

@@ -112,6 +112,19 @@ def dataset_folder(name_or_path: str | Path) -> Path:
     raise UnknownNameError("dataset", name_or_path, embedded_names())
 
 
+def load_named_dataset(name: str) -> Dataset:
+    """Loads a dataset that comes with the package, by its name alone: what an entry says never becomes a path.
+
+    Raises:
+        UnknownNameError: none of that name comes with the package.
+        DatasetError: it cannot be read or contradicts itself.
+        DownloadError: a remote file is not in the cache and cannot be fetched.
+    """
+    if name not in embedded_names():
+        raise UnknownNameError("dataset", name, embedded_names())
+    return load_dataset(name)
+
+
 def load_dataset(name_or_path: str | Path) -> Dataset:
     """Loads a dataset; a remote one is fetched into the cache first.
 

@@ -14,11 +14,12 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from defectbench.base.downloads import sha256_of
-from defectbench.base.errors import DatasetError
-from defectbench.base.states import configuration_problem
+from defectbench.base.errors import DatasetError, DefectbenchError
+from defectbench.base.files import contained, sha256_of
+from defectbench.base.states import configuration_problem, format_charge
 from defectbench.datasets.extxyz import formula, parse_frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, Convergence, DatasetFile, Defect
+from defectbench.structures.lattice import minimum_image, shortest_distance
 
 CELL_TOLERANCE = 1e-4
 """Å; cells that differ by less are equal."""
@@ -68,7 +69,11 @@ def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:
     names = {defect.name for defect in metadata.defects}
     levels = {level.name for level in metadata.levels}
     for name, digest in metadata.files.items():
-        path = folder / name
+        try:
+            path = contained(folder, name)
+        except DefectbenchError as error:
+            yield Problem(name, None, "files", str(error))
+            continue
         if not path.is_file():
             yield Problem(name, None, "files", f"listed in {METADATA_FILE} but not there")
             continue
@@ -111,7 +116,7 @@ def check_host(file: str, host: Atoms, metadata: DatasetFile) -> Iterator[Proble
                 METADATA_FILE, None, field, f"{defect.name}: the host has {symbols[defect.site]} at {defect.site}, not {defect.removed}"
             )
         elif defect.position is not None:
-            shift = minimum_image(np.asarray([defect.position]) - host.positions[[defect.site]], host)
+            shift = minimum_image(np.asarray([defect.position]) - host.positions[[defect.site]], host.cell)
             if (away := float(np.linalg.norm(shift))) > 0.01:
                 field = f"defects.{index}.position"
                 yield Problem(METADATA_FILE, None, field, f"{defect.name}: {away:.2f} Å from its host atom {defect.site}")
@@ -123,7 +128,7 @@ def check_relaxed_host(file: str, relaxed: Atoms, host: Atoms) -> Iterator[Probl
         yield Problem(file, 0, "species", "are not those of the host in its order")
     elif not np.abs(relaxed.cell.array - host.cell.array).max() <= CELL_TOLERANCE:
         yield Problem(file, 0, "cell", "is not the host's")
-    elif (far := float(np.linalg.norm(minimum_image(relaxed.positions - host.positions, host), axis=1).max())) > 1.0:
+    elif (far := float(np.linalg.norm(minimum_image(relaxed.positions - host.positions, host.cell), axis=1).max())) > 1.0:
         yield Problem(file, 0, "positions", f"an atom is {far:.2f} Å from its place in the host: are the atoms in another order?")
 
 
@@ -164,7 +169,7 @@ def check_starts(file: str, starts: Sequence[Atoms], host: Atoms, defect: Defect
         yield from check_labels(file, frame, atoms, {"defect": defect.name})
         charge, configuration = atoms.info.get("charge"), atoms.info.get("configuration")
         if _is_whole(charge) and charge not in defect.charges:
-            yield Problem(file, frame, "info.charge", f"{charge:+d} is no charge state of {defect.name}")
+            yield Problem(file, frame, "info.charge", f"{format_charge(charge)} is not a charge state of {defect.name}")
         if _is_whole(charge) and isinstance(configuration, str):
             if (charge, configuration) in seen:
                 yield Problem(file, frame, "info.configuration", f"repeats frame {seen[charge, configuration]}")
@@ -209,7 +214,7 @@ def check_frames(
         if len(atoms) == len(reference) and atoms.get_chemical_symbols() != reference.get_chemical_symbols():
             yield Problem(file, index, "species", f"atoms are in another order than in {'the start' if start is not None else 'frame 0'}")
         elif index == 0 and _is_whole(step) and step == 0 and start is not None and len(atoms) == len(start):
-            moved = float(np.linalg.norm(minimum_image(atoms.positions - start.positions, host), axis=1).max())
+            moved = float(np.linalg.norm(minimum_image(atoms.positions - start.positions, host.cell), axis=1).max())
             if moved > START_TOLERANCE:
                 yield Problem(file, index, "positions", f"step 0 is {moved:.3f} Å from the start of this configuration")
         content = np.round(atoms.positions, 7).tobytes()
@@ -296,28 +301,3 @@ def _check_results(file: str, frame: int, atoms: Atoms, convergence: Convergence
 def largest_force(forces: NDArray[np.float64], convergence: Convergence) -> float:
     """The number that a convergence criterion is compared with, eV/Å."""
     return float(np.abs(forces).max() if convergence.quantity == "component" else np.linalg.norm(forces, axis=1).max())
-
-
-def minimum_image(displacements: NDArray[np.float64], host: Atoms) -> NDArray[np.float64]:
-    """Displacements ((N, 3), Å) folded to their shortest periodic image in the host's cell."""
-    cell = host.cell.array
-    lengths = np.diag(cell)
-    if np.allclose(cell, np.diag(lengths), rtol=0.0, atol=1e-12):
-        return np.asarray(displacements - np.round(displacements / lengths) * lengths)
-    from ase.geometry import find_mic
-
-    vectors: NDArray[np.float64] = find_mic(displacements, host.cell, pbc=True)[0]
-    return vectors
-
-
-def shortest_distance(atoms: Atoms) -> float:
-    """Shortest distance between two atoms, periodic images included, Å; infinite for fewer than two."""
-    if len(atoms) < 2:
-        return float("inf")
-    cell = atoms.cell.array
-    difference = atoms.positions[:, None, :] - atoms.positions[None, :, :]
-    fractional = difference @ np.linalg.inv(cell)
-    fractional -= np.round(fractional)
-    squared = np.einsum("ijk,ijk->ij", fractional @ cell, fractional @ cell)
-    np.fill_diagonal(squared, np.inf)
-    return float(np.sqrt(squared.min()))

@@ -13,10 +13,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError, UnknownNameError
-from defectbench.base.states import charge_label, configuration_problem, sort_key
+from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
+from defectbench.structures.lattice import minimum_image
 
 StateKey = tuple[str, int]
 """(defect, charge)."""
@@ -276,7 +277,7 @@ class Dataset:
     def _state(self, defect: str, charge: int) -> None:
         charges = self.metadata.defect(defect).charges
         if charge not in charges:
-            raise UnknownNameError(f"charge of {defect}", charge_label(charge), [charge_label(c) for c in charges])
+            raise UnknownNameError(f"charge of {defect}", format_charge(charge), [format_charge(c) for c in charges])
 
     def _representative(self, defect: str) -> Atoms:
         """A structure whose atoms are in the order that all structures of the defect have, as near to the host as there is one."""
@@ -350,7 +351,7 @@ def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.i
     for element in sorted(set(symbols)):
         mine, theirs = np.flatnonzero(symbols == element), np.flatnonzero(site_symbols == element)
         vectors = atoms.positions[mine][:, None, :] - sites.positions[theirs][None, :, :]
-        cost = (checks.minimum_image(vectors.reshape(-1, 3), host) ** 2).sum(axis=1).reshape(len(mine), len(theirs))
+        cost = (minimum_image(vectors.reshape(-1, 3), host.cell) ** 2).sum(axis=1).reshape(len(mine), len(theirs))
         rows, columns = linear_sum_assignment(cost)
         out[mine[rows]] = index[theirs[columns]]
         extra = len(mine) - len(theirs)

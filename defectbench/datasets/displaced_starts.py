@@ -10,11 +10,13 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import sort_key
+from defectbench.base.files import read_bytes, write_text
+from defectbench.base.states import ChargeState, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import StateKey, ideal_structure
-from defectbench.datasets.extxyz import write_atomically
+from defectbench.datasets.extxyz import MAX_BYTES
 from defectbench.datasets.schema import DatasetFile, Defect
+from defectbench.structures.lattice import minimum_image
 
 
 def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> dict[StateKey, dict[str, Atoms]]:
@@ -34,7 +36,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
         ideal = ideal_structure(host, defect)
         starts = []
         try:
-            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(folder / file, MAX_BYTES))
             for entry in content["starts"]:
                 atoms = ideal.copy()
                 atoms.positions += np.array(entry["displacements"], dtype=float)
@@ -44,7 +46,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
                     "configuration": str(entry["configuration"]),
                 }
                 starts.append(atoms)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DatasetError(f"{folder / file} does not hold displacements of {defect.name}: {error}") from error
         checks.refuse(folder, checks.check_starts(file, starts, host, defect))
         for atoms in starts:
@@ -71,9 +73,9 @@ def write_displaced_starts(path: Path, host: Atoms, defect: Defect, starts: Mapp
     for charge, named in sorted(starts.items()):
         for configuration, atoms in sorted(named.items(), key=lambda item: sort_key(item[0])):
             if atoms.get_chemical_symbols() != ideal.get_chemical_symbols():
-                raise DatasetError(f"{defect.name} {charge:+d} {configuration}: the elements are not in the order of the host")
-            vectors = np.round(checks.minimum_image(atoms.positions - ideal.positions, host), 5) + 0.0
+                raise DatasetError(f"{ChargeState(defect.name, charge)} {configuration}: the elements are not in the order of the host")
+            vectors = np.round(minimum_image(atoms.positions - ideal.positions, host.cell), 5) + 0.0
             entry = {"charge": charge, "configuration": configuration, "displacements": vectors.tolist()}
             lines.append(json.dumps(entry, separators=(",", ":")))
     text = f'{{"defect":{json.dumps(defect.name)},"unit":"Å","starts":[\n' + ",\n".join(lines) + "\n]}\n"
-    write_atomically(path, text)
+    write_text(path, text)

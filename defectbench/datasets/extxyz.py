@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,14 +13,17 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import state_label
+from defectbench.base.files import read_bytes, read_gzip, write_text
+from defectbench.base.states import ChargeState
 
+MAX_BYTES = 1_000_000_000
+"""Of an extxyz file, unpacked."""
 _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
 
 
 def frame_file_name(defect: str, charge: int, configuration: str) -> str:
     """``("V_Sb1", -1, "Dimer")`` → ``V_Sb1_q-1_Dimer.extxyz``."""
-    return f"{state_label(defect, charge)}_{configuration}.extxyz"
+    return f"{ChargeState(defect, charge).label}_{configuration}.extxyz"
 
 
 def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:
@@ -39,12 +43,14 @@ def read_extxyz(path: Path) -> list[Atoms]:
     from ase.io import read
 
     try:
-        images = read(path, index=":", format="extxyz")
+        content = (read_gzip if path.suffix == ".gz" else read_bytes)(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise DatasetError(f"there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        images = read(io.StringIO(content.decode("utf-8")), index=":", format="extxyz")
     except Exception as error:  # ASE raises anything on malformed text
-        if isinstance(error, OSError) and error.errno is not None:
-            raise DatasetError(f"cannot read {path}: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path} is not extended XYZ: {reason}") from error
     frames = images if isinstance(images, list) else [images]
@@ -61,26 +67,11 @@ def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
     """Writes frames with positions to 1e-8 Å, forces to 1e-6 eV/Å and energies to 1e-6 eV; whole file or nothing.
 
     Energy and forces are taken from the attached calculator's stored results.
-    """
-    write_atomically(path, "".join(_frame_text(atoms) for atoms in frames))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that no reader ever sees half of it.
 
     Raises:
-        DatasetError: the file cannot be written.
+        RunError: the file cannot be written.
     """
-    import os
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DatasetError(f"cannot write {path}: {error.strerror or error}") from error
+    write_text(path, "".join(_frame_text(atoms) for atoms in frames))
 
 
 def _frame_text(atoms: Atoms) -> str:

@@ -7,18 +7,23 @@ eV/Å, charges in units of +e, unless a field's name carries another unit (``cut
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from defectbench.base.errors import DatasetError, UnknownNameError
-from defectbench.base.states import charge_label, name_problem
-from defectbench.yaml_loader import StrictLoader
+from defectbench.base.files import relative_name
+from defectbench.base.states import ChargeState, name_problem
+from defectbench.base.text import one_line
+from defectbench.base.yaml import read_yaml as read_any_yaml
+from defectbench.base.yaml import to_yaml
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "dataset.yaml"
+MAX_VALUES = 40_000
+"""Keys and values of a ``dataset.yaml``; one with some 15,000 data files has as many."""
 
 
 def _name(value: str) -> str:
@@ -28,6 +33,8 @@ def _name(value: str) -> str:
 
 
 Element = Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")]
+RelativeName = Annotated[str, AfterValidator(relative_name)]
+"""A path inside the folder that it belongs to."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 DefectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$", max_length=64), AfterValidator(_name)]
@@ -234,7 +241,7 @@ class LevelOfTheory(_Closed):
 
     @model_validator(mode="after")
     def _unique(self) -> LevelOfTheory:
-        _no_repeats("correction of charge state", [f"{c.defect}_{charge_label(c.charge)}" for c in self.corrections])
+        _no_repeats("correction of charge state", [str(ChargeState(c.defect, c.charge)) for c in self.corrections])
         _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
         return self
 
@@ -258,7 +265,7 @@ class Remote(_Closed):
 
     Attributes:
         reader: which reader turns them into host, minima and corrections.
-        base_url: address of the folder, at a fixed commit.
+        base_url: address of the folder, at a fixed commit; ``https://`` only. A user who wants another source sets DEFECTBENCH_MIRROR.
         commit: that commit.
         mirror_folder: folder below a mirror (and below the cache) that holds the same files.
         licence: of the remote files.
@@ -266,16 +273,11 @@ class Remote(_Closed):
     """
 
     reader: Literal["savory-2019"]
-    base_url: str
+    base_url: Annotated[str, Field(pattern=r"^https://[^/\s]+(/\S*)?$", max_length=1000)]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    mirror_folder: str
+    mirror_folder: RelativeName
     licence: str
-    files: dict[str, Sha256]
-
-    @field_validator("files", mode="after")
-    @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        return {_relative(name): digest for name, digest in files.items()}
+    files: dict[RelativeName, Sha256]
 
 
 class DatasetFile(_Closed):
@@ -308,13 +310,8 @@ class DatasetFile(_Closed):
     levels: tuple[LevelOfTheory, ...] = Field(min_length=1)
     dielectric: DielectricTensor | None = None
     defects: tuple[Defect, ...] = Field(min_length=1)
-    files: dict[str, Sha256] = Field(default_factory=dict)
+    files: dict[RelativeName, Sha256] = Field(default_factory=dict)
     remote: Remote | None = None
-
-    @field_validator("files", mode="after")
-    @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        return {_relative(name): digest for name, digest in files.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetFile:
@@ -327,7 +324,7 @@ class DatasetFile(_Closed):
         for level in self.levels:
             for correction in level.corrections:
                 if (correction.defect, correction.charge) not in states:
-                    state = f"{correction.defect} {charge_label(correction.charge)}"
+                    state = ChargeState(correction.defect, correction.charge)
                     raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
         if self.host.file is None and self.remote is None:
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
@@ -371,24 +368,17 @@ class DatasetFile(_Closed):
 
 
 def _no_repeats(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"{what} '{name}' appears twice")
-
-
-def _relative(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or name != path.as_posix():
-        raise ValueError(f"'{name}' is not a plain path inside the dataset folder")
-    return name
 
 
 def explain(error: ValidationError) -> list[tuple[str, str]]:
     """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``."""
     out = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        message = item["msg"].removeprefix("Value error, ")
+        field = one_line(".".join(str(part) for part in item["loc"]), 200) or "(top level)"
+        message = one_line(item["msg"].removeprefix("Value error, "), 300)
         out.append((field, "unknown field" if item["type"] == "extra_forbidden" else message))
     return out
 
@@ -412,34 +402,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        DatasetError: no such file, unreadable, not YAML, or no mapping.
+        DatasetError: no such file, unreadable, not YAML, too large, or no mapping; see :func:`defectbench.base.yaml.read_yaml`.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except FileNotFoundError as error:
-        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    except yaml.YAMLError as error:
-        raise DatasetError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
-    except RecursionError as error:
-        raise DatasetError(f"{path} is not YAML of a dataset: lists or mappings are nested too deeply") from error
+    if not path.exists():
+        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}")
+    content = read_any_yaml(path, DatasetError, MAX_VALUES)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
     return content
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes short lists of scalars on one line and does not alias repeated values."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  signature of the base class
-        return True
-
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
-        flat = all(isinstance(item, int | float) for item in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=True if flat else flow_style)
-
-
 def metadata_to_yaml(metadata: DatasetFile) -> str:
     """The text of ``dataset.yaml``; reading it back gives an equal model."""
-    return yaml.dump(metadata.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+    return to_yaml(metadata.canonical())

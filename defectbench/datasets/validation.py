@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.text import one_line
 from defectbench.datasets import checks, quality
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
@@ -42,7 +43,7 @@ class ValidationReport:
         """One line, or one line a problem and a last one with their number."""
         if self.valid:
             return f"{self.path}: valid ({self.files} files, {self.frames} frames)"
-        lines = [str(problem) for problem in self.problems]
+        lines = [one_line(problem) for problem in self.problems]
         return "\n".join([*lines, f"{self.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}"])
 
 

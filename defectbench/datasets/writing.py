@@ -11,12 +11,12 @@ from pathlib import Path, PurePath
 
 from ase import Atoms
 
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import configuration_problem, sort_key
+from defectbench.base.files import contained, sha256_of, write_text
+from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
-from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_atomically, write_extxyz
+from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
 from defectbench.paths import full_path
 
@@ -96,7 +96,7 @@ def write_dataset(
             if destination.exists():
                 files |= _keep_other_files(destination, building)
             complete = DatasetFile.model_validate({**metadata.canonical(), "files": dict(sorted(files.items()))})
-            write_atomically(building / METADATA_FILE, metadata_to_yaml(complete))
+            write_text(building / METADATA_FILE, metadata_to_yaml(complete))
             if check is not None:
                 check(building)
             _put_in_place(building, destination)
@@ -228,7 +228,7 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
         defect, level = metadata.defect(str(info["defect"])), metadata.level(str(info["level_of_theory"]))
         charge, configuration = int(info["charge"]), str(info["configuration"])
         if charge not in defect.charges:
-            raise DatasetError(f"{defect.name} has no charge state {charge:+d} in dataset {folder}")
+            raise DatasetError(f"{defect.name} has no charge state {format_charge(charge)} in dataset {folder}")
         file = f"frames/{level.name}/{frame_file_name(defect.name, charge, configuration)}"
         clean = [_relaxation_frame(atoms, None, None, None, None) for atoms in frames]
         host = read_host(folder / metadata.host.file)
@@ -241,9 +241,9 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
                 raise DatasetError(f"{file} is converged and the new frames are not; give overwrite to replace it")
             if not done and not clean[-1].info["converged"] and len(old) > len(clean):
                 raise DatasetError(f"{file} has {len(old)} frames and the new relaxation only {len(clean)}; give overwrite to replace it")
-        write_extxyz(folder / file, clean)
+        write_extxyz(contained(folder, file), clean)
         files = dict(sorted({**metadata.files, file: sha256_of(folder / file)}.items()))
-        write_atomically(folder / METADATA_FILE, metadata_to_yaml(metadata.model_copy(update={"files": files})))
+        write_text(folder / METADATA_FILE, metadata_to_yaml(metadata.model_copy(update={"files": files})))
     return folder / file
 
 
@@ -272,7 +272,7 @@ def update_metadata(folder: Path, change: Callable[[DatasetFile], DatasetFile], 
         checked = DatasetFile.model_validate({**change(old).canonical(), "files": files})
         if checked == old:
             return False
-        write_atomically(folder / METADATA_FILE, metadata_to_yaml(checked))
+        write_text(folder / METADATA_FILE, metadata_to_yaml(checked))
     return True
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-import math
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from defectbench.base.errors import DefectbenchError, RunError
+from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
+from defectbench.base.hardware import Machine
+from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
-from defectbench.calculations.requests import Relaxation
-from defectbench.entries.schema import Entry
+from defectbench.calculations.requests import Calculation, Relaxation
+from defectbench.calculations.results import EchoMismatch, Stored, check_echo, parse
+from defectbench.entries.migration import current_calculations, current_entry
+from defectbench.entries.schema import SCHEMA_VERSION, Entry, extreme, out_of_range
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult
+
+MAX_ENTRY = 50_000_000
+MAX_CALCULATIONS = 200_000_000
+"""Bytes of ``entry.json``, and of ``calculations.json.gz`` unpacked: some hundred times what a full suite takes."""
 
 
 def entry_folder(path: Path) -> Path:
@@ -37,33 +44,23 @@ def read_entry(folder: Path) -> Entry:
     Raises:
         DefectbenchError: there is none, it cannot be read, or it does not fit the schema; the message names the field.
     """
-    path = folder / "entry.json" if folder.is_dir() else folder
+    path = contained(folder, "entry.json") if folder.is_dir() else folder
     try:
-        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path, MAX_ENTRY))
+        entry = Entry.model_validate(current_entry(content) if isinstance(content, dict) else content)
     except FileNotFoundError as error:
         raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"not UTF-8 at byte {error.start}"
-        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
-    except ValidationError as error:
+    except ValidationError as error:  # which is a ValueError
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise DefectbenchError(f"{path} is not a valid entry: {field}: {first['msg'].removeprefix('Value error, ')}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one atomic step.
-
-    Raises:
-        RunError: it cannot be written (full disk, no permission).
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
+        field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
+        why = one_line(first["msg"].removeprefix("Value error, "), 300)
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}") from error
+    except (OSError, RecursionError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
+    if (wrong := extreme(entry.model_dump())) is not None:
+        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}")
+    return entry
 
 
 def _rounded(value: Any) -> Any:
@@ -76,87 +73,107 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def write_calculations(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def write_calculations(folder: Path, plan: Plan, results: Mapping[str, Stored]) -> dict[str, Stored]:
     """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the content as a reader will see it."""
-    rounded = {key: dict(_rounded(result)) for key, result in sorted(results.items())}
-    path = folder / "calculations.json.gz"
-    partial = path.with_name(f".{path.name}.part")
+    content = {
+        content_hash: {
+            "result": _rounded(stored.result.model_dump(mode="json")),
+            "machine": None if stored.machine is None else stored.machine.model_dump(mode="json"),
+        }
+        for content_hash, stored in sorted(results.items())
+    }
+    _write_packed(folder, content)
+    return {c.content_hash: stored_result(c, content[c.content_hash]) for c in plan.calculations if c.content_hash in content}
+
+
+def _write_packed(folder: Path, results: Mapping[str, Any]) -> None:
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as handle:  # mtime=0: equal results give equal files
+        handle.write(json.dumps({"schema_version": SCHEMA_VERSION, "results": results}, separators=(",", ":")).encode())
+    write_bytes(folder / "calculations.json.gz", packed.getvalue())
+
+
+def _read_packed(folder: Path) -> dict[str, Any]:
+    path = contained(folder, "calculations.json.gz")
     try:
-        # mtime=0: equal results give equal files
-        with partial.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as handle:
-            handle.write(json.dumps(rounded, separators=(",", ":")).encode())
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; the calculations are stored, run the same command again") from error
-    return rounded
+        content = json.loads(read_gzip(path, MAX_CALCULATIONS))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return content
+    except (OSError, RecursionError, ValueError) as error:
+        raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
 
 
-def read_calculations(folder: Path) -> dict[str, dict[str, Any]]:
-    """Reads ``calculations.json.gz``: content hash → result, each of a form that is yet to be checked.
+def read_calculations(folder: Path, entry: Entry) -> dict[str, Any]:
+    """Reads ``calculations.json.gz``: content hash → result and machine, for :func:`stored_result` to check.
+
+    Args:
+        folder: of the entry.
+        entry: that of the folder; it holds the machines of results of an earlier version.
 
     Raises:
         DefectbenchError: there is none, or it is damaged.
     """
-    path = folder / "calculations.json.gz"
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            content = json.load(handle)
-        if not isinstance(content, dict):
-            raise ValueError("it holds no mapping")
-        return content
-    except (OSError, EOFError, zlib.error, RecursionError, ValueError) as error:
-        raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
+    return current_calculations(_read_packed(folder), [share.machine for share in entry.provenance.machines])
 
 
-def _output(folder: Path) -> None:
-    """Makes a run directory; refuses one that can never be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), folder)
-        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output") from None
-    except OSError as error:
-        raise _out_of_reach(error)(f"cannot create {folder}: {error.strerror}; choose another --output") from error
-    if (folder / "entry.json").is_dir():
-        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output")
+def stored_result(calculation: Calculation, content: Any) -> Stored:
+    """A result of :func:`read_calculations`.
+
+    Raises:
+        ValueError: it is none of this calculation.
+    """
+    if not isinstance(content, dict) or content.keys() != {"result", "machine"}:
+        raise ValueError("it has no result and machine")
+    result = parse(calculation, content["result"])
+    if result.echo is not None:  # results of earlier versions have none
+        try:
+            check_echo(calculation, result)
+        except EchoMismatch as error:
+            raise ValueError(str(error)) from error
+    return Stored(result, None if content["machine"] is None else Machine.model_validate(content["machine"]))
 
 
-def _out_of_reach(error: OSError) -> type[DefectbenchError]:
-    """Full disks and broken ones are no mistake of the user's; all else is."""
-    import errno
+def write_rescored(folder: Path, entry: Entry) -> None:
+    """Writes an entry that was scored again, with its tables. A ``calculations.json.gz`` of an earlier version becomes one of this.
 
-    return RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}; make room for it and run the same command, nothing is lost") from error
-    return folder
+    Raises:
+        RunError: something cannot be written.
+    """
+    content = _read_packed(folder)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        _write_packed(folder, current_calculations(content, [share.machine for share in entry.provenance.machines]))
+    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
+    write_tables(folder, entry)
 
 
-def _outcome(relaxation: Relaxation) -> dict[str, Any]:
+def outcome(relaxation: Relaxation) -> dict[str, Any]:
+    """What an entry says of a relaxation."""
     return {
         "status": relaxation.status,
         "failure": relaxation.failure,
-        "energy": relaxation.energy,
-        "fmax": relaxation.fmax[-1] if relaxation.fmax else None,
+        "energy": _held(relaxation.energy),
+        "fmax": _held(relaxation.fmax[-1]) if relaxation.fmax else None,
         "steps": relaxation.steps,
         "wall_s": round(relaxation.wall_s, 3),
     }
 
 
-def _task_record(result: TaskResult) -> TaskRecord:
+def _held(value: Any) -> Any:
+    return None if out_of_range(value) else value
+
+
+def task_record(result: TaskResult) -> TaskRecord:
+    """What an entry says of a task's result."""
     from defectbench.entries.schema import MetricRecord, TaskRecord
 
     def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+        return {name: _held(value) for name, value in values.items()}
 
     def record(m: MetricValue) -> MetricRecord:
-        if m.value is not None and not math.isfinite(m.value):  # no number to score, and no entry may hold one
+        if out_of_range(m.value):  # no number to score, and no entry may hold one
             return MetricRecord(name=m.name, value=None, interval=None, reason=f"came out as {m.value}", applies=True)
-        bounded = m.interval is not None and all(math.isfinite(end) for end in m.interval)
+        bounded = m.interval is not None and not any(out_of_range(end) for end in m.interval)
         return MetricRecord(name=m.name, value=m.value, interval=m.interval if bounded else None, reason=m.reason, applies=m.applies)
 
     return TaskRecord(
@@ -172,13 +189,13 @@ def write_tables(folder: Path, entry: Entry) -> list[Path]:
 
     files: list[Path] = []
     for task, record in entry.tasks.items():
-        path = folder / "tables" / f"{task}.json"
+        path = contained(folder, f"tables/{task}.json")
         write_text(path, record.model_dump_json(indent=1) + "\n")
         files.append(path)
         for name, rows in record.tables.items():
             if not rows:
                 continue
-            files.append(write_csv(folder / "tables" / f"{task}_{name}.csv", rows))
+            files.append(write_csv(contained(folder, f"tables/{task}_{name}.csv"), rows))
     return files
 
 
@@ -228,22 +245,3 @@ def _extxyz_info(relaxation: Relaxation) -> dict[str, Any]:
     if relaxation.energy is not None:
         info["model_energy"] = relaxation.energy
     return info
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds a run directory: two processes on one would write over each other. The lock goes with the process, however it ends."""
-    from filelock import FileLock, Timeout
-
-    _output(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{folder} is in use by another defectbench process; wait for it or choose another --output") from None
-    except OSError as error:
-        raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
-    try:
-        yield
-    finally:
-        lock.release()

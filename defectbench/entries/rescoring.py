@@ -6,13 +6,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.base.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.text import one_line
 from defectbench.calculations.plan import make_plan
 from defectbench.calculations.requests import Protocol
-from defectbench.entries.folder import _task_record
+from defectbench.entries.folder import task_record
 from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
+    from defectbench.calculations.results import Stored
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry
     from defectbench.scoring.task import ScoringInput, Task
@@ -32,7 +34,7 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
     entry, scored, tasks = stored_scoring(folder, dataset)
-    return entry, entry.model_copy(update={"tasks": {task.name: _task_record(task.score(scored)) for task in tasks}})
+    return entry, entry.model_copy(update={"tasks": {task.name: task_record(task.score(scored)) for task in tasks}})
 
 
 def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
@@ -45,16 +47,14 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.calculations.plan import StateSelection
-    from defectbench.calculations.results import problem
-    from defectbench.datasets.catalogue import load_dataset
+    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
-    from defectbench.entries.folder import entry_folder, read_calculations, read_entry
+    from defectbench.entries.folder import entry_folder, read_calculations, read_entry, stored_result
     from defectbench.tasks import get_tasks
 
     folder = entry_folder(Path(folder))
     entry = read_entry(folder)
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset if dataset is not None else entry.dataset.id)
+    data = dataset if isinstance(dataset, Dataset) else _dataset(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
         raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
     if data.sha256 != entry.dataset.sha256:
@@ -62,33 +62,43 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
             "run 'defectbench evaluate' again"
         )
-    states = tuple(StateSelection(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
     tasks = get_tasks(entry.selection.tasks)
     protocol = Protocol(**entry.provenance.protocol)
     plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
-    results = read_calculations(folder)
-    machines = 1 + len(entry.provenance.other_machines)
+    content = read_calculations(folder, entry)
+    results: dict[str, Stored] = {}
     for calculation in plan.calculations:
-        if (result := results.get(calculation.content_hash)) is None:
+        if (found := content.get(calculation.content_hash)) is None:
             continue  # whoever needs it says so
-        wrong = problem(calculation, result)
-        if wrong is None and result.get("machine", 0) >= machines:
-            wrong = "names a machine that the entry does not have"
-        if wrong is not None:
+        try:
+            results[calculation.content_hash] = stored_result(calculation, found)
+        except ValueError as error:
             raise DefectbenchError(
-                f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}… {wrong}; "
+                f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}…: {one_line(error, 300)}; "
                 f"run 'defectbench evaluate' with --output {folder} again"
-            )
+            ) from error
     scored = scoring_input(
         data,
         plan,
         entry.certificate["charge_class"],
         results,
         certificate=entry.certificate,
-        provenance=entry.provenance.model_dump(mode="json"),
     )
     return entry, scored, tasks
+
+
+def _dataset(given: str | Path | None, name: str) -> Dataset:
+    """The dataset that the user gave, or the one of that name that comes with the package."""
+    from defectbench.datasets.catalogue import load_dataset, load_named_dataset
+
+    if given is not None:
+        return load_dataset(given)
+    try:
+        return load_named_dataset(name)
+    except UnknownNameError as error:
+        raise DefectbenchError(f"the dataset '{name}' does not come with defectbench; give its folder with --dataset") from error
 
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:

@@ -7,15 +7,25 @@ hash), ``structures.extxyz`` (the relaxed structures, for people), ``tables/`` a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from defectbench.base.hardware import Count, Hardware, Machine
+from defectbench.base.states import configuration_problem
 from defectbench.calculations.requests import PROTOCOL_V1, Protocol
-from defectbench.calculations.results import hardware_problem
-from defectbench.models.schema import ChargeClass
+from defectbench.datasets.schema import Charge, DatasetId, DefectName, LevelName, Sha256
+from defectbench.models.schema import ChargeClass, ModelId
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 each result has its machine and an echo of what was calculated; see :mod:`defectbench.entries.migration`."""
+
+
+MAX_NUMBER = 1e30
+"""No number of an entry is larger: none means anything there, and figures could not show it."""
+MAX_TEXT = 20_000
+"""Characters of a text."""
 
 
 class _Closed(BaseModel):
@@ -24,12 +34,6 @@ class _Closed(BaseModel):
 
 Scalar = str | int | float | bool | None
 """What a table's cell holds."""
-
-
-def _hardware(value: dict[str, Any]) -> dict[str, Any]:
-    if (wrong := hardware_problem(value)) is not None:
-        raise ValueError(wrong)
-    return value
 
 
 def _protocol(value: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +45,12 @@ def _protocol(value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(setting, wanted) or isinstance(setting, bool) or (not isinstance(setting, str) and not 0 < setting < 1e9):
             raise ValueError(f"{name} cannot be {str(setting)[:40]!r}")
     return value
+
+
+def _configuration(name: str) -> str:
+    if (wrong := configuration_problem(name)) is not None:
+        raise ValueError(f"the name {wrong}")
+    return name
 
 
 def _certificate(value: dict[str, Any]) -> dict[str, Any]:
@@ -57,23 +67,23 @@ def _certificate(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Hardware = Annotated[dict[str, Any], AfterValidator(_hardware)]
 ProtocolSettings = Annotated[dict[str, Any], AfterValidator(_protocol)]
 Certificate = Annotated[dict[str, Any], AfterValidator(_certificate)]
-Count = Annotated[int, Field(ge=0, lt=2**31)]
+Word = Annotated[str, Field(max_length=200)]
+ConfigurationName = Annotated[str, AfterValidator(_configuration)]
 
 
 class ModelRecord(_Closed):
     """Which model: enough to run it again."""
 
-    id: str
-    name: str
-    package: str
-    adapter: str
+    id: ModelId
+    name: Word
+    package: Word
+    adapter: Word
     arguments: dict[str, Any]
-    identity: str
-    level_of_theory: str
-    charge: str
+    identity: Word
+    level_of_theory: Word
+    charge: Word
     parameters: int | None
     weights_sha256: dict[str, str]
     embedded: bool
@@ -81,28 +91,28 @@ class ModelRecord(_Closed):
 
 
 class DatasetRecord(_Closed):
-    """Which reference data."""
+    """Which reference data. They are found by ``id``, a name and never a path, and recognised by ``sha256``."""
 
-    id: str
+    id: DatasetId
     title: str
-    sha256: str
-    level_of_theory: str
+    sha256: Sha256
+    level_of_theory: LevelName
     embedded: bool
 
 
 class SelectedState(_Closed):
     """A charge state that ran, with the names of its configurations."""
 
-    defect: str
-    charge: int
-    configurations: list[str]
+    defect: DefectName
+    charge: Charge
+    configurations: list[ConfigurationName]
 
 
 class SkippedState(_Closed):
     """A selected charge state that did not run, and why."""
 
-    defect: str
-    charge: int
+    defect: DefectName
+    charge: Charge
     reason: str
 
 
@@ -131,9 +141,9 @@ class HostRecord(_Closed):
 class ConfigurationRecord(_Closed):
     """One relaxation of one configuration; energy in eV, fmax in eV/Å."""
 
-    defect: str
-    charge: int
-    configuration: str
+    defect: DefectName
+    charge: Charge
+    configuration: ConfigurationName
     content_hash: str
     status: Literal["converged", "unconverged", "failed"]
     failure: str | None
@@ -163,45 +173,60 @@ class TaskRecord(_Closed):
     notes: list[str]
 
 
-class Machine(_Closed):
+class MachineShare(Machine):
     """What calculated, and how much of an entry."""
 
-    device: str
-    hardware: Hardware
-    workers: Count
-    threads_per_worker: Count
     calculations: Count
     relaxations: Count
 
+    @property
+    def machine(self) -> Machine:
+        """Without the share."""
+        return Machine(device=self.device, hardware=self.hardware, workers=self.workers, threads_per_worker=self.threads_per_worker)
+
 
 class Provenance(_Closed):
-    """Where the numbers come from.
-
-    ``device``, ``hardware``, ``workers`` and ``threads_per_worker`` are of the machine that ran most of the relaxations. An entry's times
-    are of that machine alone.
-    """
+    """Where the numbers come from."""
 
     defectbench: str
     created: str
     packages: dict[str, str]
     environment: str
     environment_pins_sha256: str | None
+    network: Literal["none", "open"] | None = None
+    """What the model's workers had of the network; None where that was not recorded."""
     protocol: ProtocolSettings
-    device: str
-    hardware: Hardware
-    workers: Count
-    threads_per_worker: Count
+    machines: Annotated[list[MachineShare], Field(min_length=1)]
+    """What calculated, the one with most relaxations first; ``calculations.json.gz`` says which did what."""
     calculations: Count
-    other_machines: list[Machine] = []
-    """What else calculated, if the run was continued elsewhere; in ``calculations.json.gz``, ``machine: i`` is the i-th of these."""
     calculation_s: float
     """Time of all calculations, over all workers and resumed runs: processor seconds on a CPU, wall-clock seconds on a GPU."""
+
+    @property
+    def device(self) -> str:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].device
+
+    @property
+    def hardware(self) -> Hardware:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].hardware
+
+    @property
+    def workers(self) -> int:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].workers
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Of the machine that ran most of the relaxations."""
+        return self.machines[0].threads_per_worker
 
 
 class Entry(_Closed):
     """One model's results on one dataset."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     model: ModelRecord
     dataset: DatasetRecord
     selection: Selection
@@ -210,3 +235,26 @@ class Entry(_Closed):
     configurations: list[ConfigurationRecord]
     tasks: dict[str, TaskRecord]
     provenance: Provenance
+
+
+def out_of_range(value: object) -> bool:
+    """Whether a number is one that no entry holds: not finite, or larger than ``MAX_NUMBER``."""
+    return isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER
+
+
+def extreme(content: object, field: str = "") -> str | None:
+    """The first number out of range or text that is too long in an entry's content, as ``field: what is wrong``; None if there is none.
+
+    >>> extreme({"metrics": [{"name": "rmsd", "value": 1e308}]})
+    'metrics.rmsd.value: 1e+308 is not a number that an entry can hold'
+    """
+    if isinstance(content, str):
+        return f"{field}: a text of {len(content):,} characters is too long" if len(content) > MAX_TEXT else None
+    if out_of_range(content):
+        return f"{field}: {content if isinstance(content, float) else 'this'} is not a number that an entry can hold"
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(content, Mapping):
+        items = content.items()
+    elif isinstance(content, list | tuple):
+        items = ((item.get("name", n) if isinstance(item, Mapping) else n, item) for n, item in enumerate(content))
+    return next((found for name, item in items if (found := extreme(item, f"{field}.{name}" if field else str(name))) is not None), None)

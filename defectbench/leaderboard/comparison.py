@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.states import ChargeState
 from defectbench.leaderboard.scores import Score, score_results
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _check_comparable(old: Entry, new: Entry) -> None:
         defect, charge, configuration = differing[0]
         raise DefectbenchError(
             f"these entries do not compare: {len(differing)} configurations are in one of them only, "
-            f"first {defect} {charge:+d} {configuration}; "
+            f"first {ChargeState(defect, charge)} {configuration}; "
             "evaluate both with the same --defect, --charge, --configurations and --suite"
         )
 

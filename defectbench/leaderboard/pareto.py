@@ -81,8 +81,8 @@ def hardware_of(entry: Entry) -> Hardware:
     cost = entry.tasks.get("cost")
     machine = next(iter(cost.tables.get("machine", ())), {}) if cost else {}
     clock = machine.get("clock") or ("wall-clock" if made.device == "cuda" else "processor")
-    gpus = [str(g) for g in made.hardware.get("gpus") or ()]
-    name = ", ".join(sorted(set(gpus))) if made.device == "cuda" else str(made.hardware.get("processor") or "")
+    gpus = list(made.hardware.gpus)
+    name = ", ".join(sorted(set(gpus))) if made.device == "cuda" else made.hardware.processor or ""
     return Hardware(made.device, name or "unknown", made.workers, made.threads_per_worker, str(clock))
 
 

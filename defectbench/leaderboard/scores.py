@@ -1,4 +1,4 @@
-"""Scores: computed whenever they are shown, from an entry's metrics, the anchors that the tasks declare and ``weights.yaml``; never stored.
+"""Scores: computed whenever they are shown, from an entry's metrics and the anchors and weights that the tasks declare; never stored.
 
 A metric's score is linear between its bad anchor (0) and its good anchor (1) and clamped. A task's score is the weighted mean of its
 metrics' scores, the overall score that of the tasks' scores. See ``docs/scores.md``.
@@ -9,12 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from defectbench.base.errors import DefectbenchError
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import MetricRecord, TaskRecord
@@ -22,34 +17,6 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 Status = Literal["scored", "failed", "left out", "information"]
-
-_Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskWeights(_Closed):
-    """The weight of a task in the overall score, and of each of its metrics in the task's score (0: shown, not counted)."""
-
-    weight: _Weight
-    metrics: dict[str, _Weight]
-
-
-class Weights(_Closed):
-    """All declared weights. What is not declared weighs nothing."""
-
-    version: Literal[1]
-    tasks: dict[str, TaskWeights]
-
-    def task(self, name: str) -> float:
-        """Weight of a task in the overall score."""
-        return self.tasks[name].weight if name in self.tasks else 0.0
-
-    def metric(self, task: str, name: str) -> float:
-        """Weight of a metric in its task's score."""
-        return self.tasks[task].metrics.get(name, 0.0) if task in self.tasks else 0.0
 
 
 @dataclass(frozen=True)
@@ -141,24 +108,6 @@ class Score:
         return next((t for t in self.tasks if t.task == name), None)
 
 
-@cache
-def load_weights() -> Weights:
-    """The declared weights, from ``weights.yaml`` beside this module.
-
-    Raises:
-        DefectbenchError: the file is not valid.
-    """
-    from importlib.resources import files
-
-    import yaml
-
-    text = files("defectbench.leaderboard").joinpath("weights.yaml").read_text(encoding="utf-8")
-    try:
-        return Weights.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise DefectbenchError(f"weights.yaml is not valid: {error}") from error
-
-
 def anchored(value: float, bad: float, good: float) -> float:
     """(value − bad) / (good − bad), clamped to [0, 1]; a value that is not a number scores 0.
 
@@ -172,8 +121,9 @@ def anchored(value: float, bad: float, good: float) -> float:
     return min(1.0, max(0.0, (value - bad) / (good - bad)))
 
 
-def score_metric(definition: MetricDefinition, found: MetricValue | MetricRecord | None, weight: float = 1.0) -> MetricScore:
+def score_metric(definition: MetricDefinition, found: MetricValue | MetricRecord | None) -> MetricScore:
     """Scores one metric; ``found`` is None if the result does not hold it (an entry of an older version): left out."""
+    weight = definition.weight
     value, interval, reason, applies = (
         (None, None, None, False) if found is None else (found.value, found.interval, found.reason, found.applies)
     )
@@ -206,34 +156,28 @@ def _combine(items: Sequence[tuple[float, float | None, Interval | None]], decla
     return score, None if low is None or high is None else (low, high), coverage
 
 
-def score_task(task: Task, result: TaskResult | TaskRecord, weights: Weights | None = None, only: Iterable[str] | None = None) -> TaskScore:
+def score_task(task: Task, result: TaskResult | TaskRecord, only: Iterable[str] | None = None) -> TaskScore:
     """Scores one task's outcome.
 
     Args:
         task: its definition.
         result: the metrics.
-        weights: default: :func:`load_weights`.
         only: leave out all other metrics (for comparison with a baseline that has only these).
     """
-    weights = weights or load_weights()
     found = {m.name: m for m in result.metrics}
     names = None if only is None else set(only)
-    metrics = tuple(
-        score_metric(d, found.get(d.name), weights.metric(task.name, d.name)) for d in task.metrics if names is None or d.name in names
-    )
-    score, bounds, coverage = _combine([(m.weight, m.score, m.bounds) for m in metrics], _declared(task, weights))
+    metrics = tuple(score_metric(d, found.get(d.name)) for d in task.metrics if names is None or d.name in names)
+    score, bounds, coverage = _combine([(m.weight, m.score, m.bounds) for m in metrics], sum(d.weight for d in task.metrics))
     reason = None
     if score is None:
         reason = next((m.reason for m in metrics if m.status == "left out" and m.weight > 0), "none of its metrics counts")
-    return TaskScore(task.name, task.title, metrics, weights.task(task.name), score, bounds, coverage, reason)
+    return TaskScore(task.name, task.title, metrics, task.weight, score, bounds, coverage, reason)
 
 
-def _declared(task: Task, weights: Weights) -> float:
-    return sum(weights.metric(task.name, d.name) for d in task.metrics if d.direction != "none")
+def _overall(tasks: Sequence[TaskScore]) -> Score:
+    from defectbench.tasks import get_tasks
 
-
-def _overall(tasks: Sequence[TaskScore], weights: Weights) -> Score:
-    declared = sum(t.weight for t in weights.tasks.values())
+    declared = sum(task.weight for task in get_tasks())
     score, bounds, _ = _combine([(t.weight, t.score, t.bounds) for t in tasks], declared)
     coverage = sum(t.weight * t.coverage for t in tasks if t.counts) / declared if declared > 0 else 0.0
     return Score(tuple(tasks), score, bounds, coverage)
@@ -245,15 +189,13 @@ def _tasks_of(results: Mapping[str, TaskResult | TaskRecord]) -> list[Task]:
     return [task for task in get_tasks(None) if task.name in results]
 
 
-def score_results(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> Score:
+def score_results(results: Mapping[str, TaskResult | TaskRecord]) -> Score:
     """Scores an entry's ``tasks``, or the results of :class:`~defectbench.evaluation.Evaluation`.
 
     Args:
         results: task name → outcome. Tasks that this version does not know are ignored.
-        weights: default: :func:`load_weights`.
     """
-    weights = weights or load_weights()
-    return _overall([score_task(task, results[task.name], weights) for task in _tasks_of(results)], weights)
+    return _overall([score_task(task, results[task.name]) for task in _tasks_of(results)])
 
 
 def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
@@ -265,31 +207,29 @@ def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
     return TaskResult(task, tuple(MetricValue(name, value, None, reason, False) for name, value in values), ())
 
 
-def score_baselines(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> dict[str, Score]:
+def score_baselines(results: Mapping[str, TaskResult | TaskRecord]) -> dict[str, Score]:
     """Scores each baseline on the metrics that it has; label → score, in the order in which tasks name them."""
-    weights = weights or load_weights()
     by_label: dict[str, list[TaskScore]] = {}
     for task in _tasks_of(results):
         for label, values in results[task.name].baselines.items():
-            scored = score_task(task, _as_result(task.name, values), weights)
+            scored = score_task(task, _as_result(task.name, values))
             if scored.score is not None:
                 by_label.setdefault(label, []).append(scored)
-    return {label: _overall(tasks, weights) for label, tasks in by_label.items()}
+    return {label: _overall(tasks) for label, tasks in by_label.items()}
 
 
-def best_baselines(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> tuple[dict[str, float], float | None]:
+def best_baselines(results: Mapping[str, TaskResult | TaskRecord]) -> tuple[dict[str, float], float | None]:
     """What one gets without a model who takes the best baseline of each task.
 
     Returns:
         task → its best baseline's score, and their weighted mean over the tasks that count in these results' own overall score, in which
         a task without a baseline gives 0; None if no task counts.
     """
-    weights = weights or load_weights()
     best: dict[str, float] = {}
-    for score in score_baselines(results, weights).values():
+    for score in score_baselines(results).values():
         for task in score.tasks:
             best[task.task] = max(best.get(task.task, 0.0), task.score or 0.0)
-    counted = [t for t in score_results(results, weights).tasks if t.counts]
+    counted = [t for t in score_results(results).tasks if t.counts]
     return best, _mean((t.weight, best.get(t.task, 0.0)) for t in counted)
 
 
@@ -302,12 +242,14 @@ class Gain:
         baseline: label of the baseline that leaves the model the least.
         model: the model's score on those metrics.
         score: the baseline's.
+        weight: the task's, in the overall score.
     """
 
     task: str
     baseline: str
     model: float
     score: float
+    weight: float
 
     @property
     def value(self) -> float:
@@ -315,24 +257,22 @@ class Gain:
         return self.model - self.score
 
 
-def gains(results: Mapping[str, TaskResult | TaskRecord], weights: Weights | None = None) -> dict[str, Gain]:
+def gains(results: Mapping[str, TaskResult | TaskRecord]) -> dict[str, Gain]:
     """Task → gain over its best baseline; tasks without a scored baseline, and those that do not count, are left out."""
-    weights = weights or load_weights()
     out: dict[str, Gain] = {}
     for task in _tasks_of(results):
         found: list[Gain] = []
         for label, values in results[task.name].baselines.items():
             alone = _as_result(task.name, values)
-            baseline = score_task(task, alone, weights)
-            model = score_task(task, results[task.name], weights, only=[m.name for m in alone.metrics])
+            baseline = score_task(task, alone)
+            model = score_task(task, results[task.name], only=[m.name for m in alone.metrics])
             if baseline.score is not None and model.score is not None and baseline.weight > 0:
-                found.append(Gain(task.name, label, model.score, baseline.score))
+                found.append(Gain(task.name, label, model.score, baseline.score, task.weight))
         if found:
             out[task.name] = min(found, key=lambda g: (g.value, g.baseline))
     return out
 
 
-def mean_gain(found: Mapping[str, Gain], weights: Weights | None = None) -> float | None:
+def mean_gain(found: Mapping[str, Gain]) -> float | None:
     """Mean gain over the tasks that have one, by the tasks' weights; None if there is none."""
-    weights = weights or load_weights()
-    return _mean((weights.task(name), gain.value) for name, gain in found.items())
+    return _mean((gain.weight, gain.value) for gain in found.values())

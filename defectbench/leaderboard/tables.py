@@ -6,7 +6,10 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from defectbench.base.states import ChargeState, format_charge
+from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
@@ -15,7 +18,6 @@ from defectbench.leaderboard.scores import (
     MetricScore,
     best_baselines,
     gains,
-    load_weights,
     mean_gain,
     score_baselines,
 )
@@ -88,14 +90,13 @@ def _seconds_per_relaxation(entry: Entry) -> float | None:
 
 
 def _name(ranked: Ranked, link: Callable[[Path], str] | None) -> str:
-    name = ranked.entry.model.name
-    return f"[{name}]({link(ranked.folder)})" if link else name
+    name = markdown(ranked.entry.model.name)
+    return f"[{name}]({quote(link(ranked.folder))})" if link else name
 
 
 def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
     """Overall and task scores of a group, baselines below; see the legend of :func:`leaderboard`."""
-    weights = load_weights()
-    tasks = [t for t in _tasks(group) if weights.task(t.name) > 0]
+    tasks = [t for t in _tasks(group) if t.weight > 0]
     heading = [
         "model",
         "charge response",
@@ -140,13 +141,12 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
 
 
 def _words(label: str) -> str:
-    return label.replace("_", " ")
+    return markdown(label.replace("_", " "))
 
 
 def _chosen(task: Task) -> list[MetricDefinition]:
     """The metrics that count in a task; all of a task where none does."""
-    weights = load_weights()
-    return [m for m in task.metrics if weights.metric(task.name, m.name) > 0] or list(task.metrics)
+    return [m for m in task.metrics if m.weight > 0] or list(task.metrics)
 
 
 def _baselines(group: Group, task: Task) -> dict[str, dict[str, float]]:
@@ -187,7 +187,8 @@ def metric_table(group: Group, task: Task) -> str:
         scored = one.score.task(task.name)
         values = [measured(scored.metric(m.name)) for m in shown] if scored else [NOT_APPLICABLE] * len(shown)
         found = hardware_of(one.entry)
-        rows.append([one.entry.model.name, *([found.device, found.name, found.load, found.clock] if cost else []), *values])
+        about_it = [markdown(text) for text in (found.device, found.name, found.load, found.clock)] if cost else []
+        rows.append([markdown(one.entry.model.name), *about_it, *values])
     for label, known in _baselines(group, task).items():
         cells = [number(known.get(m.name)) for m in shown]
         if any(m.name in known for m in shown):
@@ -204,8 +205,8 @@ def absences(group: Group, task: Task) -> list[str]:
         scored = one.score.task(task.name)
         for metric in scored.metrics if scored else ():
             if metric.definition.name in names and metric.value is None:
-                key = ("failed, scores 0" if metric.status == "failed" else "n/a, left out", metric.reason or "no reason given")
-                by_reason.setdefault(key, {}).setdefault(one.entry.model.name, []).append(metric.definition.label)
+                key = ("failed, scores 0" if metric.status == "failed" else "n/a, left out", markdown(metric.reason or "no reason given"))
+                by_reason.setdefault(key, {}).setdefault(markdown(one.entry.model.name), []).append(metric.definition.label)
     lines = []
     for (kind, reason), models in by_reason.items():
         alike: dict[tuple[str, ...], list[str]] = {}
@@ -233,7 +234,9 @@ def no_baseline(group: Group, task: Task) -> str | None:
 
 def not_run(group: Group) -> list[str]:
     """Tasks that weigh something and did not run."""
-    return [name for name, declared in load_weights().tasks.items() if declared.weight > 0 and name not in group.first.tasks]
+    from defectbench.tasks import get_tasks
+
+    return [task.name for task in get_tasks() if task.weight > 0 and task.name not in group.first.tasks]
 
 
 def shipped_content(dataset: str) -> str | None:
@@ -280,15 +283,15 @@ def _selection(entry: Entry) -> str:
     states: dict[str, list[int]] = {}
     for s in entry.selection.states:
         states.setdefault(s.defect, []).append(s.charge)
-    listed = "; ".join(f"{d} {', '.join(f'{q:+d}' if q else '0' for q in sorted(charges))}" for d, charges in states.items())
+    listed = "; ".join(f"{d} {', '.join(format_charge(q) for q in sorted(charges))}" for d, charges in states.items())
     return f"{suite}: {len(entry.configurations)} configurations of {len(entry.selection.states)} charge states ({listed})"
 
 
 def _skipped(entry: Entry) -> str:
     by_reason: dict[str, list[str]] = {}
     for s in entry.selection.skipped:
-        by_reason.setdefault(s.reason, []).append(f"{s.defect} {s.charge:+d}")
-    return " ".join(f"Skipped ({reason}): {', '.join(states)}." for reason, states in by_reason.items())
+        by_reason.setdefault(s.reason, []).append(str(ChargeState(s.defect, s.charge)))
+    return " ".join(f"Skipped ({markdown(reason)}): {', '.join(states)}." for reason, states in by_reason.items())
 
 
 def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: Callable[[Path], str]) -> list[str]:
@@ -303,7 +306,7 @@ def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: C
             f"overall score over seconds a force call, {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite"
         )
         parts.append(f"[![{about}]({png})]({svg})")
-    parts.append("\n".join(f"- {line}" for line in lines))
+    parts.append("\n".join(f"- {markdown(line)}" for line in lines))
     return parts
 
 
@@ -335,14 +338,14 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
         entry = group.first
         parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}")
         name = entry.provenance.protocol.get("name")
-        about = f"{entry.dataset.title}. {_selection(entry)}. Protocol {name}."
+        about = f"{markdown(entry.dataset.title)}. {_selection(entry)}. Protocol {markdown(name)}."
         parts.append(" ".join(filter(None, [about, content_note(entry), _skipped(entry)])))
         parts.append(score_table(group, (lambda path: link(path) + "/") if link_from is not None else None))
         notes = []
         if left := not_run(group):
             notes.append(f"Not run for these entries, and so missing from *counted*: {', '.join(left)}.")
         if len(hardware := hardware_in(group)) > 1:
-            measured_on = "; ".join(h.text for h in hardware)
+            measured_on = "; ".join(markdown(h.text) for h in hardware)
             notes.append(f"Measured on different hardware, so times compare only within one of: {measured_on}.")
         parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
         parts += _pareto(group, groups, figures, link)

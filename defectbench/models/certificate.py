@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.errors import ModelError
-from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.schema import ChargeClass, ModelDefinition
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 
 @dataclass(frozen=True)
@@ -136,26 +135,6 @@ class ChargeCertificate:
         fields["checks"] = tuple(Check(**check) for check in fields["checks"])
         fields["thresholds"] = Thresholds(**fields["thresholds"])
         return cls(**fields)
-
-
-def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: Sequence[int] | None = None, seed: int = 0) -> Calculation:
-    """The calculation whose result :func:`classify` judges.
-
-    Args:
-        definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
-        atoms: any structure of the system of interest, best a defect's start.
-        charges: of the dataset; kept inside the model's range.
-        seed: of the rattle, the rotation and the choice of components.
-    """
-    wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
-    if definition.charge.range is not None:
-        low, high = definition.charge.range
-        wanted = [q for q in wanted if low <= q <= high] or [low, high]
-    if len(wanted) < 2:
-        wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
-    if definition.charge.how == "none" and len(wanted) > 3:
-        wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})
-    return Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": wanted, "seed": seed})
 
 
 def classify(raw: Mapping[str, Any]) -> ChargeCertificate:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import site
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,14 +17,23 @@ from pathlib import Path
 
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
+from defectbench.base.files import write_text
+from defectbench.models.manifest import read_manifest
 from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
 PYTHON_VERSION = "3.11"
 _TAIL_LINES = 12
 
-_INSPECT = (
-    "import json, sys\nfrom importlib import metadata\n"
+SEE_PATHS = (
+    "import sys\n"
+    "at = next((i for i, p in enumerate(sys.path) if p.endswith(('site-packages', 'dist-packages'))), len(sys.path))\n"
+    "sys.path[at:at] = [p for p in sys.argv[1:] if p]\n"
+)
+"""Start of a script for ``python -I -c``: modules are imported from its arguments after the standard library, before what is installed."""
+
+_INSPECT = SEE_PATHS + (
+    "import json\nfrom importlib import metadata\n"
     "found = sorted({(d.metadata['Name'] or '').lower().replace('_', '-'): d.version for d in metadata.distributions()}.items())\n"
     "print(json.dumps({'python': list(sys.version_info[:3]), 'packages': dict(found)}))"
 )
@@ -64,9 +75,26 @@ class EnvironmentStatus:
     outdated: tuple[Path, ...]
 
 
+def import_paths(name: str) -> list[str]:
+    """Folders that a worker imports from beside its interpreter's own: for ``current`` those of ``PYTHONPATH`` and the user's own packages.
+
+    Workers and helpers run isolated from both, and from the folder where the command runs: a ``json.py`` there is never imported.
+    """
+    if name != "current":
+        return []
+    given = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    own = site.getusersitepackages() if site.ENABLE_USER_SITE else None
+    return given + ([own] if own and Path(own).is_dir() else [])
+
+
 def _lists() -> dict[str, Path]:
     folder = Path(str(resources.files("defectbench.models") / "environments"))
     return {path.stem: path for path in sorted(folder.glob("*.txt"))}
+
+
+def is_managed(name: str) -> bool:
+    """Whether a managed environment has this name."""
+    return name in _lists()
 
 
 def _list_path(name: str) -> Path:
@@ -77,26 +105,26 @@ def _list_path(name: str) -> Path:
 
 
 def _pins(path: Path) -> tuple[str, ...]:
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return tuple(sorted(line for line in lines if line))
-
-
-def overrides_path(name: str) -> Path | None:
-    """The file that drops dependencies which a package declares and does not need; None for most environments."""
-    path = _list_path(name).with_suffix(".overrides")
-    return path if path.is_file() else None
+    """The ``name==version`` of a list that all platforms need, sorted."""
+    lines = (line.strip(" \\") for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(sorted(line for line in lines if line and not line.startswith(("#", "--hash")) and ";" not in line))
 
 
 def pins_sha256(name: str) -> str:
-    """Hash over a managed environment's pinned list (its requirements, sorted; comments do not count) and Python version.
+    """Hash over a managed environment's pinned list and Python version; neither hashes of files nor what one platform needs count.
 
     Raises:
         UnknownNameError: no such environment.
     """
-    overrides = overrides_path(name)
-    excluded = _pins(overrides) if overrides is not None else ()
+    overrides = _list_path(name).with_suffix(".overrides")
+    excluded = _excluded(overrides) if overrides.is_file() else ()
     content = "\n".join((f"python {PYTHON_VERSION}", *_pins(_list_path(name)), *excluded))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _excluded(path: Path) -> tuple[str, ...]:
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(sorted(line for line in lines if line))
 
 
 def _root() -> Path:
@@ -112,7 +140,11 @@ def _python_of(folder: Path) -> Path:
 
 
 def _complete(folder: Path) -> bool:
-    return (folder / MARKER).is_file() and _python_of(folder).exists()
+    """Whether it was built to the end; one from before manifests were kept counts as not built."""
+    try:
+        return "manifest" in json.loads((folder / MARKER).read_text(encoding="utf-8")) and _python_of(folder).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def list_environments() -> list[EnvironmentStatus]:
@@ -151,7 +183,8 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
         EnvironmentBuildError: it does not run, or is older than Python 3.10.
     """
     try:
-        done = subprocess.run([str(python), "-c", _INSPECT], capture_output=True, text=True, timeout=120, check=False)
+        command = [str(python), "-I", "-c", _INSPECT, *import_paths(name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except OSError as error:
         raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
@@ -161,7 +194,7 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
         version, packages = tuple(int(part) for part in answer["python"]), dict(answer["packages"])
     except (ValueError, TypeError, LookupError) as error:
         said = (done.stderr.strip().splitlines() or ["no output"])[-1][:200]
-        if "import json" in said:  # another program, which quotes the script
+        if "import sys" in said:  # another program, which quotes the script
             said = "it does not run Python code"
         raise EnvironmentBuildError(f"{python} is not a working Python: {said}") from error
     if version < (3, 10):
@@ -180,7 +213,7 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
 
     Raises:
         UnknownNameError: no such name or path.
-        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output).
+        EnvironmentBuildError: uv is missing or failed (the message ends with the tail of its output), or what it installed was changed.
         DefectbenchError: the interpreter does not run or is older than Python 3.10, or no home folder is known for a leading ``~name``.
     """
     text = str(name)
@@ -199,6 +232,11 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
     if not _complete(folder):
         _build(text, folder, progress or (lambda _line: None))
     recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
+        raise EnvironmentBuildError(
+            f"the environment '{text}' was changed after it was built ({', '.join(dict.fromkeys(changed[:5]))}); "
+            f"run 'defectbench environments remove {text}', and the next run builds it again"
+        )
     return PythonEnvironment(_python_of(folder), text, recorded["packages"], pins_sha256(text))
 
 
@@ -249,15 +287,34 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         progress(f"building the environment '{name}' in {folder} (once)")
         _uv([uv, "venv", "--no-project", "--python", PYTHON_VERSION, str(folder)], name, progress)
-        install = [uv, "pip", "install", "--python", str(_python_of(folder)), "-r", str(_list_path(name))]
-        if (overrides := overrides_path(name)) is not None:
-            install += ["--override", str(overrides)]
-        _uv(install, name, progress)
+        _install(uv, name, folder, progress)
         packages = inspect_environment(_python_of(folder), name).packages
-        partial = folder / f".{MARKER}.part"
-        partial.write_text(json.dumps({"name": name, "packages": packages}, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(folder / MARKER)
+        marker = {"name": name, "packages": packages, "manifest": read_manifest(folder)}
+        write_text(folder / MARKER, json.dumps(marker, indent=1, sort_keys=True))
 
+
+def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) -> None:
+    """Installs a list, each file checked by its hash.
+
+    A build of torch that the user chose (``UV_TORCH_BACKEND``, local wheels) is not the one whose hash the list has, and brings other
+    packages. It alone is then checked by its version only.
+    """
+    # the list is complete, so that nothing else is asked for; this is what --require-hashes is for
+    install = [uv, "pip", "install", "--python", str(_python_of(folder))]
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", _list_path(name).read_text(encoding="utf-8").strip())
+    chosen = next((block.split()[0] for block in blocks if block.startswith("torch==")), None)
+    if chosen is None or not any(_uv_variables().get(variable) for variable in ("UV_TORCH_BACKEND", "UV_FIND_LINKS")):
+        _uv([*install, "--require-hashes", "--no-deps", "-r", str(_list_path(name))], name, progress)
+        return
+    hashed = folder / "requirements.txt"
+    hashed.write_text("\n".join(block for block in blocks if not _WITH_TORCH.match(block)) + "\n", encoding="utf-8")
+    _uv([*install, "--require-hashes", "--no-deps", "-r", str(hashed)], name, progress)
+    progress(f"{chosen} is your own build (UV_TORCH_BACKEND, UV_FIND_LINKS): its version is checked, its hash is not")
+    _uv([*install, chosen], name, progress)
+
+
+_WITH_TORCH = re.compile(r"torch==|triton==|cuda-|nvidia-(?!ml-py)")
+"""Of a list: torch and what only its build for CUDA needs."""
 
 _OFFLINE = (
     "dns error",
@@ -270,14 +327,24 @@ _OFFLINE = (
 )
 
 
-def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
+def _uv_variables() -> dict[str, str]:
     # uv's own variables (UV_INDEX_URL, UV_FIND_LINKS, UV_TORCH_BACKEND, …) go through; the caller's virtual environment must not.
     variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels that pip is told of serve uv, too
         variables["UV_FIND_LINKS"] = ",".join(variables["PIP_FIND_LINKS"].split())
+    return variables
+
+
+def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=variables, stdin=subprocess.DEVNULL
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_uv_variables(),
+            stdin=subprocess.DEVNULL,
         )
     except OSError as error:
         raise EnvironmentBuildError(f"cannot run {command[0]}: {error.strerror}; reinstall uv, or pass --environment PATH") from error

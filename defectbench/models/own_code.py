@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.downloads import cache_folder, sha256_of
+from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import ModelError
+from defectbench.base.files import sha256_of
+from defectbench.models.environment import SEE_PATHS, import_paths
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
@@ -19,14 +21,15 @@ if TYPE_CHECKING:
 _INSTALLED = ("site-packages", "dist-packages")
 _NOT_CODE = ("__pycache__", "node_modules", *_INSTALLED)
 
-# argv: the module's first name, the folder that the worker puts on sys.path; "-c" itself puts the current folder there, a worker does not
+# arguments: the folders that the worker imports from, the module's first name
 _FIND = (
-    "import importlib.util, json, sys\n"
-    "sys.path[:] = [p for p in [sys.argv[2], *sys.path] if p]\n"
-    "try:\n    spec = importlib.util.find_spec(sys.argv[1])\n"
-    "except (ImportError, ValueError):\n    spec = None\n"
-    "print()\n"
-    "print(json.dumps([spec.origin, list(spec.submodule_search_locations or ())] if spec else [None, []]))"
+    "import sys\nname = sys.argv.pop()\n"
+    + SEE_PATHS
+    + "import importlib.util, json\n"
+    + "try:\n    spec = importlib.util.find_spec(name)\n"
+    + "except (ImportError, ValueError):\n    spec = None\n"
+    + "print()\n"
+    + "print(json.dumps([spec.origin, list(spec.submodule_search_locations or ())] if spec else [None, []]))"
 )
 
 
@@ -82,12 +85,9 @@ def _code(factory: str, folder: Path | None, environment: PythonEnvironment | No
 
 def _find(top: str, folder: Path | None, environment: PythonEnvironment) -> tuple[Path | None, list[Path]]:
     """Where a worker would import a module from: its file, and the folders of a package. Nothing if it would not find any."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
-    if environment.name != "current":
-        variables.pop("PYTHONPATH", None)
-    command = [str(environment.python), "-c", _FIND, top, str(folder or "")]
+    command = [str(environment.python), "-I", "-c", _FIND, str(folder or ""), *import_paths(environment.name), top]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=variables)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         origin, packages = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
         return None, []  # the worker will say what is wrong

@@ -14,8 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror, sha256_of
+from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
+from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 from defectbench.paths import full_path, user_path
@@ -33,27 +35,13 @@ def _entries() -> dict[str, Path]:
 
 
 def _read(path: Path) -> ModelDefinition:
-    import yaml
     from pydantic import ValidationError
 
-    from defectbench.yaml_loader import StrictLoader
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except OSError as error:
-        raise ModelError(f"cannot read the model definition {path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise ModelError(f"{path}: not a model definition (lists or mappings are nested too deeply)") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise ModelError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or 'unreadable'})") from error
+    content = read_yaml(path, ModelError)
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
     try:
         return ModelDefinition.model_validate(content)
-    except RecursionError as error:
-        raise ModelError(f"{path}: a list or mapping contains itself or is nested too deeply") from error
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -85,6 +73,11 @@ def load_model(name: str | Path) -> ModelDefinition:
     if text not in entries:
         raise UnknownNameError("model", text, entries)
     return _read(entries[text])
+
+
+def is_registered(definition: ModelDefinition) -> bool:
+    """Whether a definition ships with defectbench, word for word."""
+    return definition.id in _entries() and definition == load_model(definition.id)
 
 
 def definition_folder(name: str | Path) -> Path | None:
@@ -168,6 +161,7 @@ def resolve_model(
     definition: ModelDefinition,
     *,
     weights: Path | None = None,
+    trust_code: bool = False,
     trust_weights: bool = False,
     device: str = "cpu",
     folder: Path | None = None,
@@ -178,19 +172,30 @@ def resolve_model(
     Args:
         definition: from :func:`load_model`.
         weights: the user's own weights, a file or a folder, instead of the definition's.
-        trust_weights: load files of unknown hash all the same; they are hashed and the hash is recorded.
+        trust_code: run the code that a definition names which does not ship with defectbench; see :mod:`defectbench.models.trust`.
+        trust_weights: load files whose hash no registered model states; they are hashed and the hash is recorded.
         device: ``cpu``, ``cuda``, ``cuda:<n>``.
         folder: of the definition's YAML, for relative paths; see :func:`definition_folder`.
         environment: what it will run in; by default the definition's managed environment stands for the packages in the identity, and
             the code of a calculator that does not lie in ``folder`` is not looked for.
 
     Raises:
-        ModelError: weights are missing, have another hash than the definition says, or have an unknown one and are not trusted; or a
-            file that the arguments name cannot be read.
+        ModelError: code or weights are not trusted; weights are missing or have another hash than the definition says; or a file that
+            the arguments name cannot be read.
         DownloadError: a download failed.
         DefectbenchError: no home folder is known for a leading ``~name``.
     """
     from defectbench.models.environment import pins_sha256
+    from defectbench.models.trust import require_trust
+
+    require_trust(
+        definition,
+        folder=folder,
+        environment=environment.name if environment is not None else None,
+        own_weights=weights is not None,
+        trust_code=trust_code,
+        trust_weights=trust_weights,
+    )
 
     if environment is not None:
         pins = environment.pins_sha256
@@ -204,9 +209,7 @@ def resolve_model(
         paths, known = _own_weights(definition, full_path(weights), trust_weights)
     elif definition.weights.source == "package":
         known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
-        _refuse_unknown(definition, trust_weights)
     elif definition.weights.source == "path":
-        _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:
             place = _below(folder, file.path)
             members = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
@@ -215,7 +218,6 @@ def resolve_model(
                 paths[name] = _checked(member, file.sha256)
                 known[name] = sha256_of(member)
     elif definition.weights.source == "url":
-        _refuse_unknown(definition, trust_weights)
         for file in definition.weights.files:
             found = _download(file)
             if file.unpack:
@@ -237,15 +239,6 @@ def resolve_model(
     )
 
 
-def _refuse_unknown(definition: ModelDefinition, trusted: bool) -> None:
-    unknown = [file.path for file in definition.weights.files if file.sha256 is None]
-    if unknown and not trusted:
-        raise ModelError(
-            f"the SHA-256 of {', '.join(unknown)} ({definition.id}) is not known, and loading a model file can run code; "
-            "pass --trust-weights to load it all the same"
-        )
-
-
 def _below(folder: Path | None, path: str) -> Path:
     given = user_path(path)
     return given if given.is_absolute() else ((folder or Path.cwd()) / given).resolve()
@@ -260,6 +253,8 @@ def _checked(path: Path, sha256: str | None) -> Path:
 
 
 def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tuple[dict[str, Path], dict[str, str]]:
+    from defectbench.models.trust import foreign_weights
+
     if not given.exists():
         raise ModelError(f"there are no weights at {given}")
     if given.is_dir():
@@ -269,9 +264,7 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
     if not files:
         raise ModelError(f"the weights folder {given} is empty")
     hashes = {name: sha256_of(path) for name, path in files.items()}
-    known = {file.sha256 for file in definition.weights.files if file.sha256 is not None}
-    unknown = [name for name, digest in hashes.items() if digest not in known]
-    if unknown and not trusted:
+    if (unknown := foreign_weights(definition, hashes.items())) and not trusted:
         first = unknown[0]
         raise ModelError(
             f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
@@ -291,23 +284,19 @@ def _fetch_unhashed(url: str, path: str) -> Path:
     """A trusted file without a known hash: from the cache, the mirror or its URL. Nothing but the URL says which file it is."""
     import pooch
 
-    target = cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16] / path
+    target = contained(cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16], path)
     if target.is_file():
         return target
     place = mirror("DEFECTBENCH_WEIGHTS_MIRROR")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(place, Path):
             source = place / path
             if not source.is_file():
                 raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
-            shutil.copyfile(source, partial)
+            copy_file(source, target)
         else:
-            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=partial.name, path=partial.parent)
-        partial.replace(target)
+            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=target.name, path=target.parent)
     except (OSError, ValueError) as error:
-        partial.unlink(missing_ok=True)
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DownloadError(f"cannot download {url} ({reason}); connect to the network, or put the file at {target} yourself") from error
     return target
@@ -339,7 +328,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
 
     Args:
         resolved: the model.
-        ready: the worker's ready message.
+        ready: what the worker says of itself: ``weights`` with name and sha256, and ``parameters``.
 
     Raises:
         ModelError: they differ.
@@ -348,7 +337,7 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
     for entry in ready["weights"]:
         wanted = resolved.weights_sha256.get(entry["name"])
         if wanted is not None and entry["sha256"] != wanted:
-            raise ModelError(f"{name}: the worker loaded {entry['path']} with SHA-256 {entry['sha256']}, expected {wanted}")
+            raise ModelError(f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}")
     expected = None if resolved.own_weights else resolved.definition.weights.parameters
     if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
         raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")

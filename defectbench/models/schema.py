@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from defectbench.base.files import relative_name
+
 Adapter = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "ase_calculator"]
 ChargeClass = Literal["charge-blind", "energy-only", "charge-aware"]
 
+ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=100)]
 _HOW = re.compile(r"^(none|total_charge|info:\S+|argument:[A-Za-z_]\w*)$")
 
 
@@ -82,8 +84,8 @@ class Weights(_Closed):
         for file in self.files:
             if (self.source == "url") != (file.url is not None):
                 raise ValueError(f"file {file.path}: a url belongs to source: url, and only there")
-            if self.source != "path" and (PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts):
-                raise ValueError(f"file {file.path}: must be a relative path without ..")
+            if self.source != "path":
+                relative_name(file.path)
         return self
 
 
@@ -142,8 +144,8 @@ class ModelDefinition(_Closed):
         notes: what a user of the model must know.
     """
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]*$")]
-    name: str
+    id: ModelId
+    name: Annotated[str, Field(pattern=r"^[^$\x00-\x1f]+$", max_length=200)]  # figures would read $…$ as a formula
     package: str = ""
     environment: str = "current"
     adapter: Adapter

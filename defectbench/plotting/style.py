@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.errors import RunError
+from defectbench.base.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
@@ -74,6 +76,25 @@ def figure(width: float, height: float) -> Iterator[Figure]:
         yield made
 
 
+def headline(made: Figure, sentence: str, source: str) -> None:
+    """Writes a figure's title, a sentence, and below it in grey where the data are from; the sentence is broken to the figure's width.
+
+    Legends go below the panels (``loc="outside lower left"``): the layout does not keep one above apart from the title.
+    """
+    from textwrap import wrap
+
+    from matplotlib.text import Annotation
+
+    # a number and its unit stay on one line
+    joined = re.sub(r"(\d) (Å|eV|s|h|%|meV)\b", "\\1\N{NO-BREAK SPACE}\\2", sentence)
+    lines = wrap(joined, int(made.get_figwidth() * 16.5))
+    # the last line, a blank, keeps room for the source
+    title = made.suptitle("\n".join([*lines, " "]), x=0.01, ha="left", size=7.5, linespacing=1.3)
+    line = Annotation(source, (0, 0), xycoords=title, ha="left", va="bottom", size=6.5, color=COLOURS["muted"], annotation_clip=False)
+    line.set_in_layout(False)
+    made.add_artist(line)
+
+
 def save(made: Figure, folder: Path, stem: str) -> list[Path]:
     """Writes ``<stem>.png`` (200 dpi) and ``<stem>.svg``, the same bytes for the same data; returns both paths.
 
@@ -81,12 +102,11 @@ def save(made: Figure, folder: Path, stem: str) -> list[Path]:
         RunError: the folder cannot be written.
     """
     paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-        made.savefig(paths[1], metadata={"Date": None})
-    except OSError as error:
-        raise RunError(f"cannot write figure {paths[0]}: {error.strerror or error}") from error
+    drawn = io.BytesIO(), io.BytesIO()
+    made.savefig(drawn[0], format="png", dpi=DPI, metadata={"Software": None})
+    made.savefig(drawn[1], format="svg", metadata={"Date": None})
+    for path, content in zip(paths, drawn, strict=True):
+        write_bytes(path, content.getvalue())
     return paths
 
 
@@ -98,11 +118,6 @@ def rmsd_colours() -> tuple[Colormap, Normalize]:
 
     colours = colormaps["viridis"](np.linspace(0.0, 0.88, 256))
     return LinearSegmentedColormap.from_list("rmsd", colours), Normalize(0.0, RMSD_MAXIMUM, clip=True)
-
-
-def charge_text(charge: int) -> str:
-    """``-3`` → ``−3``, ``0`` → ``0``, ``1`` → ``+1``, with a true minus sign."""
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", "\N{MINUS SIGN}")
 
 
 def defect_text(defect: str) -> str:

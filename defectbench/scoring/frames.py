@@ -1,24 +1,22 @@
-"""DFT frames that several tasks put to the model: which are taken, and how their results are found again."""
+"""DFT frames that several tasks put to the model: which are taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectbench.base.states import is_relaxation, sort_key
-from defectbench.calculations.requests import Calculation, Structure
 from defectbench.structures.lattice import Lattice
 
 if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from defectbench.calculations.plan import PlanInput, StateSelection
+    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
-    from defectbench.scoring.task import ScoringInput
 
     Floats = NDArray[np.float64]
 
@@ -29,17 +27,12 @@ REFERENCE_FRAMES = 24
 OTHER_FRAMES = 12
 """The same at each further level of theory."""
 
-DESCRIPTOR_OPTIONS: Mapping[str, Any] = {"average": True}
-"""Descriptors are averaged over the atoms in the worker: what is stored is (1, D) a frame, not (N, D)."""
-
 LARGEST_FORCE = 10.0
 """eV/Å: frames with a larger force on an atom are not put to the model. The first steps from strongly compressed starts have up to
 150 eV/Å; a few of them would decide every root mean square alone, and no relaxed landscape is near them."""
 
 SAME_GEOMETRY = 0.001
 """Å: two frames are one geometry if no atom is farther off than this (minimum image)."""
-
-Kind = Literal["single_point", "descriptors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +117,7 @@ def state_frames(dataset: Dataset, defect: str, charge: int, level: str, cap: in
     return [frames[i] for frames, indices in zip(relaxations, taken, strict=True) for i in indices]
 
 
-def selected_frames(dataset: Dataset, states: Iterable[StateSelection], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:
+def selected_frames(dataset: Dataset, states: Iterable[SelectedState], levels: Sequence[str] | None = None) -> list[ReferenceFrame]:
     """The frames of all selected charge states, level by level (the dataset's own first)."""
     wanted = dataset.levels if levels is None else levels
     states = sorted(states, key=lambda s: (s.defect, s.charge))
@@ -153,7 +146,7 @@ class SharedGeometry:
     frames: Mapping[int, ReferenceFrame]
 
 
-def shared_geometries(dataset: Dataset, states: Iterable[StateSelection]) -> list[SharedGeometry]:
+def shared_geometries(dataset: Dataset, states: Iterable[SelectedState]) -> list[SharedGeometry]:
     """All geometries that DFT has at two or more of the selected charges of a defect, at the dataset's own level.
 
     The ideal start ``Unperturbed`` is one structure for all charges; where its relaxations keep their first frame, or DFT has single
@@ -207,37 +200,3 @@ class _Geometries:
     def frames(self) -> list[dict[int, ReferenceFrame]]:
         """Charge → frame, of each geometry in the order found."""
         return [{charge: frame for charge, (_, frame) in known.items()} for known in self._frames]
-
-
-def planned(plan: PlanInput, kind: Kind, atoms: Atoms, charge: int) -> Calculation:
-    """The calculation of a frame, as :func:`stored` looks for it."""
-    calculation = plan.calculation(kind, atoms, charge)
-    return replace(calculation, options=dict(DESCRIPTOR_OPTIONS)) if kind == "descriptors" else calculation
-
-
-def stored(scoring: ScoringInput, kind: Kind, atoms: Atoms, charge: int) -> Mapping[str, Any] | None:
-    """The stored result of a frame at a charge; None if there is none.
-
-    A model that takes no charge has one result for all charges of a structure; it is found too.
-    """
-    structure = Structure.from_atoms(atoms)
-    options = dict(DESCRIPTOR_OPTIONS) if kind == "descriptors" else {}
-    for asked in (int(charge), None):
-        result: Mapping[str, Any] | None = scoring.results.get(Calculation(kind, structure, asked, options=options).content_hash)
-        if result is not None:
-            return result
-    return None
-
-
-def energy_and_forces(scoring: ScoringInput, atoms: Atoms, charge: int) -> tuple[float, Floats] | str:
-    """The model's energy (eV) and forces (N, 3; eV/Å) of a frame, or why there are none."""
-    result = stored(scoring, "single_point", atoms, charge)
-    if result is None:
-        return "not calculated"
-    energy, forces = result.get("energy"), result.get("forces")
-    if result.get("status") == "failed" or energy is None or forces is None:
-        return str(result.get("failure") or "no result")
-    values = np.asarray(forces, dtype=float)
-    if values.shape != (len(atoms), 3) or not np.isfinite(values).all() or not np.isfinite(energy):
-        return "energy or forces are not numbers"
-    return float(energy), values

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from defectbench.scoring.landscape import (
-    relaxed_atoms,
-)
+from defectbench.scoring.landscape import relaxed_atoms
 from defectbench.scoring.task import ScoringInput
 
 if TYPE_CHECKING:
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 
 HOST_START = "Unperturbed"
-"""The host relaxation whose drift is taken off in host-referenced metrics."""
+"""The host relaxation whose drift is subtracted in host-referenced metrics."""
 
 
 def model_host(scoring: ScoringInput) -> tuple[Atoms | None, str | None]:

@@ -1,4 +1,4 @@
-"""What several tasks see in the same stored relaxations: reference minima, and the model's configurations laid on them."""
+"""What several tasks see in the same stored relaxations: reference minima, and the model's configurations matched to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from defectbench.base.states import bond_distortion, sort_key
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
 from defectbench.scoring.task import ConfigurationResult, ScoringInput
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
@@ -80,8 +80,8 @@ class ReferenceState:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """One of the model's configurations, laid on the reference.
+class MatchedConfiguration:
+    """One of the model's configurations, matched to the reference.
 
     Attributes:
         configuration: name of the start.
@@ -114,35 +114,37 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class PlacedState:
+class MatchedState:
     """One charge state: the reference and all selected configurations of the model.
 
     Attributes:
         reference: the reference minima.
-        placed: in plotting order, one per selected configuration.
+        configurations: in plotting order, one per selected configuration.
     """
 
     reference: ReferenceState
-    placed: tuple[Placed, ...]
+    configurations: tuple[MatchedConfiguration, ...]
 
     @property
-    def converged(self) -> tuple[Placed, ...]:
+    def converged(self) -> tuple[MatchedConfiguration, ...]:
         """Those that count."""
-        return tuple(p for p in self.placed if p.converged)
+        return tuple(p for p in self.configurations if p.converged)
 
     @property
-    def lowest(self) -> Placed | None:
+    def lowest(self) -> MatchedConfiguration | None:
         """The lowest converged configuration (equal energies: the first in plotting order)."""
         found = [(p.energy, sort_key(p.configuration), p) for p in self.converged if p.energy is not None]
         return min(found, key=lambda item: item[:2])[2] if found else None
 
     @property
-    def below(self) -> Placed | None:
+    def below(self) -> MatchedConfiguration | None:
         """A configuration that did not converge though its last energy is clearly below all converged ones, if there is one."""
         lowest = self.lowest
         if lowest is None or lowest.energy is None:
             return None
-        lower = [p for p in self.placed if not p.converged and p.energy is not None and p.energy < lowest.energy - SAME_MINIMUM_ENERGY]
+        lower = [
+            p for p in self.configurations if not p.converged and p.energy is not None and p.energy < lowest.energy - SAME_MINIMUM_ENERGY
+        ]
         return min(lower, key=lambda p: (p.energy or 0.0, sort_key(p.configuration))) if lower else None
 
     @property
@@ -151,11 +153,11 @@ class PlacedState:
 
         At least ``ESTABLISHED_FRACTION`` of the selected configurations converged, and none of the others was on its way below it.
         """
-        enough = len(self.converged) >= ESTABLISHED_FRACTION * len(self.placed) - 1e-9
+        enough = len(self.converged) >= ESTABLISHED_FRACTION * len(self.configurations) - 1e-9
         return bool(self.converged) and enough and self.below is None
 
     @property
-    def ground(self) -> Placed | None:
+    def ground(self) -> MatchedConfiguration | None:
         """The model's ground state: its lowest converged configuration; None unless :attr:`established`."""
         return self.lowest if self.established else None
 
@@ -166,9 +168,10 @@ class PlacedState:
             return None
         below = self.below
         if below is not None:
-            return f"{below.configuration} is lower in energy than all converged configurations, but: {below.reason}"
-        total, good = len(self.placed), len(self.converged)
-        causes = [p.reason for p in self.placed if p.reason]
+            why = f"did not converge ({below.steps} steps)" if below.outcome == "unconverged" else f"failed: {below.reason}"
+            return f"{below.configuration} is lower in energy than every converged configuration but {why}"
+        total, good = len(self.configurations), len(self.converged)
+        causes = [p.reason for p in self.configurations if p.reason]
         return f"only {good} of {total} configurations converged" + (f" ({causes[0]})" if causes else "")
 
 
@@ -236,9 +239,11 @@ def nearest_minimum(atoms: Atoms, reference: ReferenceState, operations: Operati
     return best
 
 
-def _place(name: str, result: ConfigurationResult | None, start: Atoms | None, reference: ReferenceState, operations: Operations) -> Placed:
+def _matched(
+    name: str, result: ConfigurationResult | None, start: Atoms | None, reference: ReferenceState, operations: Operations
+) -> MatchedConfiguration:
     if result is None or start is None:
-        return Placed(name, "missing", "not calculated", None, None, None, None, None, None, None)
+        return MatchedConfiguration(name, "missing", "not calculated", None, None, None, None, None, None, None)
     relaxation = result.relaxation
     outcome: Outcome = relaxation.status
     reason = {
@@ -260,26 +265,26 @@ def _place(name: str, result: ConfigurationResult | None, start: Atoms | None, r
             outcome, reason, atoms, fit = "failed", f"cannot be compared: {error}", None, None
     if outcome == "converged" and energy is None:
         outcome, reason = "failed", "no energy"
-    return Placed(name, outcome, reason, energy, atoms, fit, minimum, minimum_rmsd, relaxation.steps, relaxation.wall_s)
+    return MatchedConfiguration(name, outcome, reason, energy, atoms, fit, minimum, minimum_rmsd, relaxation.steps, relaxation.wall_s)
 
 
-def place(scoring: ScoringInput, state: StateSelection, operations: Operations) -> PlacedState | None:
-    """Lays all selected configurations of a charge state on the reference; None if the state has no reference."""
+def match_state(scoring: ScoringInput, state: SelectedState, operations: Operations) -> MatchedState | None:
+    """Matches all selected configurations of a charge state to the reference; None if the state has no reference."""
     reference = reference_state(scoring.dataset, state.defect, state.charge, operations)
     if reference is None:
         return None
     starts = scoring.dataset.starts(state.defect, state.charge)
     results = {c.configuration: c for c in scoring.of(state.defect, state.charge)}
     names = sorted(state.configurations, key=sort_key)
-    return PlacedState(reference, tuple(_place(n, results.get(n), starts.get(n), reference, operations) for n in names))
+    return MatchedState(reference, tuple(_matched(n, results.get(n), starts.get(n), reference, operations) for n in names))
 
 
-def place_all(scoring: ScoringInput) -> tuple[PlacedState, ...]:
+def match_states(scoring: ScoringInput) -> tuple[MatchedState, ...]:
     """All selected states that have a reference, by defect (in the dataset's order) and charge."""
     operations = operations_of(scoring.dataset)
     order = {defect: i for i, defect in enumerate(scoring.dataset.defects)}
     states = sorted(scoring.states, key=lambda s: (order.get(s.defect, len(order)), s.charge))
-    return tuple(p for p in (place(scoring, s, operations) for s in states) if p is not None)
+    return tuple(p for p in (match_state(scoring, s, operations) for s in states) if p is not None)
 
 
 def distortion_of(configuration: str) -> float | None:

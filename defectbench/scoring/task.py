@@ -1,7 +1,8 @@
-"""What a task is: it declares the calculations it needs, scores stored results, and draws.
+"""What a task is: it declares its metrics and the calculations it needs, scores stored results, and draws.
 
-A task module in this package offers one :class:`Task` under the name ``TASK``; the registry finds it there. Scoring is a
-pure function of a :class:`ScoringInput`: no model, no GPU, no network, no randomness but a fixed-seed bootstrap.
+A task is a package that offers one :class:`Task` under the name ``TASK``, with its metrics in ``metrics.yaml``. Scoring is a pure function
+of a :class:`ScoringInput`: no model, no GPU, no network, no randomness but a fixed-seed bootstrap. Figures are drawn from what an entry
+holds: a :class:`TaskResult` and a :class:`FigureContext`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from defectbench.calculations.plan import PlanInput, StateSelection
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from defectbench.base.errors import DefectbenchError
+from defectbench.base.hardware import Machine
+from defectbench.base.yaml import read_yaml
+from defectbench.calculations.asking import Answers
+from defectbench.calculations.plan import PlanInput, SelectedState
 from defectbench.calculations.requests import Calculation, Relaxation
 
 if TYPE_CHECKING:
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """A metric, declared in data.
+    """A metric, declared in its task's ``metrics.yaml``.
 
     Attributes:
         name: snake_case, unique within its task.
@@ -31,6 +38,7 @@ class MetricDefinition:
         bad: the value that scores 0.
         tooltip: one sentence a newcomer understands.
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
+        weight: in the task's score; 0: shown, not counted.
     """
 
     name: str
@@ -41,6 +49,66 @@ class MetricDefinition:
     bad: float | None
     tooltip: str
     level_of_theory: str = "dataset"
+    weight: float = 0.0
+
+
+_Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+_Anchor = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Metric(_Closed):
+    """One metric of a ``metrics.yaml``: a :class:`MetricDefinition` without its name, which is the key."""
+
+    label: str
+    unit: str
+    direction: Literal["lower", "higher", "none"]
+    good: _Anchor | None = None
+    bad: _Anchor | None = None
+    weight: _Weight | None = None
+    level_of_theory: str
+    tooltip: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Metric:
+        scored = (self.good, self.bad, self.weight)
+        if self.direction == "none":
+            if scored != (None, None, None):
+                raise ValueError("a metric of direction none has no good, bad or weight")
+        elif self.good is None or self.bad is None or self.weight is None:
+            raise ValueError(f"a metric of direction {self.direction} needs good, bad and weight")
+        elif self.good == self.bad or (self.good < self.bad) != (self.direction == "lower"):
+            raise ValueError(f"good {self.good:g} and bad {self.bad:g} contradict the direction {self.direction}")
+        return self
+
+
+class _MetricsFile(_Closed):
+    """A ``metrics.yaml``: the task's weight in the overall score, and its metrics in the order in which they are shown."""
+
+    weight: _Weight
+    metrics: dict[str, _Metric]
+
+
+def read_metrics(path: Path) -> tuple[tuple[MetricDefinition, ...], float]:
+    """Reads a task's ``metrics.yaml``.
+
+    Returns:
+        The metrics in the order of the file, and the task's weight in the overall score.
+
+    Raises:
+        DefectbenchError: the file cannot be read or does not fit the schema; the message names the field.
+    """
+    try:
+        content = _MetricsFile.model_validate(read_yaml(path, DefectbenchError))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field_name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise DefectbenchError(f"{path}: {field_name}: {first['msg'].removeprefix('Value error, ')}") from error
+    metrics = (MetricDefinition(name=name, **{**dict(m), "weight": m.weight or 0.0}) for name, m in content.metrics.items())
+    return tuple(metrics), content.weight
 
 
 @dataclass(frozen=True)
@@ -49,16 +117,29 @@ class HostRelaxation:
 
     start: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
 class ConfigurationResult:
-    """One relaxed configuration of one charge state by the model."""
+    """One relaxed configuration of one charge state by the model.
+
+    Attributes:
+        defect: e.g. ``V_Sb1``.
+        charge: in units of +e.
+        configuration: name of its start.
+        relaxation: what came out.
+        content_hash: of its calculation; configurations with the same one share a single relaxation.
+        machine: what calculated it; None where that is not recorded.
+    """
 
     defect: str
     charge: int
     configuration: str
     relaxation: Relaxation
+    content_hash: str = ""
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -71,19 +152,17 @@ class ScoringInput:
         configurations: one result per selected (defect, charge, configuration), failures included.
         host: the model's own relaxed hosts.
         charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``, from the certificate.
-        results: every stored calculation that the tasks asked for, by content hash.
+        answers: finds the stored results of what the tasks asked for.
         certificate: the charge-response certificate, as ``ChargeCertificate.to_json`` writes it; empty if there is none.
-        provenance: what ran where (``hardware``, ``device``, ``workers``, …), as an entry records it; empty if not known.
     """
 
     dataset: Dataset
-    states: tuple[StateSelection, ...]
+    states: tuple[SelectedState, ...]
     configurations: tuple[ConfigurationResult, ...]
     host: tuple[HostRelaxation, ...]
     charge_class: str
-    results: Mapping[str, Any] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, defect: str, charge: int) -> tuple[ConfigurationResult, ...]:
         """The model's configurations of one charge state."""
@@ -140,17 +219,49 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
+class FigureContext:
+    """What a figure says about where its data come from; all of it stands in an entry (:func:`defectbench.entries.figures.figure_context`).
+
+    Attributes:
+        model: the model's name.
+        dataset: the dataset's id.
+        dataset_title: the dataset's title.
+        suite: ``full``, ``quick`` or ``custom``.
+        level: the dataset's level of theory.
+        charge_class: ``charge-blind``, ``energy-only`` or ``charge-aware``.
+    """
+
+    model: str
+    dataset: str
+    dataset_title: str
+    suite: str
+    level: str
+    charge_class: str
+
+    @property
+    def source(self) -> str:
+        """Dataset, level of theory and suite in a few words, for the line below a title."""
+        return (
+            f"{self.dataset}, {self.level}, {self.suite} suite"
+            if self.suite != "custom"
+            else f"{self.dataset}, {self.level}, own selection"
+        )
+
+
+@dataclass(frozen=True)
 class Task:
     """A task.
 
     Attributes:
-        name: snake_case; the module's name and the name on the command line.
+        name: snake_case; the package's name and the name on the command line.
         title: for headings.
         description: one paragraph.
-        metrics: its aggregates.
+        metrics: its aggregates, from ``metrics.yaml``.
         calculations: what it needs besides the relaxations of the selected starts and of the host, which always run.
         score: :class:`ScoringInput` → :class:`TaskResult`, pure.
-        draw: (input, result, model's name, folder): writes figures as ``<stem>.png`` and ``<stem>.svg``, returns the paths.
+        draw: (result, context, folder): draws from the result's rows, tables and metrics alone, writes ``<stem>.png`` and ``<stem>.svg``,
+            and returns the paths; none if there is nothing to draw.
+        weight: in the overall score, from ``metrics.yaml``.
     """
 
     name: str
@@ -159,4 +270,12 @@ class Task:
     metrics: tuple[MetricDefinition, ...]
     calculations: Callable[[PlanInput], Sequence[Calculation]]
     score: Callable[[ScoringInput], TaskResult]
-    draw: Callable[[ScoringInput, TaskResult, str, Path], list[Path]]
+    draw: Callable[[TaskResult, FigureContext, Path], list[Path]]
+    weight: float = 0.0
+
+    def metric(self, name: str) -> MetricDefinition:
+        """The definition of that name; raises KeyError if the task has none."""
+        for definition in self.metrics:
+            if definition.name == name:
+                return definition
+        raise KeyError(name)

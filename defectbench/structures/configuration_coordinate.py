@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.structures.lattice import minimum_image
 from defectbench.structures.matching import match
 
 if TYPE_CHECKING:
@@ -120,13 +121,11 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
     Raises:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
     """
-    from defectbench.structures.lattice import Lattice
-
     if not np.array_equal(candidate.numbers, reference.numbers):
         raise ConfigurationCoordinateError("the two structures list different atoms or another order; map one onto the other first")
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > 1e-3:
         raise ConfigurationCoordinateError("the two structures have different cells; a configuration coordinate keeps the cell fixed")
-    out = Lattice.of(reference.cell.array).minimum_image(candidate.positions - reference.positions)
+    out = minimum_image(candidate.positions - reference.positions, reference.cell.array)
     masses = reference.get_masses()[:, None]
     return np.asarray(out - np.sum(masses * out, axis=0) / np.sum(masses))
 

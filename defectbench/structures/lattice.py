@@ -1,10 +1,11 @@
-"""A cell and its one minimum image: displacements, distances, atoms around a point."""
+"""The minimum image in a periodic cell: displacements, distances, atoms around a point."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,11 +51,15 @@ class Lattice:
     @classmethod
     def of(cls, cell: ArrayLike) -> Lattice:
         """The lattice of a cell given as rows in Å; raises :class:`MatchingError` for a cell without volume."""
-        from ase.geometry import minkowski_reduce
-
         rows = np.array(cell, dtype=float)
         if rows.shape != (3, 3) or not np.all(np.isfinite(rows)) or abs(np.linalg.det(rows)) < 1e-6:
             raise MatchingError("structures are compared in three-dimensional periodic cells; this cell has no volume")
+        return _lattice(tuple(rows.ravel().tolist()))
+
+    @classmethod
+    def _reduced(cls, rows: Floats) -> Lattice:
+        from ase.geometry import minkowski_reduce
+
         reduced = np.asarray(minkowski_reduce(rows)[0], dtype=float)
         gram = reduced @ reduced.T
         orthogonal = bool(np.all(np.abs(gram - np.diag(np.diag(gram))) < 1e-8 * np.max(np.diag(gram))))
@@ -126,6 +131,12 @@ class Lattice:
         return np.asarray(np.minimum(total, self.inradius**2))
 
 
+@lru_cache(maxsize=256)
+def _lattice(cell: tuple[float, ...]) -> Lattice:
+    """Reducing a cell takes longer than all minimum images of a structure in it, and many structures share a cell."""
+    return Lattice._reduced(np.array(cell).reshape(3, 3))
+
+
 class _Cache:
     """A small least-recently-used cache (results are pure functions of their keys)."""
 
@@ -157,6 +168,37 @@ def _content(*arrays: ArrayLike) -> bytes:
     return digest.digest()
 
 
+def minimum_image(vectors: Floats, cell: ArrayLike) -> Floats:
+    """The shortest periodic images of Cartesian vectors.
+
+    >>> minimum_image(np.array([[4.5, 0.0, -3.0]]), np.diag([5.0, 5.0, 5.0])).round(3).tolist()
+    [[-0.5, 0.0, 2.0]]
+
+    Args:
+        vectors: (…, 3), Å.
+        cell: lattice vectors as rows, (3, 3), Å.
+
+    Raises:
+        MatchingError: the cell has no volume.
+    """
+    return Lattice.of(cell).minimum_image(vectors)
+
+
+def shortest_distance(atoms: Atoms) -> float:
+    """Shortest distance between two atoms of a periodic structure, Å; infinite for fewer than two.
+
+    Distances of an atom from its own images are those of the cell and do not count.
+
+    Raises:
+        MatchingError: the cell has no volume.
+    """
+    if len(atoms) < 2:
+        return float("inf")
+    first, second = np.triu_indices(len(atoms), 1)
+    vectors = minimum_image(atoms.positions[second] - atoms.positions[first], atoms.cell.array)
+    return float(np.sqrt(np.einsum("ik,ik->i", vectors, vectors).min()))
+
+
 def local_atoms(reference: Atoms, centre: ArrayLike, radius: float = LOCAL_RADIUS, lattice: Lattice | None = None) -> NDArray[np.bool_]:
     """Which atoms lie within ``radius`` (Å, minimum image) of ``centre`` (3,): a mask (N,)."""
     lattice = lattice or Lattice.of(reference.cell.array)
@@ -179,7 +221,7 @@ def displacements(candidate: Atoms, reference: Atoms, remove_shift: bool = True)
         raise MatchingError("cannot compare atom by atom: the two structures list different species or another order; use match()")
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > _CELL_TOLERANCE:
         raise MatchingError(_OTHER_CELL)
-    out = Lattice.of(reference.cell.array).minimum_image(candidate.positions - reference.positions)
+    out = minimum_image(candidate.positions - reference.positions, reference.cell.array)
     return out - out.mean(axis=0) if remove_shift else out
 
 

@@ -1,4 +1,4 @@
-"""The tasks: one module each, found by its ``TASK``."""
+"""The tasks: one package each, found by its ``TASK``; other distributions add theirs by entry points of the group ``defectbench.tasks``."""
 
 from __future__ import annotations
 
@@ -8,33 +8,68 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from defectbench.scoring.task import Task
 
+ENTRY_POINTS = "defectbench.tasks"
+"""The group of entry points under which a distribution offers tasks: ``name = "package:TASK"``."""
+
 _FIRST = ("relax", "pes")
 
 
 def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
-    """The tasks of those names in the order given, or all of them (``relax`` and ``pes`` first, then by name).
+    """The tasks of those names in the order given, or all: ``relax`` and ``pes`` first, others by name, those of other packages last.
 
-    Every module of this package that offers a :class:`~defectbench.scoring.task.Task` named ``TASK`` is a task.
+    Every package in this one that offers a :class:`~defectbench.scoring.task.Task` named ``TASK`` is a task, and so is every entry point of
+    the group :data:`ENTRY_POINTS`. A task from elsewhere is scored and shown, but its weight in the overall score is 0: that score must not
+    depend on what else is installed.
+
+    Example:
+        >>> [task.name for task in get_tasks(["pes", "relax"])]
+        ['pes', 'relax']
 
     Raises:
         UnknownNameError: no such task; names the nearest.
+        DefectbenchError: a task of another package cannot be loaded.
     """
-    import importlib
     import pkgutil
 
     from defectbench.base.errors import UnknownNameError
-    from defectbench.scoring.task import Task
 
-    modules = [module.name for module in pkgutil.iter_modules(__path__)]
-    # a task has its module's name, so that asking for some does not import the others
-    wanted = modules if names is None or not set(names) <= set(modules) else list(dict.fromkeys(names))
-    found: dict[str, Task] = {}
-    for name in wanted:
-        task = getattr(importlib.import_module(f"{__name__}.{name}"), "TASK", None)
-        if isinstance(task, Task):
-            found[task.name] = task
-    ordered = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    own = [module.name for module in pkgutil.iter_modules(__path__)]
+    # a task has its package's name, so that asking for some does not import the others
+    if names is not None and set(names) <= set(own):
+        return tuple(_own_task(name) for name in dict.fromkeys(names))
+    found = {name: _own_task(name) for name in sorted(own, key=lambda n: (_FIRST.index(n) if n in _FIRST else len(_FIRST), n))}
+    found |= _tasks_from_elsewhere(tuple(found))
     for name in names or ():
         if name not in found:
-            raise UnknownNameError("task", name, ordered or [t.name for t in get_tasks()])
-    return tuple(found[name] for name in (ordered if names is None else dict.fromkeys(names)))
+            raise UnknownNameError("task", name, list(found))
+    return tuple(found[name] for name in (found if names is None else dict.fromkeys(names)))
+
+
+def _own_task(name: str) -> Task:
+    import importlib
+
+    task: Task = importlib.import_module(f"{__name__}.{name}").TASK
+    return task
+
+
+def _tasks_from_elsewhere(taken: Sequence[str]) -> dict[str, Task]:
+    """The tasks of other distributions, by name."""
+    from dataclasses import replace
+    from importlib.metadata import entry_points
+
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.scoring.task import Task
+
+    found: dict[str, Task] = {}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+        source = f"the task '{point.name}' ({point.value}) of {point.dist.name if point.dist else 'an installed package'}"
+        try:
+            task = point.load()
+        except Exception as error:
+            raise DefectbenchError(f"cannot load {source}: {type(error).__name__}: {error}; repair or uninstall that package") from error
+        if not isinstance(task, Task):
+            raise DefectbenchError(f"{source} is not a defectbench.scoring.task.Task; repair or uninstall that package")
+        if task.name != point.name or task.name in taken or task.name in found:
+            raise DefectbenchError(f"{source} is named '{task.name}': a task has its entry point's name, and no two tasks have one name")
+        found[task.name] = replace(task, weight=0.0)
+    return found

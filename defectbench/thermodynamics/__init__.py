@@ -5,27 +5,18 @@ from __future__ import annotations
 from defectbench.thermodynamics.corrections import (
     Corrected,
     DefectCorrections,
-    Reservoir,
+    ThermodynamicReference,
     exchanged_atoms,
     find_corrections,
-    reservoir,
+    thermodynamic_reference,
 )
-from defectbench.thermodynamics.formation import (
-    FormationLine,
-    ThermodynamicsError,
-    envelope,
-    exchange_energy,
-    formation_line,
-    ground_lines,
-)
+from defectbench.thermodynamics.formation import ThermodynamicsError, exchange_energy, formation_energy
 from defectbench.thermodynamics.levels import (
     LevelDiagram,
-    NegativeU,
     TransitionLevel,
     effective_u,
     level_diagram,
     pairwise_level,
-    signed,
     stability_depths,
     stable_charges,
 )
@@ -33,23 +24,18 @@ from defectbench.thermodynamics.levels import (
 __all__ = [
     "Corrected",
     "DefectCorrections",
-    "FormationLine",
     "LevelDiagram",
-    "NegativeU",
-    "Reservoir",
+    "ThermodynamicReference",
     "ThermodynamicsError",
     "TransitionLevel",
     "effective_u",
-    "envelope",
     "exchange_energy",
     "exchanged_atoms",
     "find_corrections",
-    "formation_line",
-    "ground_lines",
+    "formation_energy",
     "level_diagram",
     "pairwise_level",
-    "reservoir",
-    "signed",
     "stability_depths",
     "stable_charges",
+    "thermodynamic_reference",
 ]

@@ -6,9 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from defectbench.thermodynamics import (
     LevelDiagram,
@@ -18,12 +15,6 @@ from defectbench.thermodynamics import (
     stability_depths,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-
 DECISION_MARGIN = 0.01
 """eV: what decides stability and the sign of U must exceed this.
 
@@ -31,23 +22,6 @@ Relaxations that stop at 0.03 eV/Å leave a few meV. A model whose energies are 
 charge below the line through the others and U = 0; without a margin such noise would decide, and be right by chance. Where the
 reference itself is undecided by this margin, nothing is asked.
 """
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The four energies of one charge state, as line energies: at E_F = 0, with corrections and q·E_VBM.
-
-    Attributes:
-        reference: of the reference ground state, eV.
-        own: of the model's ground state by the model, eV; None for a charge-blind model or a miss.
-        basin: of the reference minimum that the model's ground state falls into, eV; None if it falls into none.
-        at_reference: of the reference ground state's geometry by the model, eV; None like ``own``.
-    """
-
-    reference: float
-    own: float | None
-    basin: float | None
-    at_reference: float | None
 
 
 @dataclass(frozen=True)

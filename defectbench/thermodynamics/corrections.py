@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import charge_label
+from defectbench.base.states import format_charge
 
 if TYPE_CHECKING:
     from defectbench.datasets.schema import ChemicalPotentials, Defect, LevelOfTheory
@@ -25,26 +25,27 @@ class DefectCorrections:
     """The finite-size corrections of one defect's charge states.
 
     Attributes:
-        status: ``corrected`` if the dataset stores one for each charge asked for, ``uncorrected`` if it stores none.
+        status: ``corrected`` if the dataset stores one for each requested charge, ``uncorrected`` if it stores none.
         values: charge → correction in eV, the sum of its stored terms; empty if ``uncorrected``.
-        method: how they were made, as the dataset says it.
+        method: how they were computed, in the dataset's words.
     """
 
     status: Corrected
     values: Mapping[int, float]
     method: str | None = None
 
-    def added_to(self, charge: int, energy: float) -> float:
-        """Energy with its correction in eV; unchanged if ``uncorrected``, which :attr:`status` then says.
+    def of(self, charge: int) -> float:
+        """The correction of a charge in eV; 0 if ``uncorrected``, which :attr:`status` then says.
 
         Raises:
             DatasetError: corrected, but not for this charge.
         """
         if self.status == "uncorrected":
-            return energy
+            return 0.0
         if charge not in self.values:
-            raise DatasetError(f"no finite-size correction of {charge_label(charge)} among those of {sorted(self.values)}")
-        return energy + self.values[charge]
+            known = ", ".join(map(format_charge, sorted(self.values)))
+            raise DatasetError(f"no finite-size correction of charge {format_charge(charge)}; there are those of {known}")
+        return self.values[charge]
 
 
 def find_corrections(level: LevelOfTheory, defect: str, charges: Sequence[int]) -> DefectCorrections:
@@ -58,9 +59,9 @@ def find_corrections(level: LevelOfTheory, defect: str, charges: Sequence[int]) 
     wanted = {charge: stored[charge] for charge in charges if charge in stored}
     if not wanted:
         return DefectCorrections("uncorrected", {}, None)
-    missing = [charge_label(charge) for charge in charges if charge not in stored]
+    missing = [format_charge(charge) for charge in charges if charge not in stored]
     if missing:
-        there = ", ".join(charge_label(charge) for charge in wanted)
+        there = ", ".join(format_charge(charge) for charge in wanted)
         raise DatasetError(
             f"the dataset has finite-size corrections of {defect} at {level.name} for {there}, but none for {', '.join(missing)}, "
             "and a level between a corrected and an uncorrected charge would be wrong; "
@@ -80,8 +81,8 @@ def exchanged_atoms(defect: Defect) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Reservoir:
-    """What a level of theory gives for formation energies, and what it lacks.
+class ThermodynamicReference:
+    """Band edges, host energy and chemical potentials of a level of theory, and which of them it lacks.
 
     Attributes:
         vbm: valence band maximum, eV; None if unknown, and then levels lie on an arbitrary, common zero.
@@ -97,7 +98,7 @@ class Reservoir:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What formation energies cannot be had without: any of ``valence band maximum``, ``host energy``, ``chemical potentials``."""
+        """What formation energies cannot be computed without: any of ``valence band maximum``, ``host energy``, ``chemical potentials``."""
         out = []
         if self.vbm is None:
             out.append("valence band maximum")
@@ -108,8 +109,8 @@ class Reservoir:
         return tuple(out)
 
 
-def reservoir(level: LevelOfTheory) -> Reservoir:
+def thermodynamic_reference(level: LevelOfTheory) -> ThermodynamicReference:
     """Band edges, host energy and chemical potentials of a level of theory."""
     edges = level.band_edges
     gap = edges.cbm - edges.vbm if edges is not None and edges.cbm is not None else None
-    return Reservoir(edges.vbm if edges is not None else None, gap, level.host_energy, level.chemical_potentials)
+    return ThermodynamicReference(edges.vbm if edges is not None else None, gap, level.host_energy, level.chemical_potentials)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, pairwise
 
+from defectbench.base.states import format_charge
 from defectbench.thermodynamics.formation import ThermodynamicsError
 
 TIE = 1e-9
@@ -41,20 +42,7 @@ class TransitionLevel:
     @property
     def label(self) -> str:
         """``ε(+1/0)``; ``ε(0/−3)`` with a true minus sign."""
-        return f"ε({signed(self.upper)}/{signed(self.lower)})"
-
-
-@dataclass(frozen=True)
-class NegativeU:
-    """A charge state that two neighbours displace: 2 X(q) → X(q+1) + X(q−1) releases energy.
-
-    Attributes:
-        charge: q.
-        effective_u: U_eff = E(q+1) + E(q−1) − 2 E(q), eV; negative.
-    """
-
-    charge: int
-    effective_u: float
+        return f"ε({format_charge(self.upper)}/{format_charge(self.lower)})"
 
 
 @dataclass(frozen=True)
@@ -66,14 +54,12 @@ class LevelDiagram:
         levels: every pairwise level, sorted by (q, q′) descending.
         stable: the thermodynamically stable charges with rising Fermi level: strictly descending charges.
         stable_levels: levels between successive stable charges, strictly ascending.
-        negative_u: charges with both neighbours at hand and a negative effective U.
     """
 
     charges: tuple[int, ...]
     levels: tuple[TransitionLevel, ...]
     stable: tuple[int, ...]
     stable_levels: tuple[TransitionLevel, ...]
-    negative_u: tuple[NegativeU, ...]
 
     def level(self, upper: int, lower: int) -> TransitionLevel | None:
         """The pairwise level of two charges, None if either is missing."""
@@ -81,11 +67,6 @@ class LevelDiagram:
             if (level.upper, level.lower) == (upper, lower):
                 return level
         return None
-
-    @property
-    def never_stable(self) -> tuple[int, ...]:
-        """Charges between the extreme ones that are stable at no Fermi level (or at a single point only), descending."""
-        return tuple(charge for charge in self.charges if charge not in self.stable)
 
     def stable_within(self, low: float, high: float) -> tuple[int, ...]:
         """Stable charges whose range of Fermi levels overlaps the open interval (low, high), e.g. the band gap; eV above the VBM.
@@ -99,13 +80,11 @@ class LevelDiagram:
         return tuple(charge for charge, (start, end) in zip(self.stable, pairwise(edges), strict=True) if start < high and end > low)
 
 
-def signed(charge: int) -> str:
-    """A charge as it is written in ε(q/q′): ``+1``, ``0``, ``−2``."""
-    return "0" if charge == 0 else f"{charge:+d}".replace("-", "−")
-
-
 def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> TransitionLevel:
     """ε(q/q′) of two charge states (equation of the module).
+
+    >>> print(pairwise_level(0, -1, {0: 1.0, -1: 1.25}).label)
+    ε(0/−1)
 
     Args:
         upper: the more positive charge.
@@ -116,13 +95,17 @@ def pairwise_level(upper: int, lower: int, energies: Mapping[int, float]) -> Tra
         ThermodynamicsError: the charges are equal or in the wrong order, or an energy is missing or not finite.
     """
     if upper <= lower:
-        raise ThermodynamicsError(f"a level lies between a more positive and a more negative charge, not {upper:+d} and {lower:+d}")
+        given = f"{format_charge(upper)} and {format_charge(lower)}"
+        raise ThermodynamicsError(f"a level lies between a more positive and a more negative charge, not {given}")
     _check({q: energies[q] for q in (upper, lower) if q in energies}, needed=(upper, lower))
     return TransitionLevel(upper, lower, (energies[upper] - energies[lower]) / (lower - upper))
 
 
 def stable_charges(energies: Mapping[int, float], tie: float = TIE) -> tuple[int, ...]:
     """Charges that are the most stable one over a range of Fermi levels, with rising Fermi level (descending charges).
+
+    >>> stable_charges({1: 0.4, 0: 1.0, -1: 1.3})  # +1/0 at 0.6 eV lies above 0/−1 at 0.3 eV: negative U
+    (1, -1)
 
     They are the vertices of the lower convex hull of (q, E(q)), found exactly; a vertex that lies no more than ``tie``
     below the line through its neighbours on the hull is then dropped, flattest first.
@@ -206,11 +189,11 @@ def effective_u(energies: Mapping[int, float]) -> dict[int, float]:
 
 
 def level_diagram(energies: Mapping[int, float], tie: float = TIE) -> LevelDiagram:
-    """Everything there is to say of one defect's charge states.
+    """All levels and the stable charges of one defect.
 
     Args:
         energies: charge → energy of its lowest configuration at E_F = 0, eV (with corrections and q·E_VBM where known).
-        tie: see :func:`stable_charges`; also what |U_eff| must exceed to count as negative.
+        tie: see :func:`stable_charges`.
 
     Raises:
         ThermodynamicsError: no energies, or one is not finite.
@@ -222,7 +205,6 @@ def level_diagram(energies: Mapping[int, float], tie: float = TIE) -> LevelDiagr
         levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in combinations(charges, 2)),
         stable=stable,
         stable_levels=tuple(pairwise_level(upper, lower, energies) for upper, lower in pairwise(stable)),
-        negative_u=tuple(NegativeU(charge, u) for charge, u in effective_u(energies).items() if u < -tie),
     )
 
 
@@ -235,9 +217,9 @@ def _depth(left: tuple[int, Fraction], middle: tuple[int, Fraction], right: tupl
 def _check(energies: Mapping[int, float], needed: tuple[int, ...] = ()) -> None:
     missing = [charge for charge in needed if charge not in energies]
     if missing:
-        raise ThermodynamicsError(f"there is no energy of charge {', '.join(f'{charge:+d}' for charge in missing)}")
+        raise ThermodynamicsError(f"there is no energy of charge {', '.join(map(format_charge, missing))}")
     if not energies:
         raise ThermodynamicsError("there is no energy of any charge state")
     for charge, energy in energies.items():
         if not math.isfinite(energy):
-            raise ThermodynamicsError(f"the energy of charge {charge:+d} is {energy}")
+            raise ThermodynamicsError(f"the energy of charge {format_charge(charge)} is {energy}")

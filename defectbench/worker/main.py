@@ -3,14 +3,19 @@
 ``hello {spec}`` → ``ready {…}`` or ``error {message, kind, traceback}``; then ``calculate {id, kind, structure, …}`` → some
 ``progress {id, step, energy, fmax}`` and one ``result {id, result}``. End of input ends the process, also in mid-calculation:
 a worker never outlives the process that started it.
+
+Each result echoes what was calculated: the content hash of the request as it came in, and the charge as the model reads it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import queue
+import select
+import signal
 import sys
 import threading
 import time
@@ -52,6 +57,22 @@ def _read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
     os._exit(0)  # the parent is gone or done: nothing is left to do, whatever the main thread is at
 
 
+def guard_process_group(patience_s: float = 1.0) -> None:
+    """Forks a guard that ends this process and all that it started, soon after the parent is gone.
+
+    The thread that reads stdin cannot run while a long native call holds Python's lock, and whatever a calculator started would live on.
+    The guard sees the other end of stdin close. It needs a process group that is this process's own; elsewhere there is none.
+    """
+    if not hasattr(os, "fork") or os.getpgrp() != os.getpid() or os.fork():
+        return
+    os.closerange(1, 256)  # the parent reads these until nobody holds them
+    watch = select.poll()
+    watch.register(0, 0)  # only whether it was hung up; the requests are not the guard's
+    watch.poll()
+    time.sleep(patience_s)
+    os.killpg(0, signal.SIGKILL)
+
+
 def _versions(packages: list[str]) -> dict[str, str]:
     found = {}
     for name in ("ase", "numpy", "torch", "tensorflow", *packages):
@@ -84,7 +105,7 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         raise WorkerError("weights", f"the model has {model.parameters} parameters, its definition says {expected}")
     model.charge_range = _common(model.charge_range, spec["charge"].get("range"))
     bounds = model.charge_range
-    return model, {
+    ready = {
         "type": "ready",
         "protocol": PROTOCOL,
         "versions": _versions([spec["package"]] if spec.get("package") else []),
@@ -103,9 +124,28 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         },
         "details": model.details,
     }
+    record = {key: ready[key] for key in ("versions", "parameters", "threads")}
+    model.record = {**record, "weights": [{"name": f.name, "sha256": f.sha256} for f in files]}
+    return model, ready
 
 
-def _answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+def content_hash(request: dict[str, Any]) -> str:
+    """SHA-256 of a request as ``Calculation.content_hash`` has it: of all but the envelope that it came in."""
+    content = {key: value for key, value in request.items() if key not in ("type", "id")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """The result of a request, with the echo of what was calculated."""
+    model.prepared = None
+    kind = request.get("kind")
+    result = _calculated(model, request, channel)
+    # a certificate is of several charges, and names them itself
+    charge = model.charge_handed_over() if kind != "certificate" else None
+    return {**result, "kind": kind, "echo": {"charge": charge, "request": content_hash(request)}}
+
+
+def _calculated(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     from .certificate import certify
     from .relaxation import descriptors, relax, single_point
 
@@ -125,14 +165,19 @@ def _answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, 
     if kind == "descriptors":
         return descriptors(model, request)
     if kind == "certificate":
-        return certify(model, request)
+        return {**certify(model, request), "worker": model.record}
     return {"status": "failed", "failure": f"this worker knows no calculation '{kind}'", "failure_kind": "request"}
 
 
-def main() -> None:
-    """Runs until stdin ends."""
+def main(network: str = "open") -> None:
+    """Runs until stdin ends.
+
+    Args:
+        network: ``none`` or ``open``: what this process has of it, for the record.
+    """
     from .errors import WorkerError, one_line
 
+    guard_process_group()
     channel = Channel(take_over_stdout())
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
@@ -153,10 +198,11 @@ def main() -> None:
                     }
                 )
                 continue
-            channel.send(reply)
+            model.record["network"] = network
+            channel.send({**reply, "network": network})
         elif request["type"] == "calculate":
             result = (
-                _answer(model, request, channel)
+                answer(model, request, channel)
                 if model is not None
                 else {"status": "failed", "failure": "no model is loaded", "failure_kind": "request"}
             )

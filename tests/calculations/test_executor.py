@@ -11,10 +11,17 @@ from defectbench.base.errors import ModelError, RunError
 from defectbench.calculations.client import WorkerDied
 from defectbench.calculations.executors.local import run
 from defectbench.calculations.requests import Calculation, Structure
+from defectbench.calculations.results import Result, parse
 
 
 def calculations(count: int) -> list[Calculation]:
     return [Calculation("relaxation", Structure.from_atoms(bulk("Cu", a=3.6 + n / 100)), None) for n in range(count)]
+
+
+def relaxed(calculation: Calculation) -> Result:
+    row = [[0.0, 0.0, 0.0]]
+    content = {"status": "converged", "positions": row, "energy": 0.0, "forces": row, "energies": [0.0], "fmax": [0.0], "steps": 0}
+    return parse(calculation, content | {"echo": {"charge": None, "request": calculation.content_hash}})
 
 
 class Fake:
@@ -39,32 +46,32 @@ class Fake:
             raise WorkerDied("killed by signal 9", -9)
         if on_progress:
             on_progress(len(calculation.structure.symbols), -1.0, 0.5)
-        return {"status": "converged", "hash": calculation.content_hash}
+        return relaxed(calculation)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_each_calculation_gives_its_own_result_once(workers):
     wanted = calculations(7)
     done = list(run(wanted, lambda _n: Fake(), workers))
-    assert sorted(d.calculation.content_hash for d in done) == sorted(c.content_hash for c in wanted)
-    assert all(d.result["hash"] == d.calculation.content_hash for d in done)
+    assert sorted(c.content_hash for c, _ in done) == sorted(c.content_hash for c in wanted)
+    assert all(result.echo.request == c.content_hash for c, result in done)
 
 
 def test_a_worker_that_dies_once_is_replaced():
     wanted = calculations(3)
     deaths = {wanted[1].content_hash: 1}
-    assert [d.result["status"] for d in run(wanted, lambda _n: Fake(deaths), 1)] == ["converged"] * 3
+    assert [result.status for _, result in run(wanted, lambda _n: Fake(deaths), 1)] == ["converged"] * 3
 
 
 def test_a_calculation_that_kills_two_workers_is_a_recorded_failure():
     wanted = calculations(3)
     deaths = {wanted[1].content_hash: 99}
-    done = {d.calculation.content_hash: d.result for d in run(wanted, lambda _n: Fake(deaths), 2)}
+    done = {c.content_hash: result for c, result in run(wanted, lambda _n: Fake(deaths), 2)}
     failed = done[wanted[1].content_hash]
-    assert failed["status"] == "failed"
-    assert failed["failure_kind"] == "worker_died"
-    assert "signal 9" in failed["failure"]
-    assert sum(r["status"] == "converged" for r in done.values()) == 2
+    assert failed.status == "failed"
+    assert failed.failure_kind == "worker_died"
+    assert "signal 9" in failed.failure
+    assert sum(r.status == "converged" for r in done.values()) == 2
 
 
 def starts_that_die(*numbers: int, deaths: dict[str, int] | None = None):
@@ -85,14 +92,14 @@ def starts_that_die(*numbers: int, deaths: dict[str, int] | None = None):
 def test_a_death_while_it_loads_is_not_the_calculation_s():
     wanted = calculations(3)
     start, calls = starts_that_die(1, 3, 4, deaths={wanted[1].content_hash: 1})
-    assert [d.result["status"] for d in run(wanted, start, 1)] == ["converged"] * 3
+    assert [result.status for _, result in run(wanted, start, 1)] == ["converged"] * 3
     assert len(calls) == 5
 
 
 def test_deaths_in_calculations_still_count_when_loading_dies_between_them():
     wanted = calculations(2)
     start, _ = starts_that_die(2, 3, deaths={wanted[0].content_hash: 99})
-    assert [d.result.get("failure_kind") for d in run(wanted, start, 1)] == ["worker_died", None]
+    assert [result.failure_kind for _, result in run(wanted, start, 1)] == ["worker_died", None]
 
 
 def test_a_model_that_always_dies_while_it_loads_ends_the_run_and_stores_nothing():
@@ -101,8 +108,8 @@ def test_a_model_that_always_dies_while_it_loads_ends_the_run_and_stores_nothing
     finished = []
 
     def collect():
-        for done in run(wanted, start, 1):
-            finished.append(done.calculation)
+        for calculation, _ in run(wanted, start, 1):
+            finished.append(calculation)
 
     with pytest.raises(RunError, match=r"signal 9 while it loaded; it died 3 times in a row") as caught:
         collect()

@@ -6,7 +6,7 @@ import pytest
 
 from defectbench.base import hardware
 from defectbench.calculations.client import worker_environment
-from defectbench.evaluation import default_workers
+from defectbench.calculations.executors.local import default_workers
 
 FOUR = ["Big GPU"] * 4
 
@@ -18,7 +18,7 @@ def _four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seen(number: int | str | None, device: str = "cuda") -> str | None:
-    return worker_environment("mace", 1, device, number).get("CUDA_VISIBLE_DEVICES")
+    return worker_environment(1, device, number).get("CUDA_VISIBLE_DEVICES")
 
 
 def test_without_the_variable_workers_go_round_all_gpus() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from ase import Atoms
 
-from defectbench.base.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import attach_results, read_extxyz, write_extxyz
 from defectbench.datasets.schema import BandEdges, Convergence, DatasetFile, Defect, Host, LevelOfTheory, read_yaml

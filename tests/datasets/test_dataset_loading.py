@@ -14,8 +14,8 @@ from defectbench import list_datasets, load_dataset
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.states import sort_key
 from defectbench.datasets.catalogue import embedded_folder
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import Dataset
+from defectbench.structures.lattice import minimum_image
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_starts_lie_on_the_host(vacancies: Dataset) -> None:
         assert empty == vacancies.defect(defect).site
         assert np.allclose(vacancies.defect_position(defect), host.positions[empty])
         start = vacancies.starts(defect, 0)["Unperturbed"]
-        assert np.abs(minimum_image(start.positions - host.positions[sites], host)).max() < 1e-4
+        assert np.abs(minimum_image(start.positions - host.positions[sites], host.cell)).max() < 1e-4
         assert (start.numbers == host.numbers[sites]).all()
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from defectbench import load_dataset
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError, DownloadError
+from defectbench.base.files import sha256_of
 from defectbench.datasets.catalogue import dataset_folder
-from defectbench.datasets.checks import minimum_image, shortest_distance
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.readers import savory_2019
 from defectbench.datasets.remote import fetch_all, missing_files, remote_files
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
+from defectbench.structures.lattice import minimum_image, shortest_distance
 
 NAME = "sb2se3-savory-2019"
 
@@ -189,7 +189,7 @@ def test_the_host_hardly_depends_on_the_structures_it_is_made_of(dataset: Datase
     fewer = {state: atoms for i, (state, atoms) in enumerate(structures.items()) if i % 3 or state == ("Se_Sb_1", 0)}
     assert len(fewer) < 40
     again = savory_2019.reconstruct_host(fewer, defects)
-    assert np.linalg.norm(minimum_image(again.positions - dataset.host.positions, again), axis=1).max() < 0.01
+    assert np.linalg.norm(minimum_image(again.positions - dataset.host.positions, again.cell), axis=1).max() < 0.01
 
 
 def test_minima_lie_on_the_host(dataset: Dataset) -> None:
@@ -203,9 +203,9 @@ def test_minima_lie_on_the_host(dataset: Dataset) -> None:
         on_site = sites >= 0
         assert (np.diff(sites[on_site]) > 0).all()
         assert (~on_site).sum() == (1 if dataset.defect(defect).kind == "interstitial" else 0)
-        moved = minimum_image(minimum.atoms.positions[on_site] - host.positions[sites[on_site]], host)
+        moved = minimum_image(minimum.atoms.positions[on_site] - host.positions[sites[on_site]], host.cell)
         position = dataset.defect_position(defect)
-        far = np.linalg.norm(minimum_image(minimum.atoms.positions[on_site] - position, host), axis=1) > 5.0
+        far = np.linalg.norm(minimum_image(minimum.atoms.positions[on_site] - position, host.cell), axis=1) > 5.0
         assert np.sqrt((moved**2).sum(axis=1).mean()) < 0.35
         assert np.linalg.norm(moved, axis=1).max() < 2.0
         assert np.abs(np.median(moved[far], axis=0)).max() < 0.03

@@ -132,7 +132,7 @@ def _info(index: int, **changes: Any) -> Callable[[list[Atoms]], None]:
         (RATTLED, _swap_species, 1, "species", "Sb2Se9 instead of Sb3Se8"),
         (RATTLED, _swap_order, 1, "species", "another order than in the start"),
         (RATTLED, _lose_an_atom, 1, "species", "Sb3Se7 instead of Sb3Se8"),
-        (STARTS, _info(1, charge=2), 1, "info.charge", "+2 is no charge state of V_Sb"),
+        (STARTS, _info(1, charge=2), 1, "info.charge", "+2 is not a charge state of V_Sb"),
         (STARTS, _info(1, configuration="Unperturbed"), 1, "info.configuration", "repeats frame 0"),
         (STARTS, _info(3, defect="Se_i"), 3, "info.defect", "'Se_i' instead of 'V_Sb'"),
         (STARTS, _close_pair, 2, "positions", "two atoms are 0.300 Å apart"),

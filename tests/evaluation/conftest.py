@@ -1,42 +1,40 @@
-"""A user's own model in a folder of its own, and runs of the command line."""
+"""A user's own model in a folder of its own, finished runs of it, and runs of the command line."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+from toy_runs import SMALL, FinishedRun, run_here, write_toy
 
 import defectbench
 
 
 @pytest.fixture
 def toy(tmp_path) -> Callable[..., Path]:
-    """Writes a model YAML for the Einstein toy; keywords are the factory's arguments, ``charge`` says how a charge reaches it."""
-    host = defectbench.load_dataset("sb2se3-vacancies").path / "host.extxyz"
+    return lambda name="toy", charge="none", **arguments: write_toy(tmp_path, name, charge, **arguments)
 
-    def write(name: str = "toy", charge: str = "none", **arguments: object) -> Path:
-        shutil.copy(Path(__file__).with_name("toys.py"), tmp_path / "toys.py")
-        shutil.copy(host, tmp_path / "host.extxyz")
-        definition = {
-            "id": name,
-            "name": f"Toy {name}",
-            "adapter": "ase_calculator",
-            "arguments": {"factory": "toys:einstein", "host": str(tmp_path / "host.extxyz"), **arguments},
-            "level_of_theory": "PBE",
-            "charge": {"how": charge},
-        }
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(definition))
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory) -> FinishedRun:
+    """A run through worker processes, with figures."""
+    home = tmp_path_factory.mktemp("real")
+    model = write_toy(home)
+    done = defectbench.evaluate(model, trust_code=True, **SMALL, output=home / "run", environment=sys.executable)
+    return FinishedRun(model, home / "run", done)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> FinishedRun:
+    """The same in this process, without figures."""
+    home = tmp_path_factory.mktemp("finished")
+    model = write_toy(home)
+    return FinishedRun(model, home / "run", run_here(model, home / "run"))
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from defectbench.entries.folder import write_text
+from defectbench.base.files import write_text
+from defectbench.base.hardware import Hardware
 from defectbench.entries.schema import (
     ConfigurationRecord,
     DatasetRecord,
     Entry,
+    MachineShare,
     MetricRecord,
     ModelRecord,
     Provenance,
@@ -20,22 +22,24 @@ from defectbench.entries.schema import (
 from defectbench.scoring.task import MetricDefinition, Task
 
 
-def _task(name, *metrics):
-    return Task(name, f"The {name} task", "", metrics, lambda _: (), lambda _: None, lambda *_: [])
+def _task(name, weight, *metrics):
+    return Task(name, f"The {name} task", "", metrics, lambda _: (), lambda _: None, lambda *_: [], weight)
 
 
 RELAX = _task(
     "relax",
-    MetricDefinition("rmsd", "RMSD", "Å", "lower", 0.0, 0.2, "how far off"),
-    MetricDefinition("strict_success", "strict success", "1", "higher", 1.0, 0.0, "how many found"),
+    3,
+    MetricDefinition("rmsd", "RMSD", "Å", "lower", 0.0, 0.2, "how far off", weight=1),
+    MetricDefinition("strict_success", "strict success", "1", "higher", 1.0, 0.0, "how many found", weight=2),
     MetricDefinition("steps", "steps", "1", "none", None, None, "how long"),
 )
-COST = _task("cost", MetricDefinition("seconds_per_call", "time", "s", "none", None, None, "a call", "none"))
+PES = _task("pes", 2, MetricDefinition("curve_error", "curve error", "eV", "lower", 0.0, 0.3, "not run", weight=1))
+COST = _task("cost", 0, MetricDefinition("seconds_per_call", "time", "s", "none", None, None, "a call", "none"))
 
 
 @pytest.fixture
 def small_tasks(monkeypatch):
-    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (RELAX, COST))
+    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (RELAX, PES, COST))
 
 
 def metric(name, value, interval=None, reason=None, applies=True):
@@ -125,10 +129,16 @@ def make_entry():
                 environment="current",
                 environment_pins_sha256=None,
                 protocol={"name": protocol},
-                device=device,
-                hardware={"processor": processor, "gpus": list(gpus)},
-                workers=workers,
-                threads_per_worker=1,
+                machines=[
+                    MachineShare(
+                        device=device,
+                        hardware=Hardware(processor=processor, gpus=tuple(gpus)),
+                        workers=workers,
+                        threads_per_worker=1,
+                        calculations=4,
+                        relaxations=4,
+                    )
+                ],
                 calculations=4,
                 calculation_s=3600.0,
             ),

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from defectbench.leaderboard.scores import (
-    Weights,
     anchored,
     best_baselines,
     gains,
-    load_weights,
     mean_gain,
     score_baselines,
     score_metric,
@@ -26,19 +24,16 @@ from defectbench.leaderboard.scores import (
 from defectbench.scoring.task import MetricDefinition, MetricValue, Task, TaskResult
 from defectbench.tasks import get_tasks
 
-ERROR = MetricDefinition("error", "error", "Å", "lower", 0.0, 0.2, "how far off")
-HITS = MetricDefinition("hits", "hits", "1", "higher", 1.0, 0.0, "how many found")
+ERROR = MetricDefinition("error", "error", "Å", "lower", 0.0, 0.2, "how far off", weight=1)
+HITS = MetricDefinition("hits", "hits", "1", "higher", 1.0, 0.0, "how many found", weight=3)
 STEPS = MetricDefinition("steps", "steps", "1", "none", None, None, "how long it took")
-WEIGHTS = Weights.model_validate(
-    {"version": 1, "tasks": {"first": {"weight": 3, "metrics": {"error": 1, "hits": 3}}, "second": {"weight": 1, "metrics": {"error": 1}}}}
-)
 
 
-def task(name, *metrics):
-    return Task(name, name.title(), "", metrics, lambda _: (), lambda _: None, lambda *_: [])
+def task(name, weight, *metrics):
+    return Task(name, name.title(), "", metrics, lambda _: (), lambda _: None, lambda *_: [], weight)
 
 
-FIRST, SECOND = task("first", ERROR, HITS, STEPS), task("second", ERROR)
+FIRST, SECOND = task("first", 3, ERROR, HITS, STEPS), task("second", 1, ERROR)
 
 
 @pytest.fixture
@@ -97,21 +92,21 @@ def test_bounds_hold_the_score(value, low, high):
 
 def test_a_task_is_the_weighted_mean_of_what_counts():
     result = TaskResult("first", (found("error", 0.1, (0.05, 0.15)), found("hits", 1.0), found("steps", 9.0)), ())
-    scored = score_task(FIRST, result, WEIGHTS)
+    scored = score_task(FIRST, result)
     assert scored.score == pytest.approx((1 * 0.5 + 3 * 1.0) / 4)
     assert scored.bounds == pytest.approx(((0.25 + 3) / 4, (0.75 + 3) / 4))
     assert scored.coverage == 1.0
-    without = score_task(FIRST, TaskResult("first", (found("error", 0.1), found("hits", applies=False)), ()), WEIGHTS)
+    without = score_task(FIRST, TaskResult("first", (found("error", 0.1), found("hits", applies=False)), ()))
     assert without.score == pytest.approx(0.5)
     assert without.coverage == pytest.approx(0.25)
-    missed = score_task(FIRST, TaskResult("first", (found("error", 0.1), found("hits")), ()), WEIGHTS)
+    missed = score_task(FIRST, TaskResult("first", (found("error", 0.1), found("hits")), ()))
     assert missed.score == pytest.approx(0.5 / 4)
 
 
 def test_a_task_of_which_nothing_applies_has_no_score_and_says_why(two_tasks):
     nothing = TaskResult("second", (found("error", reason="no such data", applies=False),), ())
     full = TaskResult("first", (found("error", 0.0), found("hits", 0.5), found("steps", 1.0)), ())
-    score = score_results({"first": full, "second": nothing}, WEIGHTS)
+    score = score_results({"first": full, "second": nothing})
     assert score.task("second").score is None
     assert score.task("second").reason == "no such data"
     assert score.overall == pytest.approx(score.task("first").score)
@@ -123,28 +118,29 @@ def test_the_overall_score_is_the_weighted_mean_of_tasks(two_tasks):
         "first": TaskResult("first", (found("error", 0.0), found("hits", 0.5), found("steps", 1.0)), ()),
         "second": TaskResult("second", (found("error", 0.2),), ()),
     }
-    score = score_results(results, WEIGHTS)
+    score = score_results(results)
     assert score.overall == pytest.approx((3 * (1 + 1.5) / 4 + 1 * 0.0) / 4)
     assert score.coverage == 1.0
-    assert score_results({}, WEIGHTS).overall is None
+    assert score_results({}).overall is None
 
 
-def test_a_metric_without_a_declared_weight_counts_for_nothing(two_tasks):
-    results = {"second": TaskResult("second", (found("error", 0.0),), ())}
-    none = Weights.model_validate({"version": 1, "tasks": {}})
-    assert score_results(results, none).overall is None
+def test_a_metric_of_weight_0_counts_for_nothing(two_tasks):
+    shown = task("second", 1, replace(ERROR, weight=0.0))
+    scored = score_task(shown, TaskResult("second", (found("error", 0.0),), ()))
+    assert scored.metric("error").score == 1.0
+    assert scored.score is None
 
 
 def test_a_model_is_compared_with_a_baseline_on_the_baseline_s_metrics(two_tasks):
     baselines = {"unrelaxed": {"error": 0.1}, "worse": {"error": 0.18}, "none": {"error": None}}
     results = {"first": TaskResult("first", (found("error", 0.05), found("hits", 0.0), found("steps", 1.0)), (), baselines)}
-    scored = score_baselines(results, WEIGHTS)
+    scored = score_baselines(results)
     assert set(scored) == {"unrelaxed", "worse"}
     assert scored["unrelaxed"].task("first").score == pytest.approx(0.5)
-    gain = gains(results, WEIGHTS)["first"]
+    gain = gains(results)["first"]
     assert (gain.baseline, gain.model, gain.score) == ("unrelaxed", pytest.approx(0.75), pytest.approx(0.5))
-    assert mean_gain({"first": gain}, WEIGHTS) == pytest.approx(0.25)
-    assert mean_gain({}, WEIGHTS) is None
+    assert mean_gain({"first": gain}) == pytest.approx(0.25)
+    assert mean_gain({}) is None
 
 
 def test_the_best_baselines_together(two_tasks):
@@ -154,54 +150,32 @@ def test_the_best_baselines_together(two_tasks):
         ),
         "second": TaskResult("second", (found("error", 0.0),), ()),
     }
-    best, overall = best_baselines(results, WEIGHTS)
+    best, overall = best_baselines(results)
     assert best == {"first": pytest.approx(0.5)}
     assert overall == pytest.approx((3 * 0.5 + 1 * 0.0) / 4)
-    assert best_baselines({}, WEIGHTS) == ({}, None)
+    assert best_baselines({}) == ({}, None)
 
 
 def test_a_model_that_fails_what_a_baseline_has_falls_below_it(two_tasks):
     results = {"first": TaskResult("first", (found("error"), found("hits", 1.0), found("steps", 1.0)), (), {"unrelaxed": {"error": 0.1}})}
-    assert gains(results, WEIGHTS)["first"].value == pytest.approx(-0.5)
-
-
-def test_weights_are_a_closed_schema():
-    with pytest.raises(ValidationError):
-        Weights.model_validate({"version": 1, "tasks": {"a": {"weight": -1, "metrics": {}}}})
-    with pytest.raises(ValidationError):
-        Weights.model_validate({"version": 1, "tasks": {}, "more": 1})
-
-
-def test_every_scored_metric_of_every_task_has_a_declared_weight_and_no_weight_is_of_nothing():
-    scored = {t.name: {m.name for m in t.metrics if m.direction != "none"} for t in get_tasks()}
-    declared = {name: set(t.metrics) for name, t in load_weights().tasks.items()}
-    assert declared == scored
-
-
-def test_anchors_of_every_task_fit_the_direction():
-    for t in get_tasks():
-        for m in t.metrics:
-            if m.direction == "none":
-                assert (m.good, m.bad) == (None, None), f"{t.name}.{m.name}"
-            else:
-                assert (m.good < m.bad) == (m.direction == "lower"), f"{t.name}.{m.name}"
-                assert m.good != m.bad
+    assert gains(results)["first"].value == pytest.approx(-0.5)
 
 
 def test_what_is_easy_for_a_cheat_weighs_nothing():
-    weights = load_weights()
+    relax, cost = get_tasks(["relax", "cost"])
     for name in ("converged", "host_drift", "host_drift_rattled", "spurious_minima"):
-        assert weights.metric("relax", name) == 0, "a model that does not move atoms gets this right"
-    assert weights.task("cost") == 0, "a model that does not calculate is fast"
+        assert relax.metric(name).weight == 0, "a model that does not move atoms gets this right"
+    assert cost.weight == 0, "a model that does not calculate is fast"
 
 
 def test_the_page_on_scores_gives_the_declared_weights():
     page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
     rows = {cells[1].strip(): cells for line in page.splitlines() if len(cells := line.split("|")) == 6}
-    for name, declared in load_weights().tasks.items():
+    for declared in get_tasks():
+        name = declared.name
         _, _, weight, counted, _, _ = rows[name]
         assert float(weight) == declared.weight, name
         given = {}
         for part in re.findall(r"((?:`\w+`(?:, )?)+) \((\d+)", counted):
             given |= dict.fromkeys(re.findall(r"`(\w+)`", part[0]), float(part[1]))
-        assert given == {m: w for m, w in declared.metrics.items() if w > 0}, name
+        assert given == {m.name: m.weight for m in declared.metrics if m.weight > 0}, name

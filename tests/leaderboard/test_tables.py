@@ -78,9 +78,9 @@ def test_a_metric_that_an_older_entry_lacks_is_no_blank(write_entry, tmp_path, m
     from defectbench.scoring.task import MetricDefinition
     from defectbench.tasks import get_tasks
 
-    relax, cost = get_tasks()
-    new = MetricDefinition("local_rmsd", "local RMSD", "Å", "lower", 0.0, 0.2, "")
-    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (replace(relax, metrics=(*relax.metrics, new)), cost))
+    relax, *others = get_tasks()
+    new = MetricDefinition("local_rmsd", "local RMSD", "Å", "lower", 0.0, 0.2, "", weight=1)
+    monkeypatch.setattr("defectbench.tasks.get_tasks", lambda _=None: (replace(relax, metrics=(*relax.metrics, new)), *others))
     write_entry("a")
     assert "n/a, left out: not in this entry: score it again with 'defectbench rescore': Toy (local RMSD)" in leaderboard(tmp_path)
 
@@ -108,7 +108,7 @@ def test_a_table_without_baselines_says_why(write_entry, tmp_path):
 
 def test_tasks_that_did_not_run_are_named(write_entry, tmp_path):
     write_entry("a")
-    assert "Not run for these entries, and so missing from *counted*: pes, transition_levels" in leaderboard(tmp_path)
+    assert "Not run for these entries, and so missing from *counted*: pes" in leaderboard(tmp_path)
 
 
 def test_the_content_of_the_dataset_is_named_and_compared_with_what_ships(write_entry, make_entry, tmp_path):

@@ -51,7 +51,7 @@ def write(folder: Path, arguments: str, how: str) -> str:
 
 
 def test_models_check(cache: Path, tmp_path: Path) -> None:
-    output = run("models", "check", write(tmp_path, "energy_per_charge: 0.5", "'info:charge'"), "--environment", "current")
+    output = run("models", "check", write(tmp_path, "energy_per_charge: 0.5", "'info:charge'"), "--environment", "current", "--trust-code")
     assert "mine is energy-only" in output
     assert output.count("passed") == 9
     assert "-3: -1.5000" in output
@@ -59,7 +59,7 @@ def test_models_check(cache: Path, tmp_path: Path) -> None:
 
 def test_models_check_refuses_a_lost_charge(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the charge gets lost"):
-        run("models", "check", write(tmp_path, "key: charge", "'info:another'"), "--environment", "current")
+        run("models", "check", write(tmp_path, "key: charge", "'info:another'"), "--environment", "current", "--trust-code")
 
 
 def test_models_check_knows_the_devices(cache: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import ModelError
+from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 from defectbench.models.schema import ModelDefinition
@@ -48,11 +48,11 @@ def fields(factory: str = "my_module:make", **arguments: Any) -> dict[str, Any]:
 
 def identity(folder: Path, factory: str = "my_module:make", environment: PythonEnvironment | None = HERE, **arguments: Any) -> str:
     path = write(folder / "mine.yaml", yaml.safe_dump(fields(factory, **arguments)))
-    return resolve_model(load_model(path), folder=definition_folder(path), environment=environment).identity
+    return resolve_model(load_model(path), folder=definition_folder(path), environment=environment, trust_code=True).identity
 
 
 def without_yaml(factory: str, environment: PythonEnvironment = HERE, **arguments: Any) -> str:
-    return resolve_model(ModelDefinition.model_validate(fields(factory, **arguments)), environment=environment).identity
+    return resolve_model(ModelDefinition.model_validate(fields(factory, **arguments)), environment=environment, trust_code=True).identity
 
 
 @pytest.mark.parametrize("file", ["my_module.py", "helper.py", "parts/inner.py", "plain-folder/late.py", "parts/new.py"])

@@ -16,9 +16,10 @@ import yaml
 from ase import Atoms
 
 from defectbench.base.errors import ModelError
-from defectbench.calculations.client import WorkerClient, relaxation_from_result
+from defectbench.calculations.client import WorkerClient, WorkerSpec
+from defectbench.calculations.plan import certificate_calculation
 from defectbench.calculations.requests import Calculation, Structure
-from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
@@ -47,7 +48,9 @@ def start() -> Iterator[Callable[..., WorkerClient]]:
     def begin(model: str | Path, **options: Any) -> WorkerClient:
         definition = load_model(model)
         python = environment(definition.environment)
-        client = WorkerClient(python, resolve_model(definition, environment=python, folder=definition_folder(model), **options))
+        resolved = resolve_model(definition, environment=python, folder=definition_folder(model), **options)
+        client = WorkerClient(WorkerSpec.of(python, resolved))
+        client.model = resolved
         clients.append(client)
         client.start()
         return client
@@ -64,7 +67,7 @@ def single(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> tup
 
 
 def certify(client: WorkerClient, atoms: Atoms, charges: tuple[int, ...] = (-1, 0, 1)) -> ChargeCertificate:
-    certificate = classify(client.calculate(certificate_calculation(client.model.definition, atoms, charges)))
+    certificate = classify(client.calculate(certificate_calculation(client.model.definition, atoms, charges)).model_dump(mode="json"))
     check_claim(certificate, client.model.definition)
     return certificate
 
@@ -91,7 +94,7 @@ def test_models_from_wheels(start: Callable[..., WorkerClient], crystal: Atoms, 
     assert certificate.charge_class == "charge-blind"
     assert certificate.failed == ()
     assert_descriptors(client, crystal)
-    relaxed = relaxation_from_result(client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), None)))
+    relaxed = client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), None)).relaxation()
     assert relaxed.status == "converged"
     assert relaxed.energies[-1] < relaxed.energies[0] - 0.1
 
@@ -212,7 +215,7 @@ def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Ca
 
 def test_mace_relaxations_at_two_charges_differ(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
     client = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
-    first, second = (relaxation_from_result(client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), q))) for q in (-3, 1))
+    first, second = (client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), q)).relaxation() for q in (-3, 1))
     assert first.energies[0] == pytest.approx(single(client, crystal, -3)[0])
     assert second.energies[0] == pytest.approx(single(client, crystal, 1)[0])
 

@@ -18,7 +18,7 @@ from reference_dft.tasks import Task, matches
 from tiny_dataset import write_tiny_dataset
 
 from defectbench.base.errors import DatasetError
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.writing import add_relaxation
 from defectbench.scoring.frames import shared_geometries
@@ -226,7 +226,7 @@ def test_one_start_at_several_charges(tmp_path: Path, fake_cp2k: Path) -> None:
     block = {"kind": "start", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configuration": "Unperturbed"}
     folder, _ = work_through(tmp_path, fake_cp2k, block)
     dataset = load_dataset(folder)
-    (geometry,) = shared_geometries(dataset, [StateSelection("V_H1", q, ()) for q in (0, 1)])
+    (geometry,) = shared_geometries(dataset, [SelectedState("V_H1", q, ()) for q in (0, 1)])
     assert sorted(geometry.frames) == [0, 1]
     assert dataset.minima("V_H1", 0) == {}
     np.testing.assert_allclose(geometry.atoms.positions, dataset.starts("V_H1", 0)["Unperturbed"].positions)

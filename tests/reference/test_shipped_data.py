@@ -16,9 +16,9 @@ from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
 from reference_dft.selection import distinct_minima
 
-from defectbench.base.downloads import sha256_of
+from defectbench.base.files import sha256_of
 from defectbench.base.states import is_relaxation
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.checks import largest_force
 from defectbench.datasets.dataset import Dataset
@@ -196,7 +196,7 @@ def test_chemical_potentials_add_up_to_the_host(dataset: Dataset) -> None:
 
 
 def test_the_ideal_start_is_there_at_every_charge(dataset: Dataset) -> None:
-    found = shared_geometries(dataset, [StateSelection("V_Sb1", q, ()) for q in dataset.charges("V_Sb1")])
+    found = shared_geometries(dataset, [SelectedState("V_Sb1", q, ()) for q in dataset.charges("V_Sb1")])
     assert (-3, -2, -1, 0, 1) in [tuple(geometry.frames) for geometry in found]
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.plan import StateSelection, make_plan
+from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.schema import DatasetFile
@@ -148,7 +149,7 @@ RANDOM = Model(random_point, random_relaxation)
 
 def scoring(task: Task, model: Model, dataset: Dataset = DATASET, **extra: Any) -> ScoringInput:
     """What a task scores, through the plan and the content hashes that a real run goes through."""
-    states = tuple(StateSelection(d, q, tuple(dataset.starts(d, q))) for d, q in dataset.states)
+    states = tuple(SelectedState(d, q, tuple(dataset.starts(d, q))) for d, q in dataset.states)
     plan = make_plan(dataset, states, (), [task], takes_charge=model.charge_class != "charge-blind")
     results: dict[str, dict[str, Any]] = {}
     relaxations = {c.content_hash for c in (*plan.host.values(), *plan.relaxations.values())}
@@ -165,7 +166,8 @@ def scoring(task: Task, model: Model, dataset: Dataset = DATASET, **extra: Any) 
         results[calculation.content_hash] = _relaxation(calculation, (HOST, -100.0))
     for (_, charge, name), calculation in plan.relaxations.items():
         results.setdefault(calculation.content_hash, _relaxation(calculation, model.relax(charge, name)))
-    return scoring_input(dataset, plan, model.charge_class, results, **extra)
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+    return scoring_input(dataset, plan, model.charge_class, stored, **extra)
 
 
 def _point(answer: tuple[float, np.ndarray] | None) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def _relaxation(calculation: Calculation, answer: tuple[Atoms, float] | None) ->
         "status": "failed" if answer is None else "converged",
         "positions": [list(row) for row in positions],
         "energy": None if answer is None else answer[1],
-        "forces": None,
+        "forces": None if answer is None else [[0.0, 0.0, 0.0] for _ in positions],
         "energies": [0.0, 0.0, 0.0, 0.0],
         "fmax": [0.0, 0.0, 0.0, 0.0],
         "steps": 3,

@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.plan import StateSelection, make_plan
+from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.schema import DatasetFile
@@ -98,18 +99,23 @@ Energy = Callable[[Atoms, int | None], float]
 def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class: str = "charge-aware") -> ScoringInput:
     """What a task scores for a model that is given by its answers; a charge-blind one is handed no charge."""
     takes_charge = charge_class != "charge-blind"
-    states = tuple(StateSelection(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q) and data.starts(d, q))
+    states = tuple(SelectedState(d, q, tuple(data.starts(d, q))) for d, q in data.states if data.has_reference(d, q) and data.starts(d, q))
     plan = make_plan(data, states, (), [task], takes_charge=takes_charge)
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:
         if calculation.kind == "single_point":
-            results[calculation.content_hash] = {"status": "ok", "energy": energy(calculation.structure.to_atoms(), calculation.charge)}
+            results[calculation.content_hash] = {
+                "status": "ok",
+                "energy": energy(calculation.structure.to_atoms(), calculation.charge),
+                "forces": [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols],
+            }
     for calculation in plan.host.values():
         results[calculation.content_hash] = _relaxed(calculation, (data.host, energy(data.host, None)))
     for (defect, charge, name), calculation in plan.relaxations.items():
         answer = relax(defect, charge, name, calculation.structure.to_atoms())
         results[calculation.content_hash] = _relaxed(calculation, answer)
-    return scoring_input(data, plan, charge_class, results)
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+    return scoring_input(data, plan, charge_class, stored)
 
 
 def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> dict[str, Any]:
@@ -118,9 +124,9 @@ def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> di
         "status": "failed" if answer is None else "converged",
         "positions": [list(row) for row in positions],
         "energy": None if answer is None else answer[1],
-        "forces": None,
-        "energies": [],
-        "fmax": [],
+        "forces": None if answer is None else [[0.0, 0.0, 0.0] for _ in positions],
+        "energies": [] if answer is None else [answer[1]],
+        "fmax": [] if answer is None else [0.0],
         "steps": 3,
         "wall_s": 0.1,
         "cpu_s": 0.1,

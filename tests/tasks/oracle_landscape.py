@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
 from defectbench.calculations.requests import Relaxation
 from defectbench.scoring.task import ConfigurationResult, HostRelaxation, ScoringInput
 
@@ -130,7 +130,7 @@ def relaxation(positions: np.ndarray, energy: float | None, status: str = "conve
 def scoring_input(model: Model, host: np.ndarray | Relaxation | None = None, dataset: Any = DATASET, **changes: Any) -> ScoringInput:
     """What the tasks see of a model; the host stays where it is unless positions are given."""
     relaxed = host if isinstance(host, Relaxation) else relaxation(dataset.host.positions if host is None else host, -200.0)
-    states = tuple(StateSelection(d, q, CONFIGURATIONS) for d, q in STATES)
+    states = tuple(SelectedState(d, q, CONFIGURATIONS) for d, q in STATES)
     configurations = tuple(ConfigurationResult(d, q, c, model(d, q, c)) for d, q in STATES for c in CONFIGURATIONS)
     hosts = (HostRelaxation("Unperturbed", relaxed), HostRelaxation("Rattled", relaxed))
     return replace(ScoringInput(dataset, states, configurations, hosts, "charge-aware"), **changes)

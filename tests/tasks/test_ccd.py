@@ -12,7 +12,7 @@ from known_landscape import DEFECT, Energy, dataset, geometry, score
 
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.intervals import bootstrap_interval
-from defectbench.scoring.task import TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 from defectbench.structures.configuration_coordinate import configuration_path, hbar_omega, mass_weighted_displacements, path_structures
 from defectbench.structures.symmetry import host_operations
 from defectbench.tasks.ccd import TASK
@@ -152,7 +152,7 @@ def test_a_charge_blind_model_has_one_curve_and_no_better_scores_than_the_baseli
     scoring = score(TASK, data, lambda *a: (geometry(0), ENERGIES[0]), blind, "charge-blind")
     result = TASK.score(scoring)
     assert set(asked) == {None}
-    assert len([key for key, r in scoring.results.items() if r["status"] == "ok"]) == 2 * len(FRACTIONS) - 1, (
+    assert sum(s.result.kind == "single_point" for s in scoring.answers.stored.values()) == 2 * len(FRACTIONS) - 1, (
         "one curve a pair, one shared end"
     )
     base = result.baselines["one curve for both charges"]
@@ -365,6 +365,7 @@ def test_the_figure_is_written(tmp_path: Path, charge_class: str) -> None:
         return 0.0 if len(atoms) > 15 else harmonic(atoms, charge, geometry(charge), 0.85 * QUANTA[charge])
 
     scoring = score(TASK, data, relax, energy, charge_class)
-    paths = TASK.draw(scoring, TASK.score(scoring), "toy", tmp_path)
+    context = FigureContext("toy", "known", "Known landscape", "full", "PBE", charge_class)
+    paths = TASK.draw(TASK.score(scoring), context, tmp_path)
     assert [path.name for path in paths] == ["ccd.png", "ccd.svg"]
     assert all(path.stat().st_size > 5000 for path in paths)

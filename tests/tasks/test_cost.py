@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from defectbench.base.hardware import Hardware, Machine
 from defectbench.calculations.requests import Relaxation
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.task import ConfigurationResult, ScoringInput
@@ -22,11 +23,11 @@ def relaxation(wall: float, cpu: float, steps: int, seed: int = 0, status: str =
 
 
 def scoring(*relaxations: Relaxation, device: str = "cpu") -> ScoringInput:
-    configurations = tuple(ConfigurationResult("V_A1", -(i % 2), f"C{i}", r) for i, r in enumerate(relaxations))
-    hardware = {"processor": "Thing 9000", "cores": 4, "memory_gb": 8.0, "gpus": ["Big GPU"] if device == "cuda" else []}
-    provenance = {"device": device, "hardware": hardware, "workers": 2, "threads_per_worker": 1}
+    hardware = Hardware(processor="Thing 9000", cores=4, memory_gb=8.0, gpus=("Big GPU",) if device == "cuda" else ())
+    machine = Machine(device=device, hardware=hardware, workers=2, threads_per_worker=1)
+    configurations = tuple(ConfigurationResult("V_A1", -(i % 2), f"C{i}", r, str(id(r)), machine) for i, r in enumerate(relaxations))
     data: object = None
-    return ScoringInput(data, (), configurations, (), "charge-blind", provenance=provenance)
+    return ScoringInput(data, (), configurations, (), "charge-blind")
 
 
 def values(result):

@@ -32,16 +32,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from defectbench.base.states import is_relaxation
-from defectbench.calculations.plan import StateSelection
+from defectbench.calculations.plan import SelectedState
+from defectbench.calculations.results import Stored, parse
 from defectbench.datasets.extxyz import attach_results
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.frames import LARGEST_FORCE, SAME_GEOMETRY, selected_frames, shared_geometries, spread, state_frames
+from defectbench.scoring.task import FigureContext
 from defectbench.tasks.parity import TASK as PARITY_TASK
 from defectbench.tasks.parity import figure as parity_figure
 from defectbench.tasks.parity import score as parity
 from defectbench.tasks.pes import score as pes
 
 ERRORS = ("force_rmse", "force_mae", "force_rmse_near", "force_rmse_far", "energy_rmse", "energy_rmse_all_charges", "energy_mae")
+
+
+CONTEXT = FigureContext("toy", "framed", "Framed landscape", "full", "PBE", "charge-aware")
 
 
 def score(model: Model, **changes):
@@ -72,14 +77,14 @@ def test_the_frames_of_a_state_are_capped_and_do_not_depend_on_the_selection():
     some = state_frames(DATASET, DEFECT, 0, "PBE", 10)
     assert len(some) == 10
     assert {f.configuration for f in some} == set(NAMES)
-    one = selected_frames(DATASET, [StateSelection(DEFECT, 0, ("Dimer",))])
+    one = selected_frames(DATASET, [SelectedState(DEFECT, 0, ("Dimer",))])
     assert [(f.configuration, f.index) for f in one] == [
-        (f.configuration, f.index) for f in selected_frames(DATASET, [StateSelection(DEFECT, 0, NAMES)])
+        (f.configuration, f.index) for f in selected_frames(DATASET, [SelectedState(DEFECT, 0, NAMES)])
     ]
 
 
 def test_the_ideal_start_is_a_geometry_that_dft_has_at_every_charge():
-    found = shared_geometries(DATASET, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    found = shared_geometries(DATASET, [SelectedState(DEFECT, q, NAMES) for q in CHARGES])
     assert len(found) == 1
     assert tuple(found[0].frames) == CHARGES
     assert found[0].configuration == "Unperturbed"
@@ -141,7 +146,7 @@ def test_geometries_are_compared_by_distance_not_by_rounding(offset, apart, atom
     second[atom] += np.array([0.6, 0.0, 0.8]) * apart
     second[2] += np.array(image) @ HOST.cell.array
     dataset = extended(Start_here=[(first, 0.0, 0)], Start_there=[(second, 0.0, 1)])
-    found = shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES])
+    found = shared_geometries(dataset, [SelectedState(DEFECT, q, NAMES) for q in CHARGES])
     ours = [g for g in found if g.configuration.startswith("Start_")]
     assert len(found) - len(ours) == 1
     assert [tuple(g.frames) for g in ours] == ([(0, 1)] if apart < SAME_GEOMETRY else [])
@@ -151,9 +156,7 @@ def test_geometries_are_compared_by_distance_not_by_rounding(offset, apart, atom
 def test_of_several_frames_near_a_geometry_the_nearest_counts():
     there = geometry(0).positions + 0.05
     dataset = extended(Start_here=[(there, 0.0, 0)], Start_there=[(there + by, 0.0, 1) for by in (0.0005, 0.0002, 0.0004)])
-    (ours,) = [
-        g for g in shared_geometries(dataset, [StateSelection(DEFECT, q, NAMES) for q in CHARGES]) if g.configuration == "Start_here"
-    ]
+    (ours,) = [g for g in shared_geometries(dataset, [SelectedState(DEFECT, q, NAMES) for q in CHARGES]) if g.configuration == "Start_here"]
     assert ours.frames[1].index == 1
 
 
@@ -369,10 +372,19 @@ def test_without_frames_it_does_not_apply_and_says_so():
         if metric.name != "relative_energy_mae":
             assert metric.value is None
             assert not metric.applies
-            assert "no PBE frames with forces" in metric.reason
+            assert metric.reason
     # minima with energies are enough for these
     assert result.metric("relative_energy_mae").value == pytest.approx(0, abs=1e-9)
-    assert parity_figure.draw(scoring(PARITY_TASK, ORACLE, make_dataset(frames=False)), result, "model", None) == []
+    assert parity_figure.draw(result, CONTEXT, None) == []
+
+
+def test_the_histogram_counts_every_force_component_once():
+    given_in = scoring(PARITY_TASK, ORACLE)
+    bins = parity.score(given_in).tables["force_histogram"]
+    chosen = parity.pairs(given_in, given_in.dataset.level)
+    assert sum(row["components"] for row in bins) == sum(3 * len(p.frame.atoms) for p in chosen)
+    assert sum(row["components"] for row in bins if row["near"]) == sum(3 * int(p.near.sum()) for p in chosen)
+    assert all(row["dft"] == row["model"] for row in bins)
 
 
 def test_what_it_finds_is_json_and_is_drawn(tmp_path):
@@ -381,7 +393,7 @@ def test_what_it_finds_is_json_and_is_drawn(tmp_path):
     for table in (result.rows, *result.tables.values()):
         json.dumps([dict(row) for row in table], allow_nan=False)
         assert len({tuple(row) for row in table}) == 1
-    files = parity_figure.draw(given_in, result, "model", tmp_path)
+    files = parity_figure.draw(result, CONTEXT, tmp_path)
     assert {f.suffix for f in files} == {".png", ".svg"}
     assert all(f.stat().st_size > 2000 for f in files)
     assert {m.name for m in result.metrics} == {m.name for m in parity.METRICS}
@@ -408,13 +420,18 @@ def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
     for calculation in plan.calculations:
         if calculation.content_hash not in relaxations:
             known = truth[_place(calculation.structure.to_atoms()), calculation.charge]
-            results[calculation.content_hash] = {"status": "ok", "energy": known.get_potential_energy(), "forces": known.get_forces()}
+            results[calculation.content_hash] = {
+                "status": "ok",
+                "energy": known.get_potential_energy(),
+                "forces": known.get_forces().tolist(),
+            }
     for calculation in plan.host.values():
         results[calculation.content_hash] = _relaxed(dataset.host.positions, -1.0)
     for (defect, charge, name), calculation in plan.relaxations.items():
         minimum = dataset.minima(defect, charge).get(name, dataset.ground_state(defect, charge))
         results[calculation.content_hash] = _relaxed(minimum.atoms.positions, minimum.energy)
-    given_in = scoring_input(dataset, plan, "charge-aware", results)
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+    given_in = scoring_input(dataset, plan, "charge-aware", stored)
     counted = 0
     for task in tasks:
         result = task.score(given_in)
@@ -432,6 +449,7 @@ def _place(atoms) -> bytes:
 
 def _relaxed(positions, energy):
     return {
-        "status": "converged", "positions": positions, "energy": energy, "forces": None, "energies": [energy], "fmax": [0.0], "steps": 1,
+        "status": "converged", "positions": positions.tolist(), "energy": energy, "forces": [[0.0, 0.0, 0.0] for _ in positions],
+        "energies": [energy], "fmax": [0.0], "steps": 1,
         "wall_s": 1.0, "cpu_s": 1.0, "peak_memory_mb": 1.0, "failure": None, "failure_kind": None,
     }  # fmt: skip

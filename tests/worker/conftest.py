@@ -12,7 +12,7 @@ import yaml
 from ase import Atoms
 from ase.build import bulk
 
-from defectbench.calculations.client import WorkerClient
+from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
@@ -85,8 +85,9 @@ def start(
         key = json.dumps([factory, fields], sort_keys=True)
         if key not in _pool:
             path = write_definition(tmp_path_factory.mktemp("model"), factory, **fields)
-            resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current)
-            client = WorkerClient(current, resolved)
+            resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True)
+            client = WorkerClient(WorkerSpec.of(current, resolved))
+            client.model = resolved
             client.start()
             _pool[key] = client
         return _pool[key]
@@ -104,9 +105,15 @@ def start_own(write_model: Callable[..., Path], current: PythonEnvironment) -> I
     ) -> WorkerClient:
         path = write_model(factory, **fields)
         resolved = resolve_model(
-            load_model(path), folder=definition_folder(path), environment=current, trust_weights=trust_weights, weights=weights
+            load_model(path),
+            folder=definition_folder(path),
+            environment=current,
+            trust_code=True,
+            trust_weights=trust_weights,
+            weights=weights,
         )
-        client = WorkerClient(current, resolved)
+        client = WorkerClient(WorkerSpec.of(current, resolved))
+        client.model = resolved
         clients.append(client)
         client.start()
         return client

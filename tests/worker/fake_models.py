@@ -6,8 +6,10 @@ import itertools
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
@@ -174,3 +176,10 @@ def broken():
 
 def not_a_calculator():
     return object()
+
+
+def with_child(note, **arguments):
+    """Starts a process that holds all that it inherits, and notes its number."""
+    child = subprocess.Popen(["sleep", "600"])
+    Path(note).write_text(str(child.pid))
+    return Misbehaving(**arguments)

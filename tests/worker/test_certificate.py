@@ -12,7 +12,8 @@ from ase import Atoms
 
 from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient
-from defectbench.models.certificate import ChargeCertificate, certificate_calculation, check_claim, classify
+from defectbench.calculations.plan import certificate_calculation
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.registry import load_model
 from defectbench.models.schema import ModelDefinition
 
@@ -21,7 +22,7 @@ Start = Callable[..., WorkerClient]
 
 
 def certify(client: WorkerClient, atoms: Atoms, charges: tuple[int, ...] = (-2, -1, 0, 1)) -> ChargeCertificate:
-    return classify(client.calculate(certificate_calculation(client.model.definition, atoms, charges)))
+    return classify(client.calculate(certificate_calculation(client.model.definition, atoms, charges)).model_dump(mode="json"))
 
 
 def failed(certificate: ChargeCertificate) -> set[str]:
@@ -110,7 +111,7 @@ def test_it_is_deterministic(start: Start, crystal: Atoms) -> None:
     request = certificate_calculation(client.model.definition, crystal, (-1, 0, 1))
     first, second = client.calculate(request), client.calculate(request)
     for name in ("energies", "forces", "finite_difference", "rotation", "permutation", "doubling"):
-        assert first[name] == second[name]
+        assert getattr(first, name) == getattr(second, name)
 
 
 def test_it_survives_json(start: Start, crystal: Atoms) -> None:
@@ -139,8 +140,7 @@ def test_charges_of_the_request(crystal: Atoms) -> None:
 @pytest.fixture
 def raw(start: Start, crystal: Atoms) -> dict[str, Any]:
     client = start(arguments={"stiffening": 0.3}, charge=HEARS)
-    result: dict[str, Any] = client.calculate(certificate_calculation(client.model.definition, crystal, (-1, 0, 1)))
-    return result
+    return client.calculate(certificate_calculation(client.model.definition, crystal, (-1, 0, 1))).model_dump(mode="json")
 
 
 def test_a_claim_is_held_against_the_finding(raw: dict[str, Any]) -> None:

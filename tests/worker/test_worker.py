@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -17,8 +16,9 @@ from ase import Atoms
 from ase.optimize import FIRE
 
 from defectbench.base.errors import ModelError, RunError
-from defectbench.calculations.client import WorkerClient, WorkerDied, relaxation_from_result, worker_folder
-from defectbench.calculations.requests import Calculation, Protocol, Relaxation, Structure
+from defectbench.calculations.client import WorkerClient, WorkerDied, WorkerSpec, worker_folder
+from defectbench.calculations.requests import Calculation, Protocol, Structure
+from defectbench.calculations.results import Echo
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
@@ -49,10 +49,9 @@ def test_the_handshake_describes_the_worker(start: Start) -> None:
 
 def test_a_relaxation_is_that_of_plain_ase(start: Start, crystal: Atoms) -> None:
     seen: list[tuple[int, float, float]] = []
-    payload = start().calculate(relaxation(crystal), lambda *step: seen.append(step))
-    result = relaxation_from_result(payload)
-    # which machine of an entry it was is not for the worker to say
-    assert {field.name for field in dataclasses.fields(Relaxation)} - {"machine"} == set(payload)
+    answered = start().calculate(relaxation(crystal), lambda *step: seen.append(step))
+    assert answered.echo == Echo(charge=None, request=relaxation(crystal).content_hash)
+    result = answered.relaxation()
 
     atoms = Structure.from_atoms(crystal).to_atoms()
     atoms.calc = Springs()
@@ -73,7 +72,7 @@ def test_a_relaxation_is_that_of_plain_ase(start: Start, crystal: Atoms) -> None
 
 
 def test_a_step_limit_leaves_it_unconverged(start: Start, crystal: Atoms) -> None:
-    result = relaxation_from_result(start().calculate(relaxation(crystal, max_steps=2)))
+    result = start().calculate(relaxation(crystal, max_steps=2)).relaxation()
     assert (result.status, result.steps, result.failure) == ("unconverged", 2, None)
 
 
@@ -90,7 +89,7 @@ def test_a_step_limit_leaves_it_unconverged(start: Start, crystal: Atoms) -> Non
 )
 def test_misbehaving_models_leave_a_failed_record(start: Start, crystal: Atoms, how: str, kind: str, words: str) -> None:
     client = start("fake_models:misbehaving", charge=HEARS)
-    result = relaxation_from_result(client.calculate(relaxation(crystal, WAYS.index(how))))
+    result = client.calculate(relaxation(crystal, WAYS.index(how))).relaxation()
     assert (result.status, result.failure_kind) == ("failed", kind)
     assert result.failure is not None
     assert words in result.failure
@@ -98,23 +97,23 @@ def test_misbehaving_models_leave_a_failed_record(start: Start, crystal: Atoms, 
     assert len(result.energies) >= 2
     assert np.isfinite(result.energies).all()
     assert np.isfinite(result.positions).all()
-    assert client.calculate(Calculation("single_point", Structure.from_atoms(crystal), 0))["status"] == "ok"  # it lives on
+    assert client.calculate(Calculation("single_point", Structure.from_atoms(crystal), 0)).status == "ok"  # it lives on
 
 
 def test_a_start_with_overlapping_atoms_fails_before_the_model_is_asked(start: Start, crystal: Atoms) -> None:
     crystal.positions[3] = crystal.positions[2] + [0.1, 0, 0]
-    result = relaxation_from_result(start().calculate(relaxation(crystal)))
+    result = start().calculate(relaxation(crystal)).relaxation()
     assert (result.failure_kind, result.steps, result.energy) == ("atoms_too_close", 0, None)
 
 
 def test_overlap_is_seen_across_the_faces_of_a_skewed_cell(start: Start, crystal: Atoms) -> None:
     crystal.positions[3] = crystal.positions[2] + crystal.cell.array.sum(axis=0) + [0.0, 0.1, 0.0]
-    assert start().calculate(relaxation(crystal))["failure_kind"] == "atoms_too_close"
+    assert start().calculate(relaxation(crystal)).failure_kind == "atoms_too_close"
 
 
 def test_printing_models_do_not_disturb_the_protocol(start: Start, crystal: Atoms) -> None:
     client = start("fake_models:chatty")
-    assert client.calculate(relaxation(crystal))["status"] == "converged"
+    assert client.calculate(relaxation(crystal)).status == "converged"
 
 
 @pytest.mark.parametrize(("how", "words"), [("die", "SIGSEGV"), ("exit", "exit code 7")])
@@ -145,12 +144,13 @@ ORPHAN = """
 import os, signal, sys, threading
 from ase.build import bulk
 from defectbench.calculations.requests import Calculation, Structure
-from defectbench.calculations.client import WorkerClient
+from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 path, charge = sys.argv[1], int(sys.argv[2])
 environment = ensure_environment("current")
-client = WorkerClient(environment, resolve_model(load_model(path), environment=environment, folder=definition_folder(path)))
+resolved = resolve_model(load_model(path), environment=environment, folder=definition_folder(path), trust_code=True)
+client = WorkerClient(WorkerSpec.of(environment, resolved))
 client.start()
 print(client.pid, flush=True)
 atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
@@ -167,12 +167,33 @@ def test_a_worker_ends_with_its_parent(write_model: Callable[..., Path]) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     child = int(done.stdout)  # nothing after the number: the worker was in mid-calculation
-    for _ in range(50):
+    for _ in range(60):
         state = Path(f"/proc/{child}/stat")
         if not state.exists() or state.read_text().split()[2] == "Z":
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its parent")
+
+
+def running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", ["close", "hang", "exit"])
+def test_what_a_calculator_started_ends_with_its_worker(start_own: Start, crystal: Atoms, tmp_path: Path, how: str) -> None:
+    client = start_own("fake_models:with_child", charge=HEARS, arguments={"note": str(tmp_path / "child")})
+    began = time.monotonic()
+    if how == "hang":
+        threading.Timer(1.0, client.close).start()
+    if how != "close":
+        with pytest.raises(WorkerDied):
+            client.calculate(relaxation(crystal, WAYS.index(how)))
+    child = int((tmp_path / "child").read_text())
+    client.close()
+    assert not running(child)
+    assert time.monotonic() - began < 30  # the child would run for minutes
 
 
 def test_close_ends_the_process(start_own: Start) -> None:
@@ -190,7 +211,7 @@ def test_two_clients_run_side_by_side(start: Start, start_own: Start, crystal: A
     results: dict[int, float] = {}
 
     def work(number: int, client: WorkerClient) -> None:
-        results[number] = client.calculate(relaxation(crystal))["energy"]
+        results[number] = client.calculate(relaxation(crystal)).energy
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate((first, second))]
     for thread in threads:
@@ -223,7 +244,7 @@ def test_a_package_that_is_not_installed_is_one_line(current: PythonEnvironment)
     if "chgnet" in current.packages:
         pytest.skip("chgnet is installed here")
     with pytest.raises(ModelError, match=r"'chgnet' is not installed in this environment .*environment 'current'"):
-        WorkerClient(current, resolve_model(definition, environment=current)).start()
+        WorkerClient(WorkerSpec.of(current, resolve_model(definition, environment=current))).start()
 
 
 @pytest.mark.parametrize("how", ["info:charge", "info:total_q", "argument:charge", "total_charge"])
@@ -233,38 +254,41 @@ def test_a_charge_reaches_the_model(start: Start, crystal: Atoms, how: str) -> N
         arguments["key"] = how.removeprefix("info:")
     client = start(arguments=arguments, charge={"how": how})
     structure = Structure.from_atoms(crystal)
-    energies = {q: client.calculate(Calculation("single_point", structure, q))["energy"] for q in (0, -2, 1, 0, 1)}
+    energies = {q: client.calculate(Calculation("single_point", structure, q)).energy for q in (0, -2, 1, 0, 1)}
     assert energies[-2] - energies[0] == pytest.approx(-1.4)
     assert energies[1] - energies[0] == pytest.approx(0.7)
     relaxed = client.calculate(relaxation(crystal, -2))
-    assert relaxed["energies"][0] == pytest.approx(energies[-2])
+    assert relaxed.echo == Echo(charge=-2, request=relaxation(crystal, -2).content_hash)
+    assert relaxed.energies[0] == pytest.approx(energies[-2])
 
 
 def test_a_model_that_takes_a_charge_gets_one_or_fails(start: Start, crystal: Atoms) -> None:
     client = start(charge={"how": "info:charge"})
     result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), None))
-    assert result["status"] == "failed"
-    assert "none was given" in result["failure"]
+    assert result.status == "failed"
+    assert "none was given" in result.failure
 
 
 def test_a_charge_outside_the_trained_range_is_refused(start: Start, crystal: Atoms) -> None:
     client = start(charge={"how": "info:charge", "range": [-3, 1]})
     assert client.ready["capabilities"]["charge_range"] == [-3, 1]
     result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), 2))
-    assert result["failure"] == "WorkerError: the model was trained on charges -3 to +1, not +2"
+    assert result.failure == "WorkerError: the model was trained on charges -3 to +1, not +2"
 
 
 def test_descriptors(start: Start, crystal: Atoms) -> None:
     client = start(charge={"how": "info:charge"})
     result = client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), -1))
-    features = np.array(result["descriptors"])
+    features = np.array(result.descriptors)
     assert features.shape == (15, 2)
     np.testing.assert_array_equal(features[:, 1], -1)
 
 
 def test_an_unknown_kind_is_answered(start: Start, crystal: Atoms) -> None:
-    result = start().calculate(Calculation("magic", Structure.from_atoms(crystal), None))
-    assert "knows no calculation 'magic'" in result["failure"]
+    client = start()
+    with pytest.raises(RunError):
+        client.calculate(Calculation("magic", Structure.from_atoms(crystal), None))
+    assert client.calculate(relaxation(crystal)).status == "converged"
 
 
 def test_own_weights_need_trust(start_own: Start, crystal: Atoms, tmp_path: Path) -> None:
@@ -274,11 +298,11 @@ def test_own_weights_need_trust(start_own: Start, crystal: Atoms, tmp_path: Path
         start_own("fake_models:with_weights", weights=weights)
     client = start_own("fake_models:with_weights", weights=weights, trust_weights=True, charge={"how": "info:charge"})
     structure = Structure.from_atoms(crystal)
-    energies = [client.calculate(Calculation("single_point", structure, q))["energy"] for q in (0, 1)]
+    energies = [client.calculate(Calculation("single_point", structure, q)).energy for q in (0, 1)]
     assert energies[1] - energies[0] == pytest.approx(0.25)
     assert (
         client.ready["weights"][0]["sha256"]
-        == resolve_model(client.model.definition, weights=weights, trust_weights=True).weights_sha256["own.txt"]
+        == resolve_model(client.model.definition, weights=weights, trust_code=True, trust_weights=True).weights_sha256["own.txt"]
     )
 
 
@@ -288,18 +312,18 @@ def test_weights_that_change_after_the_check_are_refused(
     weights = tmp_path / "own.txt"
     weights.write_text("0.25")
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}]})
-    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
     weights.write_text("0.50")
     with pytest.raises(ModelError, match="has SHA-256"):
-        WorkerClient(current, resolved).start()
+        WorkerClient(WorkerSpec.of(current, resolved)).start()
 
 
 def test_a_wrong_parameter_count_is_refused(write_model: Callable[..., Path], current: PythonEnvironment, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("0.25")
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}], "parameters": 4})
-    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_weights=True)
+    resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
     with pytest.raises(ModelError, match="has 3 parameters, its definition says 4"):
-        WorkerClient(current, resolved).start()
+        WorkerClient(WorkerSpec.of(current, resolved)).start()
 
 
 def test_the_worker_code_lies_complete_in_the_cache() -> None:

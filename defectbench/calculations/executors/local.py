@@ -1,17 +1,20 @@
-"""Runs calculations on worker processes and hands each result over as it finishes."""
+"""Runs calculations on worker processes of this machine and hands each result over as it finishes."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Protocol
 
+from defectbench.base import hardware
 from defectbench.base.errors import RunError
-from defectbench.calculations.client import Progress, WorkerDied
+from defectbench.base.hardware import Machine
+from defectbench.calculations.client import Progress, WorkerClient, WorkerDied, WorkerSpec
+from defectbench.calculations.executors import Finished
 from defectbench.calculations.requests import Calculation
+from defectbench.calculations.results import Result, failed_result
 
 _STARTS = 3
 """How often in a row a worker may die while it starts before the run ends."""
@@ -20,7 +23,7 @@ _STARTS = 3
 class Client(Protocol):
     """What the executor needs of a worker: see :class:`defectbench.calculations.client.WorkerClient`."""
 
-    def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> dict[str, Any]:
+    def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> Result:
         """One calculation, start to end."""
         ...
 
@@ -28,40 +31,48 @@ class Client(Protocol):
         """Ends the worker, killing it if it must."""
         ...
 
+    def __enter__(self) -> object: ...
 
-@dataclass(frozen=True)
-class Finished:
-    """A calculation and its result."""
-
-    calculation: Calculation
-    result: dict[str, Any]
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-def died_result(calculation: Calculation, reason: str) -> dict[str, Any]:
-    """The record of a calculation that took its worker down with it."""
-    base: dict[str, Any] = {"status": "failed", "failure": reason, "failure_kind": "worker_died"}
-    if calculation.kind == "relaxation":
-        base |= {
-            "positions": [list(row) for row in calculation.structure.positions],
-            "energy": None,
-            "forces": None,
-            "energies": [],
-            "fmax": [],
-            "steps": 0,
-            "wall_s": 0.0,
-            "cpu_s": 0.0,
-            "peak_memory_mb": 0.0,
-        }
-    return base
+class LocalExecutor:
+    """Worker processes of one thread each, side by side.
+
+    Attributes:
+        spec: what each worker loads.
+        workers: how many.
+        on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
+    """
+
+    def __init__(self, spec: WorkerSpec, workers: int, on_progress: Progress | None = None) -> None:
+        self.spec = spec
+        self.workers = workers
+        self.on_progress = on_progress
+
+    def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
+        """As :func:`run`, which says what is raised."""
+        device = self.spec.device.split(":")[0]
+        machine = Machine(device=device, hardware=hardware.describe(), workers=self.workers, threads_per_worker=1)
+        for calculation, result in run(calculations, self._client, self.workers, self.on_progress):
+            yield Finished(calculation, result, machine)
+
+    def _client(self, number: int) -> WorkerClient:
+        return WorkerClient(self.spec, cuda_device=number if self.spec.device == "cuda" else None)
+
+
+def default_workers(device: str) -> int:
+    """One worker per core; one per GPU that this process may use on CUDA."""
+    return max(1, len(hardware.visible_gpus())) if device == "cuda" else hardware.available_cores()
 
 
 def run(
     calculations: Sequence[Calculation],
-    start_client: Callable[[int], AbstractContextManager[Client]],
+    start_client: Callable[[int], Client],
     workers: int,
     on_progress: Progress | None = None,
-) -> Iterator[Finished]:
-    """Runs calculations on ``workers`` workers, in order of the list, and yields each as it finishes.
+) -> Iterator[tuple[Calculation, Result]]:
+    """Runs calculations on ``workers`` workers, in order of the list, and yields each with its result as it finishes.
 
     A worker that dies in a calculation is started again and its calculation tried once more; the second death is its result
     (status ``failed``, kind ``worker_died``). One that dies while it starts says nothing of a calculation: it is started again,
@@ -78,7 +89,7 @@ def run(
         RunError: a worker died while it started, time and again.
     """
     todo: queue.SimpleQueue[Calculation] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Finished | BaseException | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Calculation, Result] | BaseException | None] = queue.SimpleQueue()
     for calculation in calculations:
         todo.put(calculation)
     stop = threading.Event()
@@ -89,8 +100,8 @@ def run(
         deaths = failed_starts = 0
         while not stop.is_set():
             try:
-                with start_client(number) as client:
-                    clients[number] = client
+                client = clients[number] = start_client(number)
+                with client:
                     failed_starts = 0
                     while not stop.is_set():
                         if pending is None:
@@ -100,10 +111,10 @@ def run(
                         except WorkerDied as error:
                             deaths += 1
                             if deaths == 2 and not stop.is_set():
-                                done.put(Finished(pending, died_result(pending, str(error))))
+                                done.put((pending, failed_result(pending, str(error), "worker_died")))
                                 pending = None
                             break  # this client is of no use any more
-                        done.put(Finished(pending, result))
+                        done.put((pending, result))
                         pending = None
             except queue.Empty:
                 return
@@ -111,8 +122,8 @@ def run(
                 failed_starts += 1
                 if failed_starts == _STARTS and not stop.is_set():
                     raise RunError(
-                        f"{error}; it died {_STARTS} times in a row while it loaded the model; the same command goes on from here, "
-                        "with fewer workers if memory is short"
+                        f"{error}; it died {_STARTS} times in a row while it loaded the model. Run the same command again to resume; "
+                        "use fewer --workers if memory is limited"
                     ) from error
 
     def guarded(number: int) -> None:
@@ -138,7 +149,8 @@ def run(
                 yield item
     finally:
         stop.set()
-        for client in list(clients.values()):
-            client.close()
-        for thread in threads:
-            thread.join(timeout=10)
+        closing = [threading.Thread(target=client.close, daemon=True) for client in list(clients.values())]
+        for closer in closing:
+            closer.start()
+        for waited in (*closing, *threads):
+            waited.join(timeout=10)

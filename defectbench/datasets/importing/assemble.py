@@ -12,7 +12,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import configuration_problem, name_problem, sort_key, state_label
+from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
 from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
 from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
@@ -22,6 +22,7 @@ from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
 from defectbench.paths import full_path, user_path
+from defectbench.structures.lattice import minimum_image
 
 _DEFECT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$")
 _CONVERGED_BY_DEFAULT = 0.03
@@ -278,7 +279,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
         for charge in defect.charges:
             if (name, charge) not in starts:
                 starts[name, charge] = {"Unperturbed": ideal_structure(perfect, defect)}
-                found.notes.append(f"{state_label(name, charge)} has no start of its own; the ideal structure is its Unperturbed start")
+                found.notes.append(f"{ChargeState(name, charge)} has no start of its own; the ideal structure is its Unperturbed start")
     if moved:
         found.notes.append(f"{moved} structures had another origin than the host and were moved onto it")
     if not defects:
@@ -407,7 +408,7 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
         except DatasetError as error:
             found.drop(item.source, index, error)
     if frames and start is not None and frames[0].info["step"] == 0:
-        distance = np.linalg.norm(checks.minimum_image(frames[0].positions - start.positions, host), axis=1).max()
+        distance = np.linalg.norm(minimum_image(frames[0].positions - start.positions, host.cell), axis=1).max()
         if distance > checks.START_TOLERANCE:
             for frame in frames:
                 frame.info["step"] += 1
@@ -423,4 +424,4 @@ def _near(atoms: Atoms, placement: Placement, host: Atoms, defect: Defect) -> bo
     """Whether the start's placement holds for a later structure too: its atoms are still on the host."""
     ideal = ideal_structure(host, defect)
     moved = (atoms.positions + placement.shift)[placement.order]
-    return float(np.median(np.linalg.norm(checks.minimum_image(moved - ideal.positions, host), axis=1))) < 0.5
+    return float(np.median(np.linalg.norm(minimum_image(moved - ideal.positions, host.cell), axis=1))) < 0.5

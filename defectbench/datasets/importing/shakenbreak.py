@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import sort_key
+from defectbench.base.states import format_charge, sort_key
+from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.importing.assemble import ImportReport, _assemble, _check_destination, _Findings, _Item, _Options
@@ -82,7 +82,7 @@ def import_shakenbreak(
             continue
         key = (match["defect"], int(match["charge"]))
         if abs(key[1]) > MAX_CHARGE:
-            found.drop(state.relative_to(base), None, f"its charge {key[1]:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            found.drop(state.relative_to(base), None, f"its charge {format_charge(key[1])} is outside ±{MAX_CHARGE}")
             continue
         if key in seen:
             found.drop(state.relative_to(base), None, f"the same charge state as {seen[key].name}")
@@ -147,9 +147,9 @@ def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, floa
         found.drop(path.relative_to(base), None, "there is no such energies file: no relaxed structure of this charge state can be used")
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path, DatasetError)
         pairs = {**dict(content.get("distortions") or {}), **{k: v for k, v in content.items() if k != "distortions"}}
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError, LookupError, RecursionError) as error:
+    except (DatasetError, AttributeError, TypeError, ValueError) as error:
         found.drop(path.relative_to(base), None, f"not an energies file ({str(error).splitlines()[0] if str(error) else error!r})")
         return {}
     out: dict[str, float] = {}

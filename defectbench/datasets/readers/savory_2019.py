@@ -32,6 +32,7 @@ from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, assig
 from defectbench.datasets.extxyz import attach_results
 from defectbench.datasets.remote import fetch_all
 from defectbench.datasets.schema import Correction, DatasetFile, Defect
+from defectbench.structures.lattice import minimum_image
 
 CONFIGURATION = "Published"
 """Name of the one configuration per charge state that was published."""
@@ -177,7 +178,7 @@ def reconstruct_host(structures: Mapping[StateKey, Atoms], defects: Mapping[str,
     images, shifts = [], []
     for rotation, translation in zip(rotations, symmetry["translations"], strict=True):
         moved = host.positions @ rotation + translation @ cell
-        vectors = checks.minimum_image((moved[:, None, :] - host.positions[None, :, :]).reshape(-1, 3), host)
+        vectors = minimum_image((moved[:, None, :] - host.positions[None, :, :]).reshape(-1, 3), host.cell)
         distances = np.linalg.norm(vectors, axis=1).reshape(len(host), len(host))
         image = distances.argmin(axis=1)
         if len(set(image)) != len(host):
@@ -231,8 +232,8 @@ def _far_displacements(
 def _displacements(atoms: Atoms, sites: NDArray[np.int64], host: Atoms, defect: Defect) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Displacement of each atom from its host site, and whether it has one and is far from the defect."""
     centre = atoms.positions[sites == -1][0] if defect.site is None else host.positions[defect.site]
-    vectors = checks.minimum_image(atoms.positions - host.positions[sites], host)
-    far = (np.linalg.norm(checks.minimum_image(atoms.positions - centre, host), axis=1) > FAR) & (sites >= 0)
+    vectors = minimum_image(atoms.positions - host.positions[sites], host.cell)
+    far = (np.linalg.norm(minimum_image(atoms.positions - centre, host.cell), axis=1) > FAR) & (sites >= 0)
     return vectors, far
 
 

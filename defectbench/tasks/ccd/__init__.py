@@ -14,6 +14,7 @@ TASK = Task(
         "them, else against its end points. A charge-blind model has one curve for both charges, whose minimum cannot be at both ends."
     ),
     metrics=score.METRICS,
+    weight=score.WEIGHT,
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

@@ -2,70 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.base.states import format_charge
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from matplotlib.axes import Axes
 
-    Floats = NDArray[np.float64]
+FARTHEST = 0.5
+"""eV: a model whose two minima are apart by this much more or less than DFT's is drawn at DFT's distance, and the figure says so."""
+
+Row = Mapping[str, Any]
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws ``ccd.png`` and ``.svg``: energy against Q, a panel per pair of charges, each curve relative to its own end point.
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws ``ccd.png`` and ``.svg``: energy against Q, a panel per pair of charges, both minima at their energies.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    points = result.tables.get("points", ())
-    if not points:
+    points, diagrams = result.tables.get("points", ()), result.tables.get("diagrams", ())
+    if not points or not diagrams:
         return []
     from defectbench.plotting import style
 
-    pairs = list(dict.fromkeys((str(p["defect"]), int(p["upper"]), int(p["lower"])) for p in points))
-    columns = min(4, len(pairs))
-    lines = -(-len(pairs) // columns)
-    one_curve = bool(result.rows and result.rows[0]["one_curve"])
-    colours = (style.COLOURS["miss"], style.COLOURS["model"])
-    dft = scoring.dataset.level
-    with style.figure(max(style.COLUMN_WIDTH, 1.75 * columns), 0.45 + 1.75 * lines) as made:
+    columns = min(4, len(diagrams))
+    lines = -(-len(diagrams) // columns)
+    blind = context.charge_class == "charge-blind"
+    moved = [_moved(d) for d in diagrams]
+    with style.figure(max(style.COLUMN_WIDTH, 1.75 * columns), 1.0 + 1.8 * lines) as made:
         panels = made.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat[len(pairs) :]:
+        for axes in panels.flat[len(diagrams) :]:
             axes.set_axis_off()
-        for axes, (defect, upper, lower) in zip(panels.flat, pairs, strict=False):
-            mine = [p for p in points if (p["defect"], p["upper"], p["lower"]) == (defect, upper, lower)]
-            heights: list[float] = []
-            for charge, colour in zip((upper, lower), colours, strict=True):
-                curve = [p for p in mine if p["charge"] == charge]
-                sampled = [(p["q_amu_angstrom"], p["model_ev"]) for p in curve if p["model_ev"] is not None]
-                known = [(p["q_amu_angstrom"], p["reference_ev"]) for p in curve if p["reference_ev"] is not None]
-                if one_curve and charge == lower:
-                    sampled = []
-                if sampled:
-                    axes.plot(*zip(*sampled, strict=True), "o-", ms=2.2, color=style.COLOURS["muted"] if one_curve else colour, zorder=2)
-                if known:
-                    axes.plot(*zip(*known, strict=True), "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=3)
-                end = next((p["q_amu_angstrom"] for p in curve if p["fraction"] == (0.0 if charge == upper else 1.0)), None)
-                if end is not None:
-                    text = style.charge_text(charge)
-                    axes.annotate(text, (end, 0.0), (0, -4), textcoords="offset points", ha="center", va="top", color=colour)
-                heights += [height for _, height in (*sampled, *known)]
-            axes.axhline(0.0, color="0.85", lw=0.6, zorder=0)
-            low, high = min(heights, default=0.0), max(heights, default=1.0)
-            axes.set_ylim(low - 0.2 * (high - low) - 0.001, high + 0.06 * (high - low) + 0.001)
-            axes.set_title(f"{style.defect_text(defect)}  {style.charge_text(upper)}/{style.charge_text(lower)}")
+        for axes, diagram in zip(panels.flat, diagrams, strict=False):
+            pair = (diagram["defect"], diagram["upper"], diagram["lower"])
+            _panel(axes, diagram, [p for p in points if (p["defect"], p["upper"], p["lower"]) == pair], blind=blind)
+            charges = f"{format_charge(pair[1])}/{format_charge(pair[2])}"
+            axes.set_title(f"{style.defect_text(pair[0])} {charges}")
         made.supxlabel("$Q$ (amu$^{1/2}$ Å)", size=7.5)
         made.supylabel("energy (eV)", size=7.5)
         shown = panels.flat[0]
-        curve_colour = style.COLOURS["muted"] if one_curve else "0.25"
-        kind = " (one curve for both charges)" if one_curve else ""
         handles = [
-            *shown.plot([], [], "o-", ms=2.2, color=curve_colour, label=f"{model}{kind}"),
-            *shown.plot([], [], "s", ms=3.6, mfc="none", mew=0.8, color="0.25", label=dft),
+            *shown.plot([], [], "o-", ms=2.2, color=style.COLOURS["muted"] if blind else "0.25", label=context.model),
+            *shown.plot([], [], "s", ms=3.6, mfc="none", mew=0.8, color="0.25", label=f"{context.level} minimum"),
         ]
-        made.legend(handles=handles, loc="outside upper left", ncols=2)
+        if any(d["reference_on_path"] for d in diagrams):
+            handles += shown.plot([], [], "s--", ms=1.8, lw=0.7, color="0.25", label=f"{context.level} on the path")
+        made.legend(handles=handles, loc="outside lower left", ncols=3)
+        style.headline(made, _sentence(result, context, diagrams, any(moved)), context.source)
         return style.save(made, folder, "ccd")
+
+
+def _moved(diagram: Row) -> bool:
+    reference, model = diagram["separation_reference_ev"], diagram["separation_model_ev"]
+    return reference is not None and model is not None and abs(model - reference) > FARTHEST
+
+
+def _panel(axes: Axes, diagram: Row, points: Sequence[Row], *, blind: bool) -> None:
+    from defectbench.plotting import style
+
+    # energies at a Fermi level at the valence band maximum, above the minimum of the upper charge
+    apart = diagram["separation_reference_ev"] or 0.0
+    own = apart if diagram["separation_model_ev"] is None or _moved(diagram) else diagram["separation_model_ev"]
+    colours = {diagram["upper"]: style.COLOURS["miss"], diagram["lower"]: style.COLOURS["model"]}
+    heights: list[float] = []
+    for charge, colour in colours.items():
+        above, model_above = (apart, own) if charge == diagram["lower"] else (0.0, 0.0)
+        curve = [p for p in points if p["charge"] == charge]
+        end = 0.0 if charge == diagram["upper"] else diagram["delta_q_reference"]
+        sampled = [(p["q_amu_angstrom"], p["model_ev"] + model_above) for p in curve if p["model_ev"] is not None]
+        known = [(p["q_amu_angstrom"], p["reference_ev"] + above) for p in curve if p["reference_ev"] is not None]
+        if sampled and not (blind and charge == diagram["lower"]):
+            axes.plot(*zip(*sampled, strict=True), "o-", ms=2.2, color=style.COLOURS["muted"] if blind else colour, zorder=2)
+            heights += [height for _, height in sampled]
+        if len(known) > 1:
+            axes.plot(*zip(*known, strict=True), "s--", ms=1.8, lw=0.7, color=colour, zorder=3)
+        axes.plot([end], [above], "s", ms=3.6, mfc="none", mew=0.8, color=colour, zorder=4)
+        axes.annotate(
+            format_charge(charge), (end, above), (0, -5), textcoords="offset points", ha="center", va="top", color=colour, zorder=4
+        )
+        heights += [above, *(height for _, height in known)]
+    low, high = min(heights), max(heights)
+    axes.set_ylim(low - 0.22 * (high - low) - 0.001, high + 0.06 * (high - low) + 0.001)
+
+
+def _sentence(result: TaskResult, context: FigureContext, diagrams: Sequence[Row], moved: bool) -> str:
+    offset = result.metric("minimum_offset").value
+    where = "" if offset is None else f"the minima of its curves are off by {offset:.0%} of ΔQ on average"
+    if context.charge_class == "charge-blind":
+        text = f"{context.model} takes no charge: it has one curve for both charges" + (f", and {where}." if where else ".")
+    else:
+        text = f"{context.model}: {where or 'no minimum is known'}."
+    if not any(d["reference_on_path"] for d in diagrams):
+        text += f" {context.level} has no energies along the paths, only the two minima."
+    if any(d["separation_reference_ev"] is None for d in diagrams):
+        text += " Without a band edge each curve starts from its own minimum."
+    elif moved:
+        text += f" Its charges are drawn at {context.level}'s distance: by its own energies they are farther apart or nearer."
+    return text

@@ -25,17 +25,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.errors import DatasetError
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.intervals import capped, grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
-from defectbench.scoring.single_points import stored_energy
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.intervals import capped, rounded
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
+from defectbench.scoring.metrics import Metrics, NotAvailable
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
-from defectbench.thermodynamics import signed
+from defectbench.thermodynamics import find_corrections, formation_energy, thermodynamic_reference
 from defectbench.thermodynamics.curves import SHORTEST_PATH, CurveProperties, curve_properties
 
 if TYPE_CHECKING:
@@ -132,38 +135,7 @@ def reference_points(dataset: Dataset, diagram: Diagram, charge: int) -> dict[fl
     return dict(sorted(out.items()))
 
 
-METRICS = (
-    MetricDefinition(
-        "delta_q_error", "ΔQ error", "1", "lower", 0.05, 1.0,
-        "Relative error of the mass-weighted distance between the model's own ground states of neighbouring charges; a miss counts as 1.",
-    ),
-    MetricDefinition(
-        "minimum_offset", "offset of the minima", "1", "lower", 0.05, 0.5,
-        "Distance along the path between the lowest point of the model's curve and the reference's minimum, as a fraction of ΔQ, "
-        "1 at most; a curve with missing points counts as 1.",
-    ),
-    MetricDefinition(
-        "curves_bound", "bound curves", "1", "higher", 1.0, 0.5,
-        "Fraction of curves, none of whose points is missing, with a minimum near their own end that rise to the other; one curve for both "
-        "charges has half at most.",
-    ),
-    MetricDefinition(
-        "curve_mae", "curve MAE", "eV", "lower", 0.02, 0.3,
-        "Mean absolute error of the energies along the path, each curve relative to its own end point; 1 eV for one with missing points.",
-    ),
-    MetricDefinition(
-        "relaxation_energy_mae", "relaxation energy MAE", "eV", "lower", 0.02, 0.3,
-        "Mean absolute error of the energy a charge state gains by relaxing from the other charge's geometry.",
-    ),
-    MetricDefinition(
-        "frequency_error", "ħΩ error", "1", "lower", 0.05, 0.5,
-        "Relative error of the effective vibrational quantum of a curve, fitted over the same points; without a minimum or points: 1.",
-    ),
-    MetricDefinition(
-        "huang_rhys_error", "Huang–Rhys error", "1", "lower", 0.1, 1.0,
-        "Relative error of the Huang–Rhys factor of a curve, from the same points; a curve without one counts as 1.",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 ENERGY_CAP = 1.0
 """eV: energy errors count up to this in averages, and a miss counts as this."""
@@ -172,7 +144,7 @@ ENERGY_CAP = 1.0
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points of both charges at :data:`FRACTIONS` of every path (one curve for a model that takes no charge)."""
     return [
-        plan.calculation("single_point", atoms, charge)
+        plan.ask.single_point(atoms, charge)
         for diagram in diagrams(plan.dataset, [(s.defect, s.charge) for s in plan.states])
         if diagram.usable
         for atoms in path_structures(diagram.path, FRACTIONS)
@@ -225,7 +197,7 @@ def score_curve(scoring: ScoringInput, diagram: Diagram, charge: int) -> ScoredC
     model: dict[float, float] = {}
     reason: str | None = None
     for fraction, atoms in zip(FRACTIONS, path_structures(diagram.path, FRACTIONS), strict=True):
-        energy, why = stored_energy(scoring, atoms, charge)
+        energy, why = scoring.answers.energy(atoms, charge)
         if energy is None:
             reason = reason or why
         else:
@@ -309,7 +281,7 @@ def one_curve_for_both(pairs: Iterable[tuple[Diagram, ScoredCurve, ScoredCurve]]
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Curves, their properties, and ΔQ between the model's own ground states. Pure."""
-    placed = {(p.reference.defect, p.reference.charge): p for p in place_all(scoring)}
+    placed = {(p.reference.defect, p.reference.charge): p for p in match_states(scoring)}
     found = diagrams(scoring.dataset, [(s.defect, s.charge) for s in scoring.states])
     one_curve = scoring.charge_class in ("charge-blind", "energy-only")
     rows: list[dict[str, Any]] = []
@@ -320,7 +292,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     notes: list[str] = []
     operations = operations_of(scoring.dataset)
     for diagram in found:
-        name = f"{diagram.defect} {signed(diagram.upper)}/{signed(diagram.lower)}"
+        name = f"{diagram.defect} {format_charge(diagram.upper)}/{format_charge(diagram.lower)}"
         states = [placed.get((diagram.defect, q)) for q in (diagram.upper, diagram.lower)]
         # one surface has one set of minima: different starts of different charges must not look like a change with charge
         own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)
@@ -336,21 +308,21 @@ def score(scoring: ScoringInput) -> TaskResult:
             points += _points(diagram, curve)
         both.append((diagram, curves[-2], curves[-1]))
     if scoring.charge_class == "charge-blind":
-        notes.append("The model is charge-blind: it has one curve, which stands for both charges; at most one of the two can be bound.")
+        notes.append("The model is charge-blind: it has one curve for both charges, and at most one of the two can be bound.")
     elif scoring.charge_class == "energy-only":
-        notes.append("The model's forces do not hear the charge: the two curves of a diagram are one curve, shifted.")
+        notes.append("The model's forces do not respond to charge: the two curves of a diagram are one curve, shifted.")
     if curves and not any(curve.compared for curve in curves):
         notes.append(
-            "The dataset has no energies along the paths: curves are compared at their end points only (where the minima lie, and ΔQ). "
+            "The dataset has no energies along the paths: only the positions of the minima and ΔQ are compared. "
             "Relaxation energies, ħΩ and Huang–Rhys factors are the model's, without a reference."
         )
     compared, broken = sum(c.compared for c in curves), sum(len(c.model) < len(FRACTIONS) for c in curves)
     if 0 < compared < len(curves):
         notes.append(
-            f"The dataset has energies along the path for {compared} of {len(curves)} curves: the others enter no comparison of them."
+            f"The dataset has energies along the path for {compared} of {len(curves)} curves; energies are compared for these only."
         )
     if broken:
-        notes.append(f"{broken} of {len(curves)} curves lack points that the model failed at: they count as misses.")
+        notes.append(f"The model failed at points of {broken} of {len(curves)} curves: they count as misses.")
     if not found:
         notes.append("No two neighbouring charges of a defect have a reference among the selected states.")
     return TaskResult(
@@ -359,11 +331,11 @@ def score(scoring: ScoringInput) -> TaskResult:
         rows=tuple(rows),
         baselines={"one curve for both charges": _baseline(both)} if curves else {},
         notes=tuple(notes),
-        tables={"points": tuple(points)},
+        tables={"points": tuple(points), "diagrams": tuple(_diagram_row(scoring, *item) for item in both)},
     )
 
 
-def _own_path(first: PlacedState | None, second: PlacedState | None, operations: Operations) -> tuple[float | None, str | None]:
+def _own_path(first: MatchedState | None, second: MatchedState | None, operations: Operations) -> tuple[float | None, str | None]:
     """ΔQ between the model's own ground states, amu^½ Å; or why there is none."""
     structures = []
     for state in (first, second):
@@ -407,6 +379,36 @@ def _row(diagram: Diagram, curve: ScoredCurve, own: float | None, error: float |
     }
 
 
+def _diagram_row(scoring: ScoringInput, diagram: Diagram, upper: ScoredCurve, lower: ScoredCurve) -> dict[str, Any]:
+    """One diagram: how far the minimum of the lower charge lies above that of the upper one, with the Fermi level at the VBM."""
+    ends = [upper.reference.get(0.0), lower.reference.get(1.0)]
+    own = [upper.model.get(0.0), lower.model.get(1.0)] if scoring.charge_class != "charge-blind" else [None, None]
+    return {
+        "defect": diagram.defect,
+        "upper": diagram.upper,
+        "lower": diagram.lower,
+        "delta_q_reference": rounded(diagram.path.delta_q, 4),
+        "separation_reference_ev": rounded(_separation(scoring.dataset, diagram, *ends)),
+        "separation_model_ev": rounded(_separation(scoring.dataset, diagram, *own)),
+        "reference_on_path": upper.compared or lower.compared,
+    }
+
+
+def _separation(dataset: Dataset, diagram: Diagram, first: float | None, second: float | None) -> float | None:
+    """Formation energy of the lower charge less that of the upper one at the VBM, eV; None without energies, band edge or corrections."""
+    level = dataset.level_of_theory()
+    vbm = thermodynamic_reference(level).vbm
+    if vbm is None or first is None or second is None:
+        return None
+    try:
+        corrections = find_corrections(level, diagram.defect, (diagram.upper, diagram.lower))
+    except DatasetError:  # of one charge only
+        return None
+    ends = ((diagram.upper, first), (diagram.lower, second))
+    upper, lower = (formation_energy(charge, energy, 0.0, 0.0, vbm, corrections.of(charge)) for charge, energy in ends)
+    return lower - upper
+
+
 def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[dict[str, Any]]:
     """Sampled energies relative to the curve's own end."""
     zero_model, zero_reference = curve.model.get(curve.own_end), curve.reference.get(curve.own_end)
@@ -426,51 +428,45 @@ def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[dict[str, Any]]:
 
 def _metrics(pairs: Sequence[Mapping[str, Any]], curves: Sequence[ScoredCurve]) -> tuple[MetricValue, ...]:
     """Means, with intervals drawn over paths: both curves of one stay together."""
-    nothing = "no two neighbouring charges have different reference ground states"
+    metrics = Metrics(METRICS, empty=_lack("no two neighbouring charges have different reference ground states"))
+
+    def mean(name: str, values: Iterable[tuple[object, float | None]], cap: float, empty: NotAvailable | None = None) -> None:
+        found = list(values)
+        metrics.mean(name, [value for _, value in found], cap=cap, groups=[path for path, _ in found], empty=empty)
+
     compared = [c for c in curves if c.compared]
-    values: dict[str, tuple[list[tuple[object, float]], str]] = {
-        "delta_q_error": ([(i, capped(p["error"], 1.0)) for i, p in enumerate(pairs) if p["usable"]], nothing),
-        "minimum_offset": ([(c.path, capped(_offset(c), 1.0)) for c in curves], nothing),
-        "curves_bound": ([(c.path, float(c.properties.bound)) for c in curves], nothing),
-        "curve_mae": ([(c.path, capped(c.curve_error, ENERGY_CAP)) for c in compared], "the dataset has no energies along the paths"),
-        "relaxation_energy_mae": (
-            [
-                (c.path, capped(_difference(c.common_properties.relaxation_energy, r), ENERGY_CAP))
-                for c in compared
-                if (r := c.reference_properties.relaxation_energy) is not None
-            ],
-            "the dataset has no energies at the other charge's end point",
+    mean("delta_q_error", ((i, p["error"]) for i, p in enumerate(pairs) if p["usable"]), 1.0)
+    mean("minimum_offset", ((c.path, _offset(c)) for c in curves), 1.0)
+    mean("curves_bound", ((c.path, float(c.properties.bound)) for c in curves), 1.0)
+    mean("curve_mae", ((c.path, c.curve_error) for c in compared), ENERGY_CAP, _lack("the dataset has no energies along the paths"))
+    mean(
+        "relaxation_energy_mae",
+        (
+            (c.path, _difference(c.common_properties.relaxation_energy, r))
+            for c in compared
+            if (r := c.reference_properties.relaxation_energy) is not None
         ),
-        "frequency_error": (
-            [
-                (c.path, capped(_relative(c.common_properties.hbar_omega, r), 1.0))
-                for c in compared
-                if (r := c.reference_properties.hbar_omega)
-            ],
-            "the dataset has too few energies along the paths for a frequency",
-        ),
-        "huang_rhys_error": (
-            [
-                (c.path, capped(_relative(c.common_properties.huang_rhys, r), 1.0))
-                for c in compared
-                if (r := c.reference_properties.huang_rhys)
-            ],
-            "the dataset has too few energies along the paths for a Huang–Rhys factor",
-        ),
-    }
-    out = []
-    for metric in METRICS:
-        numbers, reason = values[metric.name]
-        table = np.array([(value, 1.0) for _, value in numbers])
-        mean, interval = grouped_interval(table, [path for path, _ in numbers], _mean)
-        out.append(MetricValue(metric.name, mean, interval, reason if mean is None else None, applies=mean is not None))
-    return tuple(out)
+        ENERGY_CAP,
+        _lack("the dataset has no energies at the other charge's end point"),
+    )
+    mean(
+        "frequency_error",
+        ((c.path, _relative(c.common_properties.hbar_omega, r)) for c in compared if (r := c.reference_properties.hbar_omega)),
+        1.0,
+        _lack("the dataset has too few energies along the paths for a frequency"),
+    )
+    mean(
+        "huang_rhys_error",
+        ((c.path, _relative(c.common_properties.huang_rhys, r)) for c in compared if (r := c.reference_properties.huang_rhys)),
+        1.0,
+        _lack("the dataset has too few energies along the paths for a Huang–Rhys factor"),
+    )
+    return metrics.done()
 
 
-def _mean(table: Floats) -> float:
-    """Of the values whose sums and numbers are the two columns."""
-    total = table.sum(axis=0)
-    return float(total[0] / total[1])
+def _lack(reason: str) -> NotAvailable:
+    """Something that the dataset does not have."""
+    return NotAvailable(reason, applies=False)
 
 
 def _offset(curve: ScoredCurve) -> float | None:

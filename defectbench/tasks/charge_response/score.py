@@ -21,7 +21,7 @@ A pair in which the model has no ground state or no forces is a miss: it counts 
 (f = -1), and no answer counts as less, so that failing is never better than any answer.
 
 A *charge-blind* model has one energy surface for all charges, so one ground state: its response is 0 by definition, and the different
-starts of different charges cannot make it look like one. An *energy-only* model (its certificate says that the energy hears the charge,
+starts of different charges cannot make it look like one. An *energy-only* model (its certificate says that the energy responds to charge,
 and that the forces change by less than what ends a relaxation) has one surface as well, shifted from charge to charge: one set of minima,
 in one order. What its ground states of two charges differ by can only come from their different starts, so its displacements are 0 by
 definition too. Its changes of forces are small, not nothing: that look is computed as for any model.
@@ -32,15 +32,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import energy_and_forces, planned, shared_geometries
-from defectbench.scoring.intervals import grouped_interval, rounded
-from defectbench.scoring.landscape import PlacedState, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.frames import shared_geometries
+from defectbench.scoring.intervals import rounded
+from defectbench.scoring.landscape import MatchedState, match_states, operations_of
+from defectbench.scoring.metrics import Metrics, NotAvailable
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
 from defectbench.structures.symmetry import Operations
@@ -71,48 +74,18 @@ ONE_SURFACE = ("charge-blind", "energy-only")
 
 Kind = Literal["ground states", "one start", "forces"]
 
-METRICS = (
-    MetricDefinition(
-        "reproduced", "charge response reproduced", "1", "higher", 1.0, 0.0,
-        "Fraction of DFT's displacements between ground states of neighbouring charges that it reproduces; 0: charge-blind, -1: a miss.",
-    ),
-    MetricDefinition(
-        "correlation", "correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's displacements between those ground states; 0 for a model that does not respond.",
-    ),
-    MetricDefinition(
-        "projection", "projection", "1", "none", None, None,
-        "How much of DFT's displacement the model's has along it: 1 the same amount, above 1 too much; blind to other directions.",
-    ),
-    MetricDefinition(
-        "same_start_reproduced", "reproduced from one start", "1", "higher", 1.0, 0.0,
-        "The same fraction between the minima that both charges reach from one and the same start: no search in between.",
-    ),
-    MetricDefinition(
-        "force_reproduced", "force response reproduced", "1", "higher", 1.0, 0.0,
-        "The same fraction for the change of the forces with charge at one fixed geometry, where DFT has it at several charges.",
-    ),
-    MetricDefinition(
-        "force_correlation", "force correlation", "1", "higher", 1.0, 0.0,
-        "Correlation of the model's and DFT's change of forces with charge at one fixed geometry.",
-    ),
-    MetricDefinition(
-        "size_deviation", "size deviation", "1", "lower", 0.0, 1.0,
-        "How far E(q) - E(0) in a doubled cell, divided by that in the cell, is from 1: 1 for a charge term that is summed over atoms.",
-        "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "How much of DFT's response to charge the model reproduces: displacements between the ground states of neighbouring charges, between "
     "minima from one start, and changes of forces at a fixed geometry; and whether the energy of a charge grows with the cell. 1 is DFT's "
-    "response, 0 a model that does not hear the charge, below 0 one that would do better not to."
+    "response, 0 no response, below 0 worse than no response."
 )
 
 
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points at every geometry that DFT has at several charges, at each of these."""
-    return [planned(plan, "single_point", g.atoms, q) for g in shared_geometries(plan.dataset, plan.states) for q in g.frames]
+    return [plan.ask.single_point(g.atoms, q) for g in shared_geometries(plan.dataset, plan.states) for q in g.frames]
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +204,7 @@ def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms],
     return wanted, best
 
 
-def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def ground_state_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the ground states of neighbouring charges of each defect."""
     out = []
     for lower, higher in _neighbours(states):
@@ -243,12 +216,12 @@ def ground_state_responses(scoring: ScoringInput, states: Sequence[PlacedState],
     return out
 
 
-def same_start_responses(scoring: ScoringInput, states: Sequence[PlacedState], operations: Operations) -> list[Response]:
+def same_start_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
     """Displacements between the minima of neighbouring charges from one start that both have, DFT and model."""
     out = []
     for lower, higher in _neighbours(states):
         starts = [scoring.dataset.starts(s.reference.defect, s.reference.charge) for s in (lower, higher)]
-        placed = [{p.configuration: p for p in s.placed} for s in (lower, higher)]
+        placed = [{p.configuration: p for p in s.configurations} for s in (lower, higher)]
         for name in sorted(set(lower.reference.minima) & set(higher.reference.minima) & set(placed[0]) & set(placed[1])):
             if name not in starts[0] or name not in starts[1] or not _same(starts[0][name], starts[1][name]):
                 continue
@@ -264,8 +237,8 @@ def _same(first: Atoms, second: Atoms) -> bool:
     return np.array_equal(first.numbers, second.numbers) and bool(np.abs(first.positions - second.positions).max() < 1e-3)
 
 
-def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, PlacedState]]:
-    grouped: dict[str, list[PlacedState]] = {}
+def _neighbours(states: Sequence[MatchedState]) -> list[tuple[MatchedState, MatchedState]]:
+    grouped: dict[str, list[MatchedState]] = {}
     for state in states:
         grouped.setdefault(state.reference.defect, []).append(state)
     return [pair for items in grouped.values() for pair in pairwise(sorted(items, key=lambda s: s.reference.charge))]
@@ -273,8 +246,8 @@ def _neighbours(states: Sequence[PlacedState]) -> list[tuple[PlacedState, Placed
 
 def _displacement(
     kind: Kind,
-    lower: PlacedState,
-    higher: PlacedState,
+    lower: MatchedState,
+    higher: MatchedState,
     name: str,
     reference: tuple[Atoms, Atoms],
     model: tuple[Atoms | None, Atoms | None] | None,
@@ -301,7 +274,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
     for geometry in shared_geometries(scoring.dataset, scoring.states):
         for lower, higher in pairwise(geometry.frames):
             wanted = geometry.frames[higher].forces - geometry.frames[lower].forces
-            results = [energy_and_forces(scoring, geometry.atoms, q) for q in (lower, higher)]
+            results = [scoring.answers.energy_and_forces(geometry.atoms, q) for q in (lower, higher)]
             failures = [r for r in results if isinstance(r, str)]
             forces = [r[1] for r in results if not isinstance(r, str)]
             model = None if failures else forces[1] - forces[0]
@@ -313,7 +286,7 @@ def force_responses(scoring: ScoringInput) -> list[Response]:
 def responses(scoring: ScoringInput) -> tuple[list[Response], list[Response]]:
     """All responses, and those left out because DFT itself hardly responds."""
     operations = operations_of(scoring.dataset)
-    states = place_all(scoring)
+    states = match_states(scoring)
     everything = [
         *ground_state_responses(scoring, states, operations),
         *same_start_responses(scoring, states, operations),
@@ -372,37 +345,37 @@ _LACKING: Mapping[Kind, str] = {
 
 def _metrics(scoring: ScoringInput, found: Sequence[Response]) -> tuple[MetricValue, ...]:
     """Values with intervals over pairs of charges; geometries of one path or relaxation stay together, they are not independent."""
-    out = []
+    metrics = Metrics(METRICS)
     for name, kind, statistic in _WANTED:
         mine = [r for r in found if r.kind == kind]
-        value, interval = grouped_interval(
-            np.array([r.sums for r in mine]), [(r.defect, r.charges, r.configuration) for r in mine], statistic
-        )
-        out.append(MetricValue(name, value, interval, _LACKING[kind] if value is None else None, applies=value is not None))
-    out.append(size_deviation(scoring))
-    return tuple(out)
+        rows = np.array([r.sums for r in mine])
+        groups = [(r.defect, r.charges, r.configuration) for r in mine]
+        metrics.statistic(name, rows, statistic, groups=groups, empty=NotAvailable(_LACKING[kind], applies=False))
+    _add_size_deviation(metrics, scoring)
+    return metrics.done()
 
 
-def size_deviation(scoring: ScoringInput) -> MetricValue:
+def _add_size_deviation(metrics: Metrics, scoring: ScoringInput) -> None:
     """|ratio − 1| of the certificate's E(2x, q) − E(2x, 0) over E(x, q) − E(x, 0): one geometry, so no interval.
 
     Taken as it is even for a finite cell, in which a true ratio differs from 1 by interactions between images of the charge; these
-    are of the order of 0.1 eV a charge, energies of a charge several eV.
+    are of the order of 0.1 eV per charge, energies of a charge several eV.
     """
     ratio = scoring.certificate.get("size_ratio")
     if ratio is not None:
-        return MetricValue("size_deviation", abs(float(ratio) - 1.0))
+        metrics.value("size_deviation", abs(float(ratio) - 1.0))
+        return
     if scoring.charge_class == "charge-blind":
         why = "a charge-blind model has no energy of a charge that could grow with the cell"
     elif not scoring.certificate:
         why = "no charge-response certificate"
     else:
         why = "the energy changes too little with charge at the certificate's geometry for a ratio"
-    return MetricValue("size_deviation", None, None, why, applies=False)
+    metrics.lacking("size_deviation", NotAvailable(why, applies=False))
 
 
 def _baselines(found: Sequence[Response]) -> dict[str, dict[str, float | None]]:
-    """A model that does not hear the charge."""
+    """A model that does not respond to charge."""
     names = {name for name, kind, _ in _WANTED if any(r.kind == kind for r in found)}
     return {"charge-blind": {name: 0.0 for name, _, _ in _WANTED if name in names}} if names else {}
 
@@ -410,22 +383,22 @@ def _baselines(found: Sequence[Response]) -> dict[str, dict[str, float | None]]:
 def _notes(scoring: ScoringInput, found: Sequence[Response], small: Sequence[Response]) -> list[str]:
     notes = []
     if scoring.charge_class == "charge-blind":
-        notes.append("Charge-blind: one energy surface for all charges, so no response by definition.")
+        notes.append("Charge-blind model: it has one energy surface for all charge states, so its response is zero by definition.")
     elif scoring.charge_class == "energy-only":
         notes.append(
-            "Energy-only: the energy hears the charge, the forces do not, so all charges have the same minima: no displacements by "
-            "definition (different starts of different charges would make some). The change of forces is as calculated."
+            "Energy-only model: charge changes the energy but not the forces, so all charge states share the same minima and displacements "
+            "are zero by definition. The change of forces is as calculated."
         )
     missed = [r for r in found if r.reason is not None]
     if missed:
-        pairs = ", ".join(f"{r.defect} {r.charges[0]:+d}/{r.charges[1]:+d} ({r.kind})" for r in missed[:6])
+        pairs = ", ".join(f"{r.defect} {'/'.join(map(format_charge, r.charges))} ({r.kind})" for r in missed[:6])
         more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
-        notes.append(f"No structure or result of the model, counted as the opposite of DFT's response: {pairs}{more}.")
+        notes.append(f"Misses (no structure or no result), counted as the opposite of DFT's response: {pairs}{more}.")
     if small:
-        notes.append(f"{len(small)} pairs in which DFT itself hardly responds are left out.")
+        notes.append(f"Left out: {len(small)} pairs in which DFT itself hardly responds.")
     if not any(r.kind == "forces" for r in found):
         notes.append(f"No change of forces: {_LACKING['forces']}.")
     opposite = [r for r in found if r.reason is None and reproduced(r.sums[None]) < -0.05]
     if opposite:
-        notes.append(f"In {len(opposite)} of {len(found)} pairs the model's response is farther from DFT's than none would be.")
+        notes.append(f"In {len(opposite)} of {len(found)} pairs the model's response is worse than no response.")
     return notes

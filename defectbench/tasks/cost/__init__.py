@@ -10,6 +10,7 @@ TASK = Task(
     title="Cost",
     description=score.DESCRIPTION,
     metrics=score.METRICS,
+    weight=score.WEIGHT,
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

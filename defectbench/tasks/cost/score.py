@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.hardware import Hardware
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.intervals import rounded
+from defectbench.scoring.metrics import Metrics, NotAvailable
+from defectbench.scoring.task import ConfigurationResult, MetricValue, ScoringInput, TaskResult, read_metrics
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from defectbench.base.hardware import Machine
     from defectbench.calculations.requests import Calculation, Relaxation
 
 
-_INFORMATION = "Depends on the machine, so it is never scored."
-
-METRICS = (
-    MetricDefinition(
-        "seconds_per_call", "time a force call", "s", "none", None, None,
-        f"Median processor seconds (wall clock on a GPU) of one energy and forces of the defect cell inside a relaxation. {_INFORMATION}",
-        "none",
-    ),
-    MetricDefinition(
-        "milliseconds_per_atom", "time a call and atom", "ms", "none", None, None,
-        f"The same divided by the number of atoms, in milliseconds. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "seconds_per_relaxation", "time a relaxation", "s", "none", None, None,
-        f"Median seconds of a relaxation of a defect, failed and unconverged ones included. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "force_calls_per_relaxation", "force calls a relaxation", "1", "none", None, None,
-        "Median number of force calls of a relaxation: a rough or flat energy surface takes more.", "none",
-    ),
-    MetricDefinition(
-        "hours_in_all", "time in all", "h", "none", None, None,
-        f"Hours of all relaxations of this run on one core (or GPU) after another. {_INFORMATION}", "none",
-    ),
-    MetricDefinition(
-        "peak_memory", "peak memory", "MB", "none", None, None,
-        f"Largest resident memory of a worker process; memory on a GPU is not in it. {_INFORMATION}", "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
-    "Seconds of a force call and of a relaxation, number of force calls, peak memory, and the machine they were measured on. For "
-    "information: nothing here is scored, because another machine gives other numbers."
+    "Time per force call and per relaxation, number of force calls, peak memory, and the machine on which they were measured. Nothing here "
+    "is scored, because another machine gives other numbers."
 )
 
-NO_BASELINE = "No baseline: without a model there is no force call to time; all baselines cost nothing."
+NO_BASELINE = "No baseline: baselines make no force calls."
 """Why no table of costs has a row for one."""
+
+NOTHING_TIMED = NotAvailable("no relaxation was timed", applies=True)
 
 
 def calculations(_plan: PlanInput) -> Sequence[Calculation]:
@@ -61,9 +38,9 @@ def calculations(_plan: PlanInput) -> Sequence[Calculation]:
     return ()
 
 
-def seconds(relaxation: Relaxation, device: str) -> float:
-    """What a relaxation took: processor seconds on a CPU where they are known (other programs do not count), else wall-clock seconds."""
-    return relaxation.cpu_s if device != "cuda" and relaxation.cpu_s > 0 else relaxation.wall_s
+def seconds(relaxation: Relaxation, clock: str) -> float:
+    """What a relaxation took by a :func:`clock_of`: processor seconds, where they are known, do not count other programs."""
+    return relaxation.cpu_s if clock == "processor" and relaxation.cpu_s > 0 else relaxation.wall_s
 
 
 def force_calls(relaxation: Relaxation) -> int:
@@ -71,137 +48,127 @@ def force_calls(relaxation: Relaxation) -> int:
     return max(len(relaxation.energies), relaxation.steps + 1)
 
 
-def timed(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
-    """(defect, charge, configuration, relaxation) of every relaxation whose time is known, each once though several charges may share it.
-
-    One that never started (its worker died before) took no time and is left out, and so is one that ran on another machine than most.
-    """
-    return [row for row in ran(scoring) if row[3].machine == 0]
-
-
-def ran(scoring: ScoringInput) -> list[tuple[str, int, str, Relaxation]]:
-    """The same on any machine."""
-    seen: set[tuple[object, ...]] = set()
-    out = []
-    for c in sorted(scoring.configurations, key=lambda c: (c.defect, c.charge, c.configuration)):
-        r = c.relaxation
-        mark = (c.defect, r.wall_s, r.cpu_s, r.steps, r.energies[-1:], np.asarray(r.positions, dtype=float).tobytes())
-        if r.wall_s > 0 and mark not in seen:
-            seen.add(mark)
-            out.append((c.defect, c.charge, c.configuration, r))
-    return out
+def distinct_relaxations(scoring: ScoringInput) -> list[ConfigurationResult]:
+    """The relaxations of defects, each once though several charge states may share it; those that never began are left out."""
+    ran = sorted((c for c in scoring.configurations if c.relaxation.wall_s > 0), key=lambda c: (c.defect, c.charge, c.configuration))
+    first: dict[str, ConfigurationResult] = {}
+    for c in ran:
+        first.setdefault(c.content_hash, c)
+    return list(first.values())
 
 
-def _median(values: NDArray[np.float64]) -> float:
-    return float(np.median(values))
+def main_machine(scoring: ScoringInput) -> Machine | None:
+    """The machine that ran most of the relaxations, the host's included; of those with equally many the first."""
+    machines = {r.content_hash: r.machine for r in scoring.host} | {r.content_hash: r.machine for r in distinct_relaxations(scoring)}
+    counts = Counter(machines.values())
+    return max(counts, key=lambda machine: counts[machine], default=None)
+
+
+def clock_of(scoring: ScoringInput, machine: Machine | None) -> str:
+    """``processor`` or ``wall-clock``: on a GPU the processor waits, so only the clock on the wall tells the time."""
+    on_gpu = machine is not None and machine.device == "cuda"
+    return "wall-clock" if on_gpu or not any(c.relaxation.cpu_s > 0 for c in scoring.configurations) else "processor"
 
 
 def score(scoring: ScoringInput) -> TaskResult:
-    """Medians over the relaxations; see ``docs/metrics.md``."""
-    device = str(scoring.provenance.get("device", "cpu"))
-    table: list[dict[str, Any]] = []
-    for defect, charge, name, relaxation in timed(scoring):
-        took, calls = seconds(relaxation, device), force_calls(relaxation)
-        table.append(
-            {
-                "defect": defect,
-                "charge": charge,
-                "configuration": name,
-                "status": relaxation.status,
-                "atoms": len(relaxation.positions),
-                "force_calls": calls,
-                "seconds": rounded(took, 3),
-                "wall_s": rounded(relaxation.wall_s, 3),
-                "seconds_per_call": rounded(took / calls, 6),
-                "peak_memory_mb": rounded(relaxation.peak_memory_mb, 1),
-            }
-        )
-    rows = []
-    for state in sorted({(r["defect"], r["charge"]) for r in table}):
-        here = [r for r in table if (r["defect"], r["charge"]) == state]
-        rows.append(
-            {
-                "defect": state[0],
-                "charge": state[1],
-                "relaxations": len(here),
-                "atoms": here[0]["atoms"],
-                "force_calls": rounded(float(np.median([r["force_calls"] for r in here])), 1),
-                "seconds_per_call": rounded(float(np.median([r["seconds_per_call"] for r in here])), 6),
-                "seconds_per_relaxation": rounded(float(np.median([r["seconds"] for r in here])), 3),
-                "seconds": rounded(float(sum(r["seconds"] for r in here)), 1),
-                "peak_memory_mb": max(r["peak_memory_mb"] for r in here),
-            }
-        )
+    """Medians over the relaxations of one machine; see ``docs/metrics.md``."""
+    machine = main_machine(scoring)
+    clock = clock_of(scoring, machine)
+    ran = distinct_relaxations(scoring)
+    # a run that was continued elsewhere mixes machines, and a median over two of them is of neither
+    table = tuple(_relaxation_row(c, clock) for c in ran if c.machine == machine)
+    states = sorted({(r["defect"], r["charge"]) for r in table})
+    about = _machine_row(machine, clock)
     return TaskResult(
         task="cost",
-        metrics=_metrics(table, len(ran(scoring)) - len(table)),
-        rows=tuple(rows),
-        notes=tuple(_notes(scoring, device, table)),
-        tables={"relaxations": tuple(table), "machine": (machine(scoring),)},
+        metrics=_metrics(table, elsewhere=len(ran) - len(table)),
+        rows=tuple(_state_row([r for r in table if (r["defect"], r["charge"]) == state]) for state in states),
+        notes=tuple(_notes(len(scoring.configurations), len(ran), len(table), about)),
+        tables={"relaxations": table, "machine": (about,)},
     )
 
 
-def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricValue, ...]:
-    none = "no relaxation was timed"
-    out: dict[str, MetricValue] = {}
-    for name, values in (
-        ("seconds_per_call", [r["seconds_per_call"] for r in table]),
-        ("milliseconds_per_atom", [1000.0 * r["seconds_per_call"] / r["atoms"] for r in table]),
-        ("seconds_per_relaxation", [r["seconds"] for r in table]),
-        ("force_calls_per_relaxation", [r["force_calls"] for r in table]),
-    ):
-        array = np.array(values, dtype=float)
-        out[name] = (
-            MetricValue(name, _median(array), bootstrap_interval(array, _median)) if len(array) else MetricValue(name, None, reason=none)
-        )
-    if table:
-        memory = max(r["peak_memory_mb"] for r in table)
-        out["hours_in_all"] = (
-            MetricValue("hours_in_all", None, reason=f"{elsewhere} relaxation(s) ran on another machine")
-            if elsewhere
-            else MetricValue("hours_in_all", float(sum(r["seconds"] for r in table)) / 3600.0)
-        )
-        out["peak_memory"] = (
-            MetricValue("peak_memory", float(memory)) if memory > 0 else MetricValue("peak_memory", None, reason="not measured")
-        )
-    else:
-        out |= {name: MetricValue(name, None, reason=none) for name in ("hours_in_all", "peak_memory")}
-    return tuple(out[m.name] for m in METRICS)
-
-
-def machine(scoring: ScoringInput) -> dict[str, Any]:
-    """One row that says what the numbers were measured on, and by which clock; None where it is not known."""
-    hardware = scoring.provenance.get("hardware") or {}
+def _relaxation_row(result: ConfigurationResult, clock: str) -> dict[str, Any]:
+    relaxation = result.relaxation
+    took, calls = seconds(relaxation, clock), force_calls(relaxation)
     return {
-        "device": scoring.provenance.get("device"),
-        "processor": hardware.get("processor"),
-        "cores": hardware.get("cores"),
-        "memory_gb": hardware.get("memory_gb"),
-        "gpus": ", ".join(hardware.get("gpus") or ()) or None,
-        "workers": scoring.provenance.get("workers"),
-        "threads_per_worker": scoring.provenance.get("threads_per_worker"),
-        "clock": clock(scoring),
+        "defect": result.defect,
+        "charge": result.charge,
+        "configuration": result.configuration,
+        "status": relaxation.status,
+        "atoms": len(relaxation.positions),
+        "force_calls": calls,
+        "seconds": rounded(took, 3),
+        "wall_s": rounded(relaxation.wall_s, 3),
+        "seconds_per_call": rounded(took / calls, 6),
+        "peak_memory_mb": rounded(relaxation.peak_memory_mb, 1),
     }
 
 
-def clock(scoring: ScoringInput) -> str:
-    """``processor`` or ``wall-clock``: what :func:`seconds` counts in this run."""
-    timed_by_processor = scoring.provenance.get("device", "cpu") != "cuda" and any(c.relaxation.cpu_s > 0 for c in scoring.configurations)
-    return "processor" if timed_by_processor else "wall-clock"
+def _state_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of one charge state's relaxations."""
+
+    def median(column: str, digits: int) -> float | None:
+        return rounded(float(np.median([r[column] for r in rows])), digits)
+
+    return {
+        "defect": rows[0]["defect"],
+        "charge": rows[0]["charge"],
+        "relaxations": len(rows),
+        "atoms": rows[0]["atoms"],
+        "force_calls": median("force_calls", 1),
+        "seconds_per_call": median("seconds_per_call", 6),
+        "seconds_per_relaxation": median("seconds", 3),
+        "seconds": rounded(float(sum(r["seconds"] for r in rows)), 1),
+        "peak_memory_mb": max(r["peak_memory_mb"] for r in rows),
+    }
 
 
-def _notes(scoring: ScoringInput, device: str, table: Sequence[dict[str, Any]]) -> list[str]:
-    found = machine(scoring)
-    kind = f"{clock(scoring)} seconds"
-    where = found["gpus"] if device == "cuda" else found["processor"]
-    threads = found["threads_per_worker"]
-    notes = [f"Times are {kind}" + (f" on {where}" if where else "") + (f", {threads} thread(s) a worker" if threads else "") + "."]
-    relaxations = len(ran(scoring))
-    if relaxations < len(scoring.configurations):
-        notes.append(
-            f"{len(scoring.configurations)} configurations took {relaxations} relaxations: equal starts of different charges run once."
-        )
-    if elsewhere := relaxations - len(table):
+def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricValue, ...]:
+    out = Metrics(METRICS, NOTHING_TIMED)
+    out.median("seconds_per_call", (r["seconds_per_call"] for r in table))
+    out.median("milliseconds_per_atom", (1000.0 * r["seconds_per_call"] / r["atoms"] for r in table))
+    out.median("seconds_per_relaxation", (r["seconds"] for r in table))
+    out.median("force_calls_per_relaxation", (r["force_calls"] for r in table))
+    memory = max((r["peak_memory_mb"] for r in table), default=0.0)
+    if not table:
+        out.lacking("hours_in_all", NOTHING_TIMED)
+        out.lacking("peak_memory", NOTHING_TIMED)
+        return out.done()
+    if elsewhere:
+        out.lacking("hours_in_all", NotAvailable(f"{elsewhere} relaxation(s) ran on another machine", applies=True))
+    else:
+        out.value("hours_in_all", sum(r["seconds"] for r in table) / 3600.0)
+    if memory > 0:
+        out.value("peak_memory", memory)
+    else:
+        out.lacking("peak_memory", NotAvailable("not measured", applies=True))
+    return out.done()
+
+
+def _machine_row(machine: Machine | None, clock: str) -> dict[str, Any]:
+    """What the numbers were measured on, and by which clock; None where it is not known."""
+    hardware = machine.hardware if machine is not None else Hardware()
+    return {
+        "device": machine.device if machine is not None else None,
+        "processor": hardware.processor,
+        "cores": hardware.cores,
+        "memory_gb": hardware.memory_gb,
+        "gpus": ", ".join(hardware.gpus) or None,
+        "workers": machine.workers if machine is not None else None,
+        "threads_per_worker": machine.threads_per_worker if machine is not None else None,
+        "clock": clock,
+    }
+
+
+def _notes(configurations: int, relaxations: int, timed: int, about: dict[str, Any]) -> list[str]:
+    where = about["gpus"] if about["device"] == "cuda" else about["processor"]
+    threads = about["threads_per_worker"]
+    per_worker = f", {threads} thread{'s' if threads > 1 else ''} per worker" if threads else ""
+    notes = [f"Times are {about['clock']} seconds" + (f" on {where}" if where else "") + per_worker + "."]
+    if relaxations < configurations:
+        notes.append(f"{configurations} configurations took {relaxations} relaxations: equal starts of different charges run once.")
+    if elsewhere := relaxations - timed:
         notes.append(f"{elsewhere} relaxation(s) ran on another machine and are not in the times.")
     notes.append(NO_BASELINE)
     return notes

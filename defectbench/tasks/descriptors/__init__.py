@@ -10,6 +10,7 @@ TASK = Task(
     title="Separation of descriptors by charge",
     description=score.DESCRIPTION,
     metrics=score.METRICS,
+    weight=score.WEIGHT,
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

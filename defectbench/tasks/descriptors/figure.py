@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws the first two principal components, a panel per defect, coloured by charge."""
     from matplotlib.ticker import MaxNLocator
 
     from defectbench.plotting import style
 
-    table = result.tables["frames"]
+    # of defects with more than one charge to separate
+    table = [r for r in result.tables.get("frames", ()) if r["silhouette"] is not None]
     defects = list(dict.fromkeys(r["defect"] for r in table))
     if not defects:
         return []
@@ -31,7 +33,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
     columns = min(3, len(defects))
     lines = -(-len(defects) // columns)
     width = style.COLUMN_WIDTH if columns == 1 else style.PAGE_WIDTH
-    with style.figure(width, 0.55 + 2.4 * lines) as made:
+    with style.figure(width, 0.95 + 2.4 * lines) as made:
         grid = made.subplots(lines, columns, squeeze=False)
         for axes in grid.flat[len(defects) :]:
             axes.set_axis_off()
@@ -42,7 +44,7 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
             for charge in sorted({r["charge"] for r in rows}):
                 here = [r for r in rows if r["charge"] == charge]
                 x, y = [r["component_1"] for r in here], [r["component_2"] for r in here]
-                text = style.charge_text(charge)
+                text = format_charge(charge)
                 handles[text] = axes.scatter(x, y, s=14, color=colours[charge], edgecolor="white", linewidth=0.3, label=text)
             axes.set_xlabel(f"component 1 ({100 * share['explained_1']:.0f} %)")
             axes.set_ylabel(f"component 2 ({100 * share['explained_2']:.0f} %)")
@@ -53,6 +55,17 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
             title = style.defect_text(defect) + (f", silhouette {np.mean(values):.2f}".replace("-", "\N{MINUS SIGN}") if values else "")
             axes.set_title(title)
         ordered = sorted(handles, key=lambda text: int(text.replace("\N{MINUS SIGN}", "-")))
-        title = f"{model}: charge (e)"
-        made.legend([handles[t] for t in ordered], ordered, loc="outside lower center", ncols=len(ordered), title=title, title_fontsize=6.5)
+        marks = [handles[text] for text in ordered]
+        made.legend(marks, ordered, loc="outside lower left", ncols=len(ordered), title="charge (e)", title_fontsize=6.5)
+        style.headline(made, _sentence(result, context), context.source)
         return style.save(made, folder, "descriptors")
+
+
+def _sentence(result: TaskResult, context: FigureContext) -> str:
+    if context.charge_class == "charge-blind":
+        return f"{context.model} takes no charge: only DFT's different structures separate its descriptors by charge."
+    gain = result.metric("silhouette_gain").value
+    if gain is None:
+        return f"{context.model}: principal components of its descriptors."
+    change = f"{gain:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{context.model}: charge changes the separation of its descriptors (silhouette) by {change}."

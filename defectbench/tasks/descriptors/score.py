@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import ReferenceFrame, planned, state_frames, stored
-from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.frames import ReferenceFrame, state_frames
+from defectbench.scoring.intervals import rounded
+from defectbench.scoring.metrics import Metrics, NotAvailable, mean_of_sums
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from defectbench.calculations.requests import Calculation
+    from defectbench.calculations.results import DescriptorsResult
 
     Floats = NDArray[np.float64]
 
@@ -27,31 +30,12 @@ FRAMES = 12
 NEGLIGIBLE = 1e-10
 """Descriptors that vary by less than this fraction of their size do not vary."""
 
-METRICS = (
-    MetricDefinition(
-        "silhouette_gain", "separation by the charge", "1", "higher", 0.5, 0.0,
-        "Silhouette of the frames by charge, less that of the same frames described as neutral: 0 for a charge-blind model; a miss is -1.",
-        "none",
-    ),
-    MetricDefinition(
-        "silhouette", "silhouette by charge", "1", "none", None, None,
-        "How well two principal components separate the charges, 1 apart, 0 mixed; holds what DFT's structures separate by themselves.",
-        "none",
-    ),
-    MetricDefinition(
-        "silhouette_all", "silhouette, all components", "1", "none", None, None,
-        "The same in the whole descriptor space, without the loss of a projection.", "none",
-    ),
-    MetricDefinition(
-        "explained_variance", "explained variance", "1", "none", None, None,
-        "Fraction of the descriptors' variance that the first two principal components hold.", "none",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "For frames of the DFT relaxations, the model's descriptor averaged over the atoms minus that of the neutral host; principal "
     "components of these, coloured by charge, and the silhouette score of the separation by charge. Scored is what the charge adds: the "
-    "same frames described as neutral are taken off. Models that expose no descriptors say so."
+    "same separation of the same frames described as neutral is subtracted. Some models expose no descriptors."
 )
 
 
@@ -67,8 +51,8 @@ def calculations(plan: PlanInput) -> list[Calculation]:
     chosen = frames(plan)
     if not chosen:
         return []
-    at_charge = [planned(plan, "descriptors", f.atoms, f.charge) for f in chosen]
-    return [planned(plan, "descriptors", plan.dataset.host, 0), *at_charge, *(planned(plan, "descriptors", f.atoms, 0) for f in chosen)]
+    at_charge = [plan.ask.descriptors(f.atoms, f.charge) for f in chosen]
+    return [plan.ask.descriptors(plan.dataset.host, 0), *at_charge, *(plan.ask.descriptors(f.atoms, 0) for f in chosen)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +165,7 @@ def _separation(components: PrincipalComponents, charges: Sequence[int], count: 
 
 def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[ReferenceFrame]]:
     """Descriptors by defect, why the model has none at all (else None), and the frames that failed."""
-    host, why = _vector(stored(scoring, "descriptors", scoring.dataset.host, 0))
+    host, why = _vector(scoring.answers.descriptors(scoring.dataset.host, 0))
     chosen = frames(scoring)
     if not chosen:
         return [], None, []
@@ -190,8 +174,8 @@ def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[
     failed: list[ReferenceFrame] = []
     found: dict[str, list[tuple[ReferenceFrame, Floats, Floats | None]]] = {}
     for frame in chosen:
-        vector, reason = _vector(stored(scoring, "descriptors", frame.atoms, frame.charge))
-        neutral, _ = _vector(stored(scoring, "descriptors", frame.atoms, 0))
+        vector, reason = _vector(scoring.answers.descriptors(frame.atoms, frame.charge))
+        neutral, _ = _vector(scoring.answers.descriptors(frame.atoms, 0))
         if vector is None or vector.shape != host.shape:
             failed.append(frame)
             why = why or reason
@@ -206,22 +190,19 @@ def described(scoring: ScoringInput) -> tuple[list[Described], str | None, list[
     return out, why if not out else None, failed
 
 
-def _vector(result: Any) -> tuple[Floats | None, str]:
+def _vector(result: DescriptorsResult | None) -> tuple[Floats | None, str]:
     """The averaged descriptor (D,) of a stored result, or why there is none."""
     if result is None:
         return None, "not calculated"
-    if result.get("status") != "ok":
-        return None, str(result.get("failure") or result.get("status"))
-    array = np.asarray(result["descriptors"], dtype=float)
-    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
-        return None, "the descriptors are not numbers"
-    return np.asarray(array.mean(axis=0)), ""
+    if result.descriptors is None:
+        return None, result.failure or result.status
+    return np.array(result.descriptors, dtype=float).mean(axis=0), ""
 
 
 def unsupported(scoring: ScoringInput) -> bool:
     """Whether the model exposes no descriptors, as opposed to failing to give them."""
-    result = stored(scoring, "descriptors", scoring.dataset.host, 0)
-    return result is not None and result.get("status") == "unsupported"
+    result = scoring.answers.descriptors(scoring.dataset.host, 0)
+    return result is not None and result.status == "unsupported"
 
 
 def score(scoring: ScoringInput) -> TaskResult:
@@ -284,30 +265,21 @@ def _metrics(
     why: str | None,
     failed: Sequence[ReferenceFrame],
 ) -> tuple[MetricValue, ...]:
-    out = []
-    applies = not unsupported(scoring) and bool(failed)
     reason = why or ("only one charge of each defect has frames" if found else "no DFT frames for the selected charge states")
+    nothing = NotAvailable(reason, applies=not unsupported(scoring) and bool(failed))
+    metrics = Metrics(METRICS, empty=nothing)
     flat, whole, neutral = values
-    if not judged:
-        out.append(MetricValue("silhouette_gain", None, None, reason, applies))
-    elif any(array is None for array in neutral):
-        out.append(MetricValue("silhouette_gain", None, None, "the model failed to describe a frame as neutral"))
+    if judged and any(array is None for array in neutral):
+        metrics.lacking("silhouette_gain", NotAvailable("the model failed to describe a frame as neutral", applies=True))
     else:
         gains = [_difference(a, b) for a, b in zip(flat, neutral, strict=True) if b is not None]
-        relaxations = _by_relaxation(judged, gains, [f for f in failed if f.defect in {d.defect for d in judged}])
-        out.append(MetricValue("silhouette_gain", _weighted(relaxations), bootstrap_interval(relaxations, _weighted)))
-    for name, arrays in (("silhouette", flat), ("silhouette_all", whole)):
-        if judged:
-            relaxations = _by_relaxation(judged, arrays)
-            out.append(MetricValue(name, _weighted(relaxations), bootstrap_interval(relaxations, _weighted)))
-        else:
-            out.append(MetricValue(name, None, None, reason, applies))
-    if found:
-        shares = np.array([[float(d.components.explained[:2].sum()) * len(d.frames), len(d.frames)] for d in found])
-        out.append(MetricValue("explained_variance", _weighted(shares), bootstrap_interval(shares, _weighted)))
-    else:
-        out.append(MetricValue("explained_variance", None, None, reason, applies))
-    return tuple(out)
+        misses = [f for f in failed if f.defect in {d.defect for d in judged}]
+        metrics.statistic("silhouette_gain", _by_relaxation(judged, gains, misses), mean_of_sums)
+    metrics.statistic("silhouette", _by_relaxation(judged, flat), mean_of_sums)
+    metrics.statistic("silhouette_all", _by_relaxation(judged, whole), mean_of_sums)
+    shares = np.array([[float(d.components.explained[:2].sum()) * len(d.frames), len(d.frames)] for d in found])
+    metrics.statistic("explained_variance", shares, mean_of_sums)
+    return metrics.done()
 
 
 def _difference(first: Floats, second: Floats) -> Floats:
@@ -326,21 +298,17 @@ def _by_relaxation(judged: Sequence[Described], arrays: Iterable[Floats], misses
     return np.array([sums[key] for key in sorted(sums, key=str)])
 
 
-def _weighted(table: Floats) -> float:
-    return float(table[:, 0].sum() / table[:, 1].sum())
-
-
 def _notes(scoring: ScoringInput, found: Sequence[Described], judged: Sequence[Described], why: str | None, failed: int) -> list[str]:
     notes = []
     if why is not None:
         notes.append(f"No descriptors: {why}.")
     elif failed:
-        notes.append(f"{failed} frames have no descriptor: they count as -1 in the separation by the charge, and the picture lacks them.")
+        notes.append(f"{failed} frames have no descriptor: they count as −1 in the separation by charge and are missing in the figure.")
     alone = [d.defect for d in found if d not in judged]
     if alone:
         notes.append(f"Only one charge of {', '.join(alone)} has frames, so there is nothing to separate.")
     if judged and scoring.charge_class == "charge-blind":
-        notes.append("This model takes no charge: what separates its descriptors by charge is the structures that DFT gives each charge.")
+        notes.append("The model takes no charge: only DFT's different structures separate its descriptors by charge.")
     if any(not d.components.varies for d in found):
         notes.append("Descriptors that do not vary count as not separated (0).")
     return notes

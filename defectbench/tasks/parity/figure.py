@@ -3,117 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
-from defectbench.scoring.task import ScoringInput, TaskResult
-from defectbench.tasks.parity.score import Pair, pairs
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+FORCE_TOP = 20.0
+"""eV/Å: axes reach no farther, however wild a model is; what is beyond is drawn at the edge."""
+
+ENERGY_TOP = 1000.0
+"""meV/atom: the same for energies."""
+
+Row = Mapping[str, Any]
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws forces, model against DFT, and energies after one constant per charge state, coloured by charge (reference level)."""
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws force components, model against DFT, near and far, and energies after one constant per charge state.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
     from defectbench.plotting import style
 
-    chosen = [p for p in pairs(scoring, scoring.dataset.level) if p.forces is not None]
-    if not chosen:
+    bins = result.tables.get("force_histogram", ())
+    frames = [r for r in result.tables.get("frames", ()) if r["level"] == context.level and r["energy"] is not None and "atoms" in r]
+    if not bins or not frames:
         return []
-    by_charge = sorted({p.frame.charge for p in chosen})
-    colours = charge_colours(by_charge)
-    values = {m.name: m.value for m in result.metrics}
-    level = scoring.dataset.level
-    with style.figure(style.PAGE_WIDTH, 2.95) as made:
+    with style.figure(style.PAGE_WIDTH, 3.3) as made:
         panels = made.subplots(1, 3)
-        for axes, near, title in ((panels[0], True, "forces within 5 Å of the defect"), (panels[1], False, "forces beyond 5 Å")):
-            drawn: list[tuple[int, Floats, Floats]] = []
-            for charge in by_charge:
-                mine = [p for p in chosen if p.frame.charge == charge]
-                masks = [p.near if near else ~p.near for p in mine]
-                x = np.concatenate([p.frame.forces[m].ravel() for p, m in zip(mine, masks, strict=True)])
-                y = np.concatenate([p.forces[m].ravel() for p, m in zip(mine, masks, strict=True) if p.forces is not None])
-                drawn.append((charge, x, y))
-            limit = 1.08 * max([0.1, *(_largest(values, _FORCE_TOP) for _, x, y in drawn for values in (x, y))])
-            error = values["force_rmse_near" if near else "force_rmse_far"]
-            text = "" if error is None else f"RMSE {error:.3f} eV/Å"
-            _panel(axes, drawn, colours, (-limit, limit), title, text)
-            axes.set_xlabel(f"{level} (eV/Å)")
-            axes.set_ylabel("model (eV/Å)")
-        shifted = [(charge, *_shifted_energies([p for p in chosen if p.frame.charge == charge])) for charge in by_charge]
-        everything = np.concatenate([np.clip(values, -_ENERGY_TOP, _ENERGY_TOP) for _, x, y in shifted for values in (x, y)])
-        low, high = float(everything.min()), float(everything.max())
-        margin = 0.06 * (high - low) or 1.0
-        error = values["energy_rmse"]
-        text = "" if error is None else f"RMSE {1000 * error:.1f} meV/atom"
-        _panel(panels[2], shifted, colours, (low - margin, high + margin), "energies less their mean", text)
-        panels[2].set_xlabel(f"{level} (meV/atom)")
-        panels[2].set_ylabel("model (meV/atom)")
+        for axes, near, name in ((panels[0], True, "within 5 Å of the defect"), (panels[1], False, "beyond 5 Å")):
+            _forces(axes, [r for r in bins if r["near"] is near], context.level)
+            axes.set_title(f"forces {name}{_error(result, 'force_rmse_near' if near else 'force_rmse_far', 1, 'eV/Å')}")
+        _energies(panels[2], frames, context.level)
+        panels[2].set_title(f"energies less their mean{_error(result, 'energy_rmse', 1000, 'meV/atom')}")
         handles, labels = panels[2].get_legend_handles_labels()
-        made.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=len(labels),
-            title=f"{model}: charge (e)",
-            title_fontsize=6.5,
-            markerscale=2,
-        )
+        made.legend(handles, labels, loc="outside lower right", ncols=len(labels), title="charge (e)", title_fontsize=6.5, markerscale=2)
+        style.headline(made, _sentence(result, context), context.source)
         return style.save(made, folder, "parity")
 
 
-_FORCE_TOP = 20.0
-"""eV/Å: axes reach no farther, however wild a model is."""
-
-_ENERGY_TOP = 1000.0
-"""meV/atom: the same for energies."""
+def _error(result: TaskResult, name: str, factor: float, unit: str) -> str:
+    value = result.metric(name).value
+    return "" if value is None else f"\nRMSE {factor * value:.3g} {unit}"
 
 
-def _largest(values: Floats, top: float) -> float:
-    return float(np.abs(np.clip(values, -top, top)).max()) if len(values) else 0.0
-
-
-def _panel(
-    axes: Axes,
-    drawn: Sequence[tuple[int, Floats, Floats]],
-    colours: Mapping[int, Any],
-    limits: tuple[float, float],
-    title: str,
-    text: str,
-) -> None:
-    """One square parity panel: (charge, DFT, model) triples, the diagonal, and a line of text."""
-    from matplotlib.ticker import MaxNLocator
-
+def _diagonal(axes: Axes, low: float, high: float, level: str, unit: str) -> None:
     from defectbench.plotting import style
 
-    axes.plot(limits, limits, "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
-    for charge, x, y in drawn:
-        label = style.charge_text(charge)
-        axes.scatter(x, y, s=4, color=colours[charge], linewidth=0, alpha=0.75, label=label, rasterized=True, zorder=2)
-    axes.set_xlim(*limits)
-    axes.set_ylim(*limits)
+    axes.plot((low, high), (low, high), "-", color=style.COLOURS["muted"], linewidth=0.6, zorder=1)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
     axes.set_box_aspect(1)
+    axes.set_xlabel(f"{level} ({unit})")
+    axes.set_ylabel(f"model ({unit})")
+
+
+def _forces(axes: Axes, bins: Sequence[Row], level: str) -> None:
+    """One square per bin of the histogram, darker with more force components; the axes are even in asinh(F / 0.1 eV/Å)."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    x, y = (np.clip([float(r[which]) for r in bins], -FORCE_TOP, FORCE_TOP) for which in ("dft", "model"))
+    counts = np.array([r["components"] for r in bins], dtype=float)
+    limit = 1.3 * max([0.1, *np.abs(x), *np.abs(y)])
+    order = np.argsort(counts)
+    axes.set_xscale("asinh", linear_width=0.1)
+    axes.set_yscale("asinh", linear_width=0.1)
+    norm = LogNorm(1, max(2.0, float(counts.max(initial=2.0))))
+    axes.scatter(x[order], y[order], c=counts[order], s=4, marker="s", linewidth=0, cmap="viridis_r", norm=norm, zorder=2)
+    _diagonal(axes, -limit, limit, level, "eV/Å")
+    ticks = [sign * size for size in (1.0, 10.0) if size < limit for sign in (-1, 1)]
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_major_locator(FixedLocator([0.0, *ticks]))
+        side.set_minor_locator(FixedLocator([-0.1, 0.1]))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
+
+
+def _energies(axes: Axes, frames: Sequence[Row], level: str) -> None:
+    """Energies of frames per atom, less their mean over each charge state."""
+    from matplotlib.ticker import MaxNLocator
+
+    colours = charge_colours(sorted({int(r["charge"]) for r in frames}))
+    drawn: list[float] = [0.0]
+    for charge, colour in colours.items():
+        pairs: list[tuple[float, float]] = []
+        for defect in sorted({str(r["defect"]) for r in frames}):
+            here = [r for r in frames if (r["defect"], r["charge"]) == (defect, charge)]
+            values = np.array([[1000.0 * r[which] / r["atoms"] for which in ("dft_energy", "energy")] for r in here]).reshape(-1, 2)
+            if len(values):
+                pairs += np.clip(values - values.mean(axis=0), -ENERGY_TOP, ENERGY_TOP).tolist()
+        x, y = zip(*pairs, strict=True)
+        axes.scatter(x, y, s=5, color=colour, linewidth=0, alpha=0.8, label=format_charge(charge), zorder=2)
+        drawn += [value for pair in pairs for value in pair]
+    margin = 0.06 * (max(drawn) - min(drawn)) or 1.0
+    _diagonal(axes, min(drawn) - margin, max(drawn) + margin, level, "meV/atom")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.set_title(title)
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top")
 
 
-def _shifted_energies(chosen: Sequence[Pair]) -> tuple[Floats, Floats]:
-    """DFT and model energies of frames of one charge, meV/atom, less their mean over each defect."""
-    x: list[float] = []
-    y: list[float] = []
-    for defect in sorted({p.frame.defect for p in chosen}):
-        mine = [p for p in chosen if p.frame.defect == defect]
-        atoms = np.array([len(p.frame.atoms) for p in mine])
-        for out, values in ((x, [p.frame.energy for p in mine]), (y, [p.energy or 0.0 for p in mine])):
-            per_atom = 1000.0 * np.array(values) / atoms
-            out += [float(v) for v in per_atom - per_atom.mean()]
-    return np.array(x), np.array(y)
+def _sentence(result: TaskResult, context: FigureContext) -> str:
+    force, slope = result.metric("force_rmse").value, result.metric("force_slope").value
+    text = f"{context.model}: force components are off by {force or 0.0:.3g} eV/Å (RMSE)"
+    if slope is not None:
+        text += f", and their slope against DFT's is {slope:.2f}"
+    if context.charge_class == "charge-blind":
+        text += ". It takes no charge, so it has one energy surface for all charge states"
+    return f"{text}."

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.frames import ReferenceFrame, energy_and_forces, planned, selected_frames
-from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, rounded, slope, slope_row
+from defectbench.scoring.frames import ReferenceFrame, selected_frames
+from defectbench.scoring.intervals import rounded, slope, slope_row
 from defectbench.scoring.landscape import operations_of, reference_state
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.metrics import Metrics, NotAvailable
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import local_atoms
 
 if TYPE_CHECKING:
@@ -33,75 +37,28 @@ ENERGY_MISS = 0.1
 RELATIVE_ENERGY_CAP = 1.0
 """eV: an error of a relative energy counts up to this, and a missing one counts as this."""
 
-METRICS = (
-    MetricDefinition(
-        "force_rmse", "force RMSE", "eV/Å", "lower", 0.0, 0.3,
-        "Root mean square error of the force components on the frames of the DFT relaxations.",
-    ),
-    MetricDefinition(
-        "force_mae", "force MAE", "eV/Å", "lower", 0.0, 0.15,
-        "Mean absolute error of the force components on the same frames.",
-    ),
-    MetricDefinition(
-        "force_rmse_near", "force RMSE, near", "eV/Å", "lower", 0.0, 0.5,
-        "The same RMSE over the atoms within 5 Å of the defect, where bonds break and form.",
-    ),
-    MetricDefinition(
-        "force_rmse_far", "force RMSE, far", "eV/Å", "lower", 0.0, 0.2,
-        "The same RMSE over the atoms beyond 5 Å, where the material is almost the perfect host.",
-    ),
-    MetricDefinition(
-        "force_slope", "force slope", "1", "none", None, None,
-        "Least-squares slope of model against DFT force components through the origin: below 1 the model is too soft.",
-    ),
-    MetricDefinition(
-        "force_softening", "force softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the forces is from 1 in either direction, mean over charge states: steep starts do not drown flat valleys.",
-    ),
-    MetricDefinition(
-        "energy_rmse", "energy RMSE, per charge", "eV/atom", "lower", 0.0, 0.02,
-        "RMSE of energies after one constant per charge state of each defect is taken off: are energies along relaxations right?",
-    ),
-    MetricDefinition(
-        "energy_rmse_all_charges", "energy RMSE, all charges", "eV/atom", "lower", 0.0, 0.02,
-        "RMSE after one constant per defect over all its charge states: what transition levels need. A charge-blind model cannot have it.",
-    ),
-    MetricDefinition(
-        "energy_mae", "energy MAE, per charge", "eV/atom", "lower", 0.0, 0.02,
-        "Mean absolute error of the same energies after one constant per charge state.",
-    ),
-    MetricDefinition(
-        "energy_slope", "energy slope", "1", "none", None, None,
-        "Least-squares slope of model against DFT energies within charge states: below 1 the energy landscape is too flat.",
-    ),
-    MetricDefinition(
-        "energy_softening", "energy softening", "1", "lower", 0.0, 1.0,
-        "How far the slope of the energies is from 1 in either direction, mean over charge states.",
-    ),
-    MetricDefinition(
-        "relative_energy_mae", "relative energies", "eV", "lower", 0.0, 0.3,
-        "Mean absolute error of the energy of DFT's other minima relative to its ground state, at DFT's geometries; a miss counts as 1 eV.",
-    ),
-    MetricDefinition(
-        "failed", "failed frames", "1", "lower", 0.0, 1.0,
-        "Fraction of the frames for which the model gave no energy and forces.", "none",
-    ),
-)  # fmt: skip
+HISTOGRAM_LINEAR = 0.1
+"""eV/Å: bins of the histogram of forces are of equal width below this, and grow with the force above it."""
+
+HISTOGRAM_STEP = 0.25
+"""Width of a bin, times :data:`HISTOGRAM_LINEAR`, at small forces."""
+
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
     "Energies and forces of the model on frames of the DFT relaxations, per charge state and level of theory: errors of forces near the "
     "defect and far from it, of energies after one constant per charge state and after one over all charge states, of the energies of "
-    "minima relative to each other, and the slopes (softening). At most 24 frames a charge state, spread evenly over its relaxations."
+    "minima relative to each other, and the slopes (softening). At most 24 frames per charge state, spread evenly over its relaxations."
 )
 
 
 def calculations(plan: PlanInput) -> list[Calculation]:
     """Single points of the chosen DFT frames and of DFT's minima."""
-    out = [planned(plan, "single_point", f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
+    out = [plan.ask.single_point(f.atoms, f.charge) for f in selected_frames(plan.dataset, plan.states)]
     for state in plan.states:
         minima = distinct_minima(plan.dataset, state.defect, state.charge)
         if len(minima) > 1:
-            out += [planned(plan, "single_point", m.atoms, state.charge) for m in minima]
+            out += [plan.ask.single_point(m.atoms, state.charge) for m in minima]
     return out
 
 
@@ -140,7 +97,7 @@ def pairs(scoring: ScoringInput, level: str | None = None) -> list[Pair]:
     out = []
     for frame in selected_frames(scoring.dataset, scoring.states, None if level is None else [level]):
         near = local_atoms(frame.atoms, scoring.dataset.defect_position(frame.defect))
-        found = energy_and_forces(scoring, frame.atoms, frame.charge)
+        found = scoring.answers.energy_and_forces(frame.atoms, frame.charge)
         if isinstance(found, str):
             out.append(Pair(frame, near, None, None, found))
         else:
@@ -276,7 +233,7 @@ def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
 
 def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
     """The model's energy (eV) of a planned structure, or why there is none."""
-    found = energy_and_forces(scoring, atoms, charge)
+    found = scoring.answers.energy_and_forces(atoms, charge)
     return found if isinstance(found, str) else found[0]
 
 
@@ -351,7 +308,12 @@ def score(scoring: ScoringInput) -> TaskResult:
         rows=tuple(rows),
         baselines=_baselines(reference, relative),
         notes=tuple(_notes(scoring, everything)),
-        tables={"levels": tuple(levels), "frames": tuple(frames), "relative_energies": relative},
+        tables={
+            "levels": tuple(levels),
+            "frames": tuple(frames),
+            "relative_energies": relative,
+            "force_histogram": tuple(force_histogram(reference)),
+        },
     )
 
 
@@ -377,6 +339,7 @@ def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) 
         "charge": pair.frame.charge,
         "configuration": pair.frame.configuration,
         "frame": pair.frame.index,
+        "atoms": len(pair.frame.atoms),
         "dft_energy": rounded(pair.frame.energy, 6),
         "energy": rounded(pair.energy, 6),
         "energy_error": rounded(per_charge, 7),
@@ -387,60 +350,69 @@ def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) 
     }
 
 
+def force_histogram(chosen: Sequence[Pair]) -> list[dict[str, Any]]:
+    """How often DFT and the model give which force components (eV/Å): non-empty bins with their centres.
+
+    Bins are even in asinh(F / :data:`HISTOGRAM_LINEAR`): narrow at small forces, where minima are, wide at large ones.
+    """
+    counts: Counter[tuple[bool, int, int]] = Counter()
+    for pair in chosen:
+        if pair.forces is not None:
+            places = [np.rint(np.arcsinh(f / HISTOGRAM_LINEAR) / HISTOGRAM_STEP).astype(int) for f in (pair.frame.forces, pair.forces)]
+            near = np.repeat(pair.near, 3).tolist()
+            counts.update(zip(near, places[0].ravel().tolist(), places[1].ravel().tolist(), strict=True))
+
+    def centre(place: int) -> float:
+        return round(HISTOGRAM_LINEAR * float(np.sinh(place * HISTOGRAM_STEP)), 5)
+
+    return [{"near": near, "dft": centre(x), "model": centre(y), "components": number} for (near, x, y), number in sorted(counts.items())]
+
+
 def _relative_errors(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return [RELATIVE_ENERGY_CAP if r["error"] is None else min(float(r["error"]), RELATIVE_ENERGY_CAP) for r in rows]
 
 
 def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> tuple[MetricValue, ...]:
     groups = [p.frame.relaxation for p in chosen]
-    none = f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states"
-    out: dict[str, MetricValue] = {}
-
-    def add(name: str, table: Floats, labels: Sequence[object], statistic: Callable[[Floats], float], why: str) -> None:
-        value, interval = grouped_interval(table, labels, statistic)
-        out[name] = MetricValue(name, value, interval, why if value is None else None, applies=value is not None)
+    states = [(p.frame.defect, p.frame.charge) for p in chosen]
+    none = _lack(f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states")
+    metrics = Metrics(METRICS, empty=none)
 
     sums = np.array([force_sums(p) for p in chosen]).reshape(-1, 5)
-    add("force_rmse", sums, groups, _rmse, none)
-    add("force_mae", sums, groups, _mae, none)
+    metrics.statistic("force_rmse", sums, _rmse, groups=groups)
+    metrics.statistic("force_mae", sums, _mae, groups=groups)
+    metrics.statistic("force_slope", sums, slope, groups=groups)
+    metrics.statistic("force_softening", sums, _softening, groups=states)
     for name, masks in (("force_rmse_near", [p.near for p in chosen]), ("force_rmse_far", [~p.near for p in chosen])):
         table = np.array([force_sums(p, m) for p, m in zip(chosen, masks, strict=True)]).reshape(-1, 5)
         here = table[:, -1] > 0
-        add(
-            name,
-            table[here],
-            [g for g, h in zip(groups, here, strict=True) if h],
-            _rmse,
-            none if not chosen else "no atoms at that distance",
-        )
-    add("force_slope", sums, groups, slope, none)
-    add("force_softening", sums, [(p.frame.defect, p.frame.charge) for p in chosen], _softening, none)
+        labels = [g for g, h in zip(groups, here, strict=True) if h]
+        metrics.statistic(name, table[here], _rmse, groups=labels, empty=_lack("no atoms at that distance") if chosen else none)
+
     for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
         found = [(e, g) for e, g in zip(energy_errors(chosen, by_charge), groups, strict=True) if e is not None]
         table = np.array([[e**2, abs(e), 0.0, 0.0, 1.0] for e, _ in found]).reshape(-1, 5)
         with_error = [g for _, g in found]
-        why = none if not chosen else f"no {'charge state' if by_charge else 'defect'} has two frames"
-        add(name, table, with_error, _rmse, why)
+        alone = _lack(f"no {'charge state' if by_charge else 'defect'} has two frames") if chosen else none
+        metrics.statistic(name, table, _rmse, groups=with_error, empty=alone)
         if by_charge:
-            add("energy_mae", table, with_error, _mae, why)
-    energies, labels = slope_sums(chosen)
-    counted, counted_labels = slope_sums(chosen, misses=True)
-    flat = "the frames of no charge state differ in energy" if chosen else none
-    add("energy_slope", energies, labels, slope, "the model failed on all frames that differ in energy" if len(counted) else flat)
-    add("energy_softening", counted, counted_labels, _softening, flat)
-    errors = np.array(_relative_errors(relative))
-    if len(errors):
-        out["relative_energy_mae"] = MetricValue("relative_energy_mae", float(errors.mean()), bootstrap_interval(errors, _mean))
-    else:
-        why = "no selected charge state has two distinct DFT minima" if scoring.states else none
-        out["relative_energy_mae"] = MetricValue("relative_energy_mae", None, None, why, applies=False)
-    failures = np.array([[float(p.energy is None), 1.0] for p in chosen]).reshape(-1, 2)
-    add("failed", failures, groups, lambda table: float(table[:, 0].sum() / table[:, 1].sum()), none)
-    return tuple(out[m.name] for m in METRICS)
+            metrics.statistic("energy_mae", table, _mae, groups=with_error, empty=alone)
+    energies, energy_states = slope_sums(chosen)
+    counted, counted_states = slope_sums(chosen, misses=True)
+    flat = _lack("the frames of no charge state differ in energy") if chosen else none
+    failed = _lack("the model failed on all frames that differ in energy")
+    metrics.statistic("energy_slope", energies, slope, groups=energy_states, empty=failed if len(counted) else flat)
+    metrics.statistic("energy_softening", counted, _softening, groups=counted_states, empty=flat)
+
+    single = _lack("no selected charge state has two distinct DFT minima") if scoring.states else none
+    metrics.mean("relative_energy_mae", _relative_errors(relative), empty=single)
+    metrics.mean("failed", [float(p.energy is None) for p in chosen], groups=groups)
+    return metrics.done()
 
 
-def _mean(values: Floats) -> float:
-    return float(values.mean())
+def _lack(reason: str) -> NotAvailable:
+    """Something that cannot be asked of this dataset or selection."""
+    return NotAvailable(reason, applies=False)
 
 
 def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -470,22 +442,22 @@ def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) ->
 def _notes(scoring: ScoringInput, everything: Sequence[Pair]) -> list[str]:
     notes = []
     with_frames = {(p.frame.defect, p.frame.charge) for p in everything if p.frame.level == scoring.dataset.level}
-    without = [f"{s.defect} {s.charge:+d}" for s in scoring.states if (s.defect, s.charge) not in with_frames]
+    without = [str(ChargeState(s.defect, s.charge)) for s in scoring.states if (s.defect, s.charge) not in with_frames]
     if without:
         notes.append(f"No {scoring.dataset.level} frames with forces: {', '.join(without)}.")
     others = [level for level in scoring.dataset.levels[1:] if not any(p.frame.level == level for p in everything)]
     if others:
         notes.append(f"No frames at {', '.join(others)}.")
     if len({p.frame.level for p in everything}) > 1:
-        notes.append(f"Metrics are those of {scoring.dataset.level}; the other levels stand in the tables, from the same model energies.")
+        notes.append(f"Metrics are those of {scoring.dataset.level}. The tables also have the other levels, with the same model energies.")
     failed = sum(p.energy is None for p in everything)
     if failed:
         notes.append(
-            f"{failed} of {len(everything)} frames have no result and count as misses ({FORCE_MISS:g} eV/Å a force component or more)."
+            f"{failed} of {len(everything)} frames have no result and count as misses ({FORCE_MISS:g} eV/Å per force component or more)."
         )
     if scoring.charge_class == "charge-blind" and everything:
         notes.append(
-            "This model takes no charge: DFT frames of different charges are one energy surface to it. Its error over all charge states "
-            "holds the whole energy of adding electrons."
+            "The model takes no charge, so it has one energy surface for all charge states; "
+            "its all-charge error therefore includes the full charging energy."
         )
     return notes

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import SUCCESS_RMSD
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from matplotlib.axes import Axes
 
-    Floats = NDArray[np.float64]
-
+Row = Mapping[str, Any]
 
 _SHORT = {"Unperturbed": "Unpert.", "Published": "Publ."}
 
 _ENERGY_TOP = 3.0
 """eV: energies above this are drawn as arrows at the top."""
 
+_LEAST_TOP = 0.25
+"""eV: an axis reaches at least this far, so that a flat curve looks flat."""
 
-def _place_on_axis(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """x of each configuration: its distortion in per cent, or a labelled place to the right of the distortion axis."""
-    beside = [r["configuration"] for r in rows if r["distortion"] is None]
-    places = {name: 83.0 + 21.0 * number for number, name in enumerate(beside)}
-    return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}
+_FEWEST_DISTORTIONS = 3
+"""With fewer bond distortions than this (a quick suite) the starts stand side by side: an axis of distortions would be empty."""
+
+_BESIDE = 83.0, 21.0
+"""Where starts without a distortion begin on the axis of distortions (per cent), and their spacing."""
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws energy against distortion, a panel per charge state; marks coloured by the RMSD to the DFT ground state."""
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws energy against distortion, a panel per charge state; marks are coloured by the RMSD to the DFT ground state.
+
+    A curve of a single point would stand at zero whatever its energy, so it is not drawn; the panel says how many there are.
+    """
     from matplotlib.cm import ScalarMappable
-    from matplotlib.lines import Line2D
 
     from defectbench.plotting import style
 
@@ -42,78 +44,170 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
     if not states:
         return []
     configurations = result.tables["configurations"]
-    level = scoring.dataset.level
     columns = min(3, len(states))
     lines = -(-len(states) // columns)
     width = style.COLUMN_WIDTH if columns == 1 else style.PAGE_WIDTH
     colours, scale = style.rmsd_colours()
-    with style.figure(width, 0.85 + 1.95 * lines) as made:
+    with style.figure(width, 1.25 + 1.95 * lines) as made:
         grid = made.subplots(lines, columns, squeeze=False)
         for axes in grid.flat[len(states) :]:
             axes.set_axis_off()
         for number, ((defect, charge), axes) in enumerate(zip(states, grid.flat, strict=False)):
             rows = [r for r in configurations if r["defect"] == defect and r["charge"] == charge]
-            x = _place_on_axis(rows)
-            energies = [r[k] for r in rows for k in ("relative_energy", "dft_relative_energy") if r[k] is not None]
-            top = min(max([0.25, *(1.18 * e for e in energies)]), _ENERGY_TOP)
-            for energy_key, rmsd_key, line, marks, edge, size in (
-                ("dft_relative_energy", "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 34),
-                ("relative_energy", "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
-            ):
-                have = [r for r in rows if r[energy_key] is not None and r[rmsd_key] is not None]
-                curve = sorted((r for r in have if r["distortion"] is not None), key=lambda r: r["distortion"])
-                axes.plot([x[r["configuration"]] for r in curve], [r[energy_key] for r in curve], line, color=edge, linewidth=0.8, zorder=2)
-                for good, mark in zip((True, False), marks, strict=True):
-                    chosen = [r for r in have if (r[rmsd_key] <= SUCCESS_RMSD) == good and r[energy_key] <= top]
-                    values = [r[rmsd_key] for r in chosen]
-                    outline = {"linewidth": 1.3} if mark == "x" else {"edgecolor": edge, "linewidth": 0.6}
-                    axes.scatter(
-                        [x[r["configuration"]] for r in chosen],
-                        [r[energy_key] for r in chosen],
-                        s=size,
-                        marker=mark,
-                        c=values,
-                        cmap=colours,
-                        norm=scale,
-                        zorder=3,
-                        clip_on=False,
-                        **outline,
-                    )
-                high = [r for r in have if r[energy_key] > top]
-                axes.scatter([x[r["configuration"]] for r in high], [0.97 * top] * len(high), s=18, marker="^", color=edge, zorder=3)
-            missed = [r for r in rows if r["status"] not in ("converged", "not selected")]
-            misses = [x[r["configuration"]] for r in missed]
-            axes.scatter(misses, [0.92 * top] * len(misses), s=12, marker="v", color=style.COLOURS["miss"], zorder=3)
-            axes.set_ylim(-0.06 * top, top)
-            beside = {r["configuration"]: x[r["configuration"]] for r in rows if r["distortion"] is None}
-            distorted = [r["distortion"] for r in rows if r["distortion"] is not None]
-            ticks = [-60, -30, 0, 30, 60] if distorted else []
-            texts = [*(str(t).replace("-", "\N{MINUS SIGN}") for t in ticks), *(_SHORT.get(name, name) for name in beside)]
-            axes.set_xticks([*ticks, *beside.values()], texts)
-            for label, at in zip(axes.get_xticklabels(), [*ticks, *beside.values()], strict=True):
-                if distorted and at in beside.values():
-                    label.set_rotation(50)
-                    label.set_rotation_mode("anchor")
-                    label.set_horizontalalignment("right")
-                    label.set_fontsize(5.5)
-            if distorted and beside:
-                axes.axvline(71, color=style.COLOURS["muted"], linewidth=0.5)
-            axes.set_xlim(-68 if distorted else 70, max([68.0, *(at + 10 for at in beside.values())]))
-            axes.set_title(f"{style.defect_text(defect)}, $q$ = {style.charge_text(charge)}", pad=3)
+            on_axis = _panel(axes, rows, context)
+            axes.set_title(f"{style.defect_text(defect)}, $q$ = {format_charge(charge)}", pad=3)
             if number % columns == 0:
                 axes.set_ylabel("relative energy (eV)")
-            if number + columns >= len(states) and distorted:
-                axes.set_xlabel("bond distortion (%)")
+            if number + columns >= len(states):
+                axes.set_xlabel("bond distortion (%)" if on_axis else "start")
         bar = made.colorbar(ScalarMappable(scale, colours), ax=grid, shrink=min(0.8, 1.7 / lines), aspect=25, pad=0.015, extend="max")
-        bar.set_label(f"RMSD to the {level} ground state (Å)")
+        bar.set_label(f"RMSD to the {context.level} ground state (Å)")
         bar.outline.set_linewidth(0.5)
-        grey = style.COLOURS["muted"]
-        handles = [
-            Line2D([], [], color=style.COLOURS["model"], marker="o", markerfacecolor=grey, markersize=4, label=f"{model}, RMSD ≤ 0.1 Å"),
-            Line2D([], [], color=style.COLOURS["model"], marker="x", markeredgecolor=grey, markersize=4, label=f"{model}, RMSD > 0.1 Å"),
-            Line2D([], [], color="black", linestyle="--", marker="s", markerfacecolor=grey, markersize=4, label=f"{level}, RMSD ≤ 0.1 Å"),
-            Line2D([], [], color="black", linestyle="--", marker="X", markerfacecolor=grey, markersize=4, label=f"{level}, RMSD > 0.1 Å"),
-            Line2D([], [], color=style.COLOURS["miss"], linestyle="", marker="v", markersize=4, label="failed or not converged"),
-        ]
-        made.legend(handles=handles, loc="outside upper left", ncols=1 if columns == 1 else 3)
+        handles = _legend(result, context)
+        made.legend(handles=handles, loc="outside lower left", ncols=1 if columns == 1 else 2 if len(handles) == 4 else 3)
+        style.headline(made, _sentence(result, context), context.source)
         return style.save(made, folder, "pes")
+
+
+def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
+    """One charge state; returns whether its axis is one of bond distortions."""
+    from defectbench.plotting import style
+
+    curves = {key: _relative(rows, key) for key in ("dft_energy", "energy")}
+    if len(curves["dft_energy"]) < 2:  # not drawn, so a start that only DFT has needs no place
+        rows = [r for r in rows if r["status"] != "not selected"]
+    places, on_axis = _places(rows)
+    drawn = [e for energies in curves.values() if len(energies) > 1 for e in energies.values()]
+    top = min(max([_LEAST_TOP, *(1.2 * e for e in drawn)]), _ENERGY_TOP)
+    bottom = min([0.0, *drawn])
+    few = []
+    for key, label, rmsd_key, line, marks, edge, size in (
+        ("dft_energy", context.level, "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 34),
+        ("energy", context.model, "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
+    ):
+        energies = curves[key]
+        if len(energies) < 2:
+            few.append(f"{label}: {len(energies)} start{'' if len(energies) == 1 else 's'}, no curve")
+            continue
+        have = [r for r in rows if r["configuration"] in energies and r[rmsd_key] is not None]
+        # the line joins what both had to relax; a start that this suite leaves out stands beside it
+        curve = sorted((r for r in have if r["distortion"] is not None and r["status"] != "not selected"), key=lambda r: r["distortion"])
+        if on_axis:
+            axes.plot(*_points(curve, places, energies), line, color=edge, linewidth=0.8, zorder=2)
+        for alpha, selected in ((1.0, True), (0.35, False)):
+            for good, mark in zip((True, False), marks, strict=True):
+                chosen = [
+                    r
+                    for r in have
+                    if (r["status"] != "not selected") == selected
+                    and (r[rmsd_key] <= SUCCESS_RMSD) == good
+                    and energies[r["configuration"]] <= top
+                ]
+                _scatter(axes, *_points(chosen, places, energies), [r[rmsd_key] for r in chosen], mark, edge, size, alpha)
+        high = [places[r["configuration"]] for r in have if energies[r["configuration"]] > top]
+        axes.scatter(high, [0.97 * top] * len(high), s=18, marker="^", color=edge, zorder=3)
+    misses = [places[r["configuration"]] for r in rows if r["status"] not in ("converged", "not selected")]
+    axes.scatter(misses, [0.97 * top] * len(misses), s=12, marker="v", color=style.COLOURS["miss"], zorder=3)
+    if few:
+        axes.text(0.03, 0.97, "\n".join(few), transform=axes.transAxes, va="top", size=6, color=style.COLOURS["muted"])
+    axes.set_ylim(bottom - 0.06 * (top - bottom), top)
+    _ticks(axes, rows, places, on_axis)
+    return on_axis
+
+
+def _places(rows: Sequence[Row]) -> tuple[dict[str, float], bool]:
+    """x of each configuration, and whether it is its distortion in per cent; starts without one stand to the right of that axis."""
+    distorted = [r["configuration"] for r in rows if r["distortion"] is not None]
+    if len(distorted) < _FEWEST_DISTORTIONS:
+        return {r["configuration"]: float(number) for number, r in enumerate(rows)}, False
+    first, spacing = _BESIDE
+    beside = [r["configuration"] for r in rows if r["distortion"] is None]
+    places = {name: first + spacing * number for number, name in enumerate(beside)}
+    return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}, True
+
+
+def _relative(rows: Sequence[Row], key: str) -> dict[str, float]:
+    """Configuration → energy, eV. As in the curve error, zero is the lowest among the selected starts that DFT has relaxed."""
+    energies = {r["configuration"]: float(r[key]) for r in rows if r[key] is not None}
+    compared = [float(r[key]) for r in rows if r[key] is not None and r["dft_energy"] is not None and r["status"] != "not selected"]
+    zero = min(compared or energies.values(), default=0.0)
+    return {name: energy - zero for name, energy in energies.items()}
+
+
+def _points(rows: Sequence[Row], places: Mapping[str, float], energies: Mapping[str, float]) -> tuple[list[float], list[float]]:
+    return [places[r["configuration"]] for r in rows], [energies[r["configuration"]] for r in rows]
+
+
+def _scatter(
+    axes: Axes, x: Sequence[float], y: Sequence[float], rmsd: Sequence[float], mark: str, edge: str, size: int, alpha: float
+) -> None:
+    from defectbench.plotting import style
+
+    colours, scale = style.rmsd_colours()
+    outline: dict[str, Any] = {"linewidth": 1.3} if mark == "x" else {"edgecolor": edge, "linewidth": 0.6}
+    axes.scatter(x, y, s=size, marker=mark, c=rmsd, cmap=colours, norm=scale, alpha=alpha, zorder=3, clip_on=False, **outline)
+
+
+def _ticks(axes: Axes, rows: Sequence[Row], places: Mapping[str, float], on_axis: bool) -> None:
+    """Distortions as numbers, other starts by name."""
+    from defectbench.plotting import style
+
+    named = [r for r in rows if r["distortion"] is None or not on_axis]
+    numbers = [-60, -30, 0, 30, 60] if on_axis else []
+    words = [
+        str(_SHORT.get(r["configuration"], r["configuration"])) if r["distortion"] is None else f"{format_charge(round(r['distortion']))} %"
+        for r in named
+    ]
+    at = [*numbers, *(places[r["configuration"]] for r in named)]
+    axes.set_xticks(at, [*(f"{n}".replace("-", "\N{MINUS SIGN}") for n in numbers), *words])
+    for label in axes.get_xticklabels()[len(numbers) :]:
+        label.set_fontsize(5.5)
+        if on_axis:
+            label.set(rotation=50, rotation_mode="anchor", horizontalalignment="right")
+    if on_axis:
+        if named:
+            axes.axvline(71, color=style.COLOURS["muted"], linewidth=0.5)
+        axes.set_xlim(-68, max([68.0, *(x + 10 for x in at)]))
+    else:
+        axes.set_xlim(-0.6, len(rows) - 0.4)
+
+
+def _legend(result: TaskResult, context: FigureContext) -> list[Any]:
+    """Of what is drawn."""
+    from matplotlib.lines import Line2D
+
+    from defectbench.plotting import style
+
+    def handle(label: str, marker: str, colour: str = "black", line: Literal["-", "--", ""] = "", **look: Any) -> Line2D:
+        return Line2D([], [], color=colour, linestyle=line, marker=marker, markersize=4, label=label, **look)
+
+    grey, blue = style.COLOURS["muted"], style.COLOURS["model"]
+    near, far = f"RMSD ≤ {SUCCESS_RMSD:g} Å", f"RMSD > {SUCCESS_RMSD:g} Å"
+    statuses = {r["status"] for r in result.tables["configurations"]}
+    with_dft = any(r["dft_configurations"] > 1 for r in result.rows)
+    handles = [
+        handle(f"{context.model}, {near}", "o", blue, "-", markerfacecolor=grey),
+        handle(f"{context.model}, {far}", "x", blue, "-", markeredgecolor=grey),
+    ]
+    if with_dft:
+        handles.append(handle(f"{context.level}, {near}", "s", line="--", markerfacecolor=grey))
+        handles.append(handle(f"{context.level}, {far}", "X", line="--", markerfacecolor=grey))
+    if statuses - {"converged", "not selected"}:
+        handles.append(handle("failed or not converged", "v", style.COLOURS["miss"]))
+    if "not selected" in statuses and with_dft:
+        handles.append(handle("pale: start not in this suite", "s", alpha=0.35, markerfacecolor=grey))
+    return handles
+
+
+def _sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: where relaxations end, and how far the curve is off."""
+    compared = [c["same_minimum_as_dft"] for c in result.tables["configurations"] if c["same_minimum_as_dft"] is not None]
+    error = result.metric("curve_error").value
+    if error is None:
+        found = f"{context.level} has relaxed too few of the starts for a curve, so the energies of {context.model} cannot be compared."
+    else:
+        minima = f"{context.model} relaxes {sum(compared)} of {len(compared)} starts to the minimum that {context.level} reaches"
+        found = f"{minima}; its relative energies are off by {error:.2f} eV on average."
+    if context.charge_class == "charge-blind" and len({r["charge"] for r in result.rows}) > 1:
+        found += " It takes no charge: its curves of one defect differ only in their starts."
+    return found

@@ -6,16 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import comb
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.base.states import sort_key
+from defectbench.base.states import ChargeState, sort_key
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
-from defectbench.scoring.intervals import capped, grouped_interval, mean_with_interval, rounded, slope, slope_row
-from defectbench.scoring.landscape import SUCCESS_RMSD, Placed, ReferenceState, distortion_of, operations_of, place_all
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.intervals import capped, mean_with_interval, rounded, slope, slope_row
+from defectbench.scoring.landscape import (
+    SUCCESS_RMSD,
+    MatchedConfiguration,
+    MatchedState,
+    ReferenceState,
+    distortion_of,
+    match_states,
+    operations_of,
+)
+from defectbench.scoring.metrics import NO_STATES, Metrics, NotAvailable
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.matching import match, match_within
 from defectbench.structures.symmetry import Operations
 
@@ -46,33 +56,12 @@ MINIMUM_RANKED_CONVERGED = 3
 MOST_PLACINGS = 100_000
 """More ways than this to place missing energies among the known ones are not tried: then they go to the two ends only."""
 
-METRICS = (
-    MetricDefinition(
-        "curve_error", "curve error", "eV", "lower", 0.0, 0.3,
-        "Mean absolute error of energies over the configurations, each curve relative to its own minimum; a miss counts as 1 eV.",
-    ),
-    MetricDefinition(
-        "rank_correlation", "rank correlation", "1", "higher", 1.0, 0.0,
-        "Spearman correlation of the model's and DFT's energies over 5 or more configurations, mean over states; a miss ranks worst.",
-    ),
-    MetricDefinition(
-        "ground_state_fraction", "reach the ground state", "1", "higher", 1.0, 0.0,
-        "Fraction of all configurations that the model relaxes into DFT's ground state (RMSD 0.1 Å). DFT's own fraction is a baseline.",
-    ),
-    MetricDefinition(
-        "same_minimum", "same minimum as DFT", "1", "higher", 1.0, 0.0,
-        "Fraction of the configurations with DFT that the model relaxes into the minimum that DFT reaches from the same start.",
-    ),
-    MetricDefinition(
-        "energy_slope", "energy slope", "1", "none", None, None,
-        "Slope of model against DFT energies of relaxed configurations: below 1 it is too soft. Of forces: 'force slope' of parity.",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
-    "Energy of the relaxed configurations against the bond distortion they started from, model and DFT, each relative to its own minimum; "
-    "every configuration marked by its RMSD to the DFT ground state. Scored by the error of the curve, the rank correlation, and where "
-    "configurations end; beside them the slope of the model's energies against DFT's (softening; that of forces is in parity)."
+    "Energies of the relaxed configurations against the bond distortion they started from, for the model and DFT, each relative to its own "
+    "minimum. Scored are the error of the curve, the rank correlation, and the minima in which the configurations end. The slope of the "
+    "model's energies against DFT's (softening) is given for information."
 )
 
 
@@ -149,7 +138,7 @@ def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, f
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveScore:
     """How energies predicted for the configurations of one charge state compare with DFT's.
 
     Attributes:
@@ -178,7 +167,7 @@ class Curve:
         return float(np.mean([capped(e, ENERGY_CAP) for e in self.errors.values()]))
 
 
-def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float], below: Mapping[str, float] | None = None) -> Curve:
+def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float], below: Mapping[str, float] | None = None) -> CurveScore:
     """Compares predicted energies with DFT's, each relative to its own lowest.
 
     Args:
@@ -194,7 +183,7 @@ def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float
     model, dft = [predicted[name] for name in done], [reference[name] for name in done]
     sums = slope_row(model, dft) if len(done) >= MINIMUM_CONFIGURATIONS else None
     rank, reason = _rank(predicted, reference)
-    return Curve(len(reference), len(done), errors, rank, None if sums is None else slope(sums[None]), sums, reason)
+    return CurveScore(len(reference), len(done), errors, rank, None if sums is None else slope(sums[None]), sums, reason)
 
 
 def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tuple[float | None, str | None]:
@@ -210,14 +199,14 @@ def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tup
     return worst_rank_correlation(predicted, reference), None
 
 
-def same_minimum_as_reference(placed: Placed, reference: ReferenceState, operations: Operations) -> bool | None:
+def same_minimum_as_reference(relaxed: MatchedConfiguration, reference: ReferenceState, operations: Operations) -> bool | None:
     """Whether a configuration ends where DFT ends from the same start; None if DFT has not relaxed that start."""
-    minimum = reference.minima.get(placed.configuration)
+    minimum = reference.minima.get(relaxed.configuration)
     if minimum is None:
         return None
-    if not placed.converged or placed.atoms is None:
+    if not relaxed.converged or relaxed.atoms is None:
         return False
-    return match_within(placed.atoms, minimum.atoms, operations, SUCCESS_RMSD) is not None
+    return match_within(relaxed.atoms, minimum.atoms, operations, SUCCESS_RMSD) is not None
 
 
 @dataclass(frozen=True)
@@ -231,7 +220,7 @@ class Guess:
         charge: the charge state that it was taken from; None if from none.
     """
 
-    curve: Curve
+    curve: CurveScore
     in_ground_state: tuple[bool, ...]
     same_minimum: tuple[bool, ...]
     charge: int | None
@@ -275,7 +264,7 @@ def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Seque
     return Guess(curve, _are(structures, dict.fromkeys(names, reference.ground), operations), same, charge)
 
 
-def _worth(curve: Curve, same: Sequence[bool]) -> float:
+def _worth(curve: CurveScore, same: Sequence[bool]) -> float:
     """The sum of the scores of curve error, same minimum and rank correlation."""
     bad = next(m.bad for m in METRICS if m.name == "curve_error") or 1.0
     errors = [capped(e, ENERGY_CAP) for e in curve.errors.values()]
@@ -296,113 +285,124 @@ def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
 
 def score(scoring: ScoringInput) -> TaskResult:
     """Scores the curves; see ``docs/metrics.md`` for every definition."""
-    dataset = scoring.dataset
-    operations = operations_of(dataset)
-    table: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    curves: list[Curve] = []
-    flat: list[Guess] = []
-    others: list[Guess] = []
-    for state in place_all(scoring):
-        reference = state.reference
-        placed = {p.configuration: p for p in state.placed}
-        energies = {p.configuration: p.energy for p in state.converged if p.energy is not None}
-        common = {name: m.energy for name, m in reference.minima.items() if name in placed}
-        below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
-        curve = compare_curves(energies, common, below)
-        unmoved = unrelaxed_guess(dataset, reference, list(placed), operations)
-        other = other_charge_guess(dataset, reference, list(placed), operations)
-        # the zero of the picture's curve: over everything
-        model_zero = min(energies.values(), default=None)
-        mine: list[dict[str, Any]] = []
-        for name in sorted({*placed, *reference.minima}, key=sort_key):
-            p, minimum = placed.get(name), reference.minima.get(name)
-            dft_fit = match(minimum.atoms, reference.ground.atoms, operations, reference.centre) if minimum else None
-            energy = energies.get(name)
-            mine.append(
-                {
-                    "defect": reference.defect,
-                    "charge": reference.charge,
-                    "configuration": name,
-                    "distortion": distortion_of(name),
-                    "status": p.outcome if p is not None else "not selected",
-                    "energy": rounded(energy, 6),
-                    "relative_energy": None if energy is None or model_zero is None else rounded(energy - model_zero),
-                    "dft_energy": rounded(minimum.energy, 6) if minimum else None,
-                    "dft_relative_energy": rounded(minimum.energy - reference.ground.energy) if minimum else None,
-                    "energy_error": rounded(curve.errors.get(name)),
-                    "rmsd": rounded(p.fit.rmsd) if p is not None and p.converged and p.fit is not None else None,
-                    "dft_rmsd": rounded(dft_fit.rmsd) if dft_fit else None,
-                    "in_ground_state": None if p is None else p.converged and p.fit is not None and p.fit.rmsd <= SUCCESS_RMSD,
-                    "same_minimum_as_dft": None if p is None else same_minimum_as_reference(p, reference, operations),
-                    "reason": p.reason if p is not None else None,
-                }
-            )
-        same = [bool(r["same_minimum_as_dft"]) for r in mine if r["same_minimum_as_dft"] is not None]
-        rows.append(
-            {
-                "defect": reference.defect,
-                "charge": reference.charge,
-                "configurations": len(state.placed),
-                "converged": len(state.converged),
-                "dft_configurations": len(reference.minima),
-                "common": curve.common,
-                "common_converged": curve.predicted,
-                "curve_error": rounded(curve.error),
-                "rank_correlation": rounded(curve.rank),
-                "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in mine) / len(state.placed)),
-                "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
-                "same_minimum": rounded(sum(same) / len(same)) if same else None,
-                "energy_slope": rounded(curve.slope),
-                **_guess_columns("unrelaxed_", unmoved),
-                "other_charge": other.charge if other else None,
-                **_guess_columns("other_charge_", other),
-                "reason": curve.reason,
-            }
-        )
-        table += mine
-        curves.append(curve)
-        flat.append(unmoved)
-        others += [other] if other else []
+    states = [_scored_state(scoring, state, operations_of(scoring.dataset)) for state in match_states(scoring)]
+    rows = tuple(s.row for s in states)
+    table = tuple(row for s in states for row in s.configurations)
     return TaskResult(
         task="pes",
-        metrics=_metrics(rows, table, curves),
-        rows=tuple(rows),
-        baselines=_baselines(rows, flat, others),
+        metrics=_metrics(rows, table, [s.curve for s in states]),
+        rows=rows,
+        baselines=_baselines(rows, [s.unrelaxed for s in states], [s.other_charge for s in states if s.other_charge]),
         notes=tuple(_notes(rows)),
-        tables={"configurations": tuple(table)},
+        tables={"configurations": table},
     )
 
 
-def _curve_errors(curves: Iterable[Curve]) -> list[float]:
-    """Errors (eV) of all configurations of the states that have a curve, misses as 1 eV."""
-    return [capped(e, ENERGY_CAP) for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
+@dataclass(frozen=True)
+class _ScoredState:
+    """One charge state: its rows, and what the aggregates need that no row holds."""
+
+    row: dict[str, Any]
+    configurations: tuple[dict[str, Any], ...]
+    curve: CurveScore
+    unrelaxed: Guess
+    other_charge: Guess | None
 
 
-def _aggregate(name: str, values: Sequence[float], reason: str) -> MetricValue:
-    value, interval = mean_with_interval(values)
-    # without a value there is no DFT to compare with: misses of the model have values
-    return MetricValue(name, value, interval, reason if value is None else None, applies=value is not None)
+def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operations) -> _ScoredState:
+    dataset, reference = scoring.dataset, state.reference
+    names = [c.configuration for c in state.configurations]
+    energies = {c.configuration: c.energy for c in state.converged if c.energy is not None}
+    # only starts that ran are compared: a DFT landscape that is still incomplete, or a smaller suite, must not shift the curve
+    common = {name: m.energy for name, m in reference.minima.items() if name in names}
+    below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
+    curve = compare_curves(energies, common, below)
+    configurations = tuple(_configuration_rows(state, curve, energies, operations))
+    same = [bool(r["same_minimum_as_dft"]) for r in configurations if r["same_minimum_as_dft"] is not None]
+    unrelaxed = unrelaxed_guess(dataset, reference, names, operations)
+    other = other_charge_guess(dataset, reference, names, operations)
+    row = {
+        "defect": reference.defect,
+        "charge": reference.charge,
+        "configurations": len(state.configurations),
+        "converged": len(state.converged),
+        "dft_configurations": len(reference.minima),
+        "common": curve.common,
+        "common_converged": curve.predicted,
+        "curve_error": rounded(curve.error),
+        "rank_correlation": rounded(curve.rank),
+        "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in configurations) / len(state.configurations)),
+        "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
+        "same_minimum": rounded(sum(same) / len(same)) if same else None,
+        "energy_slope": rounded(curve.slope),
+        **_guess_columns("unrelaxed_", unrelaxed),
+        "other_charge": other.charge if other else None,
+        **_guess_columns("other_charge_", other),
+        "reason": curve.reason,
+    }
+    return _ScoredState(row, configurations, curve, unrelaxed, other)
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], curves: Sequence[Curve]) -> tuple[MetricValue, ...]:
-    nothing = "no charge state with a reference was selected"
-    few = "no charge state has DFT for {} of the selected configurations" if rows else nothing
-    some = few.format(MINIMUM_CONFIGURATIONS)
-    same = [float(r["same_minimum_as_dft"]) for r in table if r["same_minimum_as_dft"] is not None]
-    enough = any(c.common >= MINIMUM_RANKED for c in curves)
-    order = f"DFT's energies agree within 10 meV wherever it has {MINIMUM_RANKED} of the selected configurations, so they have no order"
+def _configuration_rows(
+    state: MatchedState, curve: CurveScore, energies: Mapping[str, float], operations: Operations
+) -> Iterable[dict[str, Any]]:
+    """One row per start that the model or DFT has relaxed; energies relative to the lowest of all, as the figure shows them."""
+    reference = state.reference
+    relaxed = {c.configuration: c for c in state.configurations}
+    lowest = min(energies.values(), default=None)
+    for name in sorted({*relaxed, *reference.minima}, key=sort_key):
+        mine, minimum, energy = relaxed.get(name), reference.minima.get(name), energies.get(name)
+        dft_fit = match(minimum.atoms, reference.ground.atoms, operations, reference.centre) if minimum else None
+        fit = mine.fit if mine is not None and mine.converged else None
+        yield {
+            "defect": reference.defect,
+            "charge": reference.charge,
+            "configuration": name,
+            "distortion": distortion_of(name),
+            "status": mine.outcome if mine is not None else "not selected",
+            "energy": rounded(energy, 6),
+            "relative_energy": None if energy is None or lowest is None else rounded(energy - lowest),
+            "dft_energy": rounded(minimum.energy, 6) if minimum else None,
+            "dft_relative_energy": rounded(minimum.energy - reference.ground.energy) if minimum else None,
+            "energy_error": rounded(curve.errors.get(name)),
+            "rmsd": rounded(fit.rmsd) if fit else None,
+            "dft_rmsd": rounded(dft_fit.rmsd) if dft_fit else None,
+            # a relaxation that did not converge is in no basin; a start that did not run has no answer
+            "in_ground_state": None if mine is None else fit is not None and fit.rmsd <= SUCCESS_RMSD,
+            "same_minimum_as_dft": None if mine is None else same_minimum_as_reference(mine, reference, operations),
+            "reason": mine.reason if mine is not None else None,
+        }
+
+
+def _curve_errors(curves: Iterable[CurveScore]) -> list[float | None]:
+    """Errors (eV) of all configurations of the states that have a curve; None for a miss."""
+    return [e for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
+
+
+def _metrics(
+    rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], curves: Sequence[CurveScore]
+) -> tuple[MetricValue, ...]:
+    def needs(count: int) -> NotAvailable:
+        """Without a value there is no DFT to compare with: misses of the model have values."""
+        text = f"no charge state has DFT results for {count} of the selected starts"
+        return NotAvailable(text if count > 1 else "DFT has relaxed none of the selected starts", applies=False) if rows else NO_STATES
+
+    out = Metrics(METRICS)
+    out.mean("curve_error", _curve_errors(curves), cap=ENERGY_CAP, empty=needs(MINIMUM_CONFIGURATIONS))
+    order = needs(MINIMUM_RANKED)
+    if any(c.common >= MINIMUM_RANKED for c in curves):
+        order = NotAvailable("DFT's energies agree within 10 meV in every charge state, so they have no order", applies=False)
+    out.mean("rank_correlation", (c.rank for c in curves if c.rank is not None), empty=order)
+    out.mean("ground_state_fraction", (r["in_ground_state"] for r in table if r["in_ground_state"] is not None))
+    same = [r["same_minimum_as_dft"] for r in table if r["same_minimum_as_dft"] is not None]
+    out.mean("same_minimum", same, empty=needs(1))
+    steep = needs(MINIMUM_CONFIGURATIONS)
+    if any(c.common >= MINIMUM_CONFIGURATIONS for c in curves):
+        text = f"no charge state has {MINIMUM_CONFIGURATIONS} configurations that DFT and the model both relaxed, 10 meV apart"
+        steep = NotAvailable(text, applies=False)
     sums = [(c.sums, (r["defect"], r["charge"])) for c, r in zip(curves, rows, strict=True) if c.sums is not None]
-    steep, interval = grouped_interval(np.array([s for s, _ in sums]), [label for _, label in sums], slope)
-    have = any(c.common >= MINIMUM_CONFIGURATIONS for c in curves)
-    flat = f"no charge state has {MINIMUM_CONFIGURATIONS} configurations that DFT and the model both relaxed, 10 meV apart"
-    return (
-        _aggregate("curve_error", _curve_errors(curves), some),
-        _aggregate("rank_correlation", [c.rank for c in curves if c.rank is not None], order if enough else few.format(MINIMUM_RANKED)),
-        _aggregate("ground_state_fraction", [float(r["in_ground_state"]) for r in table if r["in_ground_state"] is not None], nothing),
-        _aggregate("same_minimum", same, "DFT has none of the starts" if rows else nothing),
-        MetricValue("energy_slope", steep, interval, None if steep is not None else flat if have else some, applies=steep is not None),
-    )
+    out.statistic("energy_slope", np.array([s for s, _ in sums]), slope, groups=[label for _, label in sums], empty=steep)
+    return out.done()
 
 
 def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
@@ -413,7 +413,7 @@ def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
 
     sums = [g.curve.sums for g in guesses if g.curve.sums is not None]
     return {
-        "curve_error": mean(_curve_errors(g.curve for g in guesses)),
+        "curve_error": mean(capped(e, ENERGY_CAP) for e in _curve_errors(g.curve for g in guesses)),
         "rank_correlation": mean(g.curve.rank for g in guesses if g.curve.rank is not None),
         "ground_state_fraction": mean(float(x) for g in guesses for x in g.in_ground_state),
         "same_minimum": mean(float(x) for g in guesses for x in g.same_minimum),
@@ -435,14 +435,12 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for r in rows:
         if r["reason"]:
-            by_reason.setdefault(r["reason"], []).append(f"{r['defect']} {r['charge']:+d}")
+            by_reason.setdefault(r["reason"], []).append(str(ChargeState(r["defect"], r["charge"])))
     notes = [f"{', '.join(states)}: {reason}." for reason, states in by_reason.items()]
-    missed = sum(r["common"] - r["common_converged"] for r in rows)
-    if missed:
-        notes.append(f"{missed} configurations that DFT has did not converge with the model and count as misses ({ENERGY_CAP:g} eV).")
-    alone = [f"{r['defect']} {r['charge']:+d}" for r in rows if r["other_charge"] is None]
-    if alone:
-        notes.append(f"no other charge state has a DFT minimum, so that baseline is missing: {', '.join(alone)}.")
+    if missed := sum(r["common"] - r["common_converged"] for r in rows):
+        notes.append(f"{missed} configurations with DFT did not converge with the model. Each counts as a miss ({ENERGY_CAP:g} eV).")
+    if alone := [str(ChargeState(r["defect"], r["charge"])) for r in rows if r["other_charge"] is None]:
+        notes.append(f"The baseline 'other charge' is missing for {', '.join(alone)}: no other charge state has a DFT minimum.")
     if rows:
-        notes.append("the slope of forces on DFT frames (softening) is 'force slope' of the task parity.")
+        notes.append("The slope of forces on DFT frames (softening) is 'force slope' of the task parity.")
     return notes

@@ -10,6 +10,7 @@ TASK = Task(
     title="Ground-state structures",
     description=score.DESCRIPTION,
     metrics=score.METRICS,
+    weight=score.WEIGHT,
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

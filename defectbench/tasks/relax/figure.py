@@ -2,100 +2,122 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from defectbench.scoring.landscape import (
-    RMSD_CAP,
-    SUCCESS_RMSD,
-)
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.base.states import ChargeState, format_charge
+from defectbench.scoring.landscape import RMSD_CAP, SUCCESS_RMSD
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.axes import Axes
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws the RMSD of each charge state, global above and local below, with threshold, baselines and failures."""
+Rows = Sequence[Mapping[str, Any]]
+
+_LEAST_TOP = 0.35
+"""Å: an axis reaches at least this far, so that small errors look small."""
+
+_BESIDE = -0.36
+"""The configurations that are not the ground state stand this far beside it."""
+
+
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws the RMSD of each charge state, global above and local below, with threshold, baselines and misses."""
     from defectbench.plotting import style
 
     rows, configurations = result.rows, result.tables.get("configurations", ())
     if not rows:
         return []
-    places: dict[tuple[str, int], float] = {}
-    groups: dict[str, list[float]] = {}
-    at = 0.0
-    for row in rows:
-        if groups and row["defect"] not in groups:
-            at += 0.7
-        places[row["defect"], row["charge"]] = at
-        groups.setdefault(row["defect"], []).append(at)
-        at += 1.0
-    width = min(max(style.COLUMN_WIDTH, 0.9 + 0.3 * at), 2 * style.PAGE_WIDTH)
-    level = scoring.dataset.level
-    with style.figure(width, 4.1) as made:
+    places = _places(rows)
+    right = max(places.values())
+    width = min(max(style.COLUMN_WIDTH, 1.2 + 0.3 * right), 2 * style.PAGE_WIDTH)
+    with style.figure(width, 4.6) as made:
         panels = made.subplots(2, 1, sharex=True)
-        for axes, column, name in zip(panels, ("rmsd", "local_rmsd"), ("RMSD (Å)", "local RMSD (Å)"), strict=True):
-            keys = [column, f"unrelaxed_{column}", f"other_charge_{column}", f"host_referenced_{column}"]
-            shown = [r[k] for r in rows for k in keys if r[k] is not None]
-            shown += [c[column] for c in configurations if c[column] is not None and c["status"] == "converged"]
-            top = min(max([0.35, *(1.12 * v for v in shown)]), RMSD_CAP * 1.15)
-            axes.axhspan(0, SUCCESS_RMSD, color=style.COLOURS["good"], alpha=0.16, linewidth=0, label="success (≤ 0.1 Å)")
-            faint = [c for c in configurations if c["status"] == "converged" and c[column] is not None]
-            axes.scatter(
-                [places[c["defect"], c["charge"]] - 0.36 for c in faint],
-                [min(c[column], top * 0.97) for c in faint],
-                s=5,
-                color=style.COLOURS["muted"],
-                alpha=0.55,
-                linewidth=0,
-                label="every configuration",
-            )
-            for prefix, marker, colour, label, shift in (
-                ("unrelaxed_", "_", style.COLOURS["unrelaxed"], "unrelaxed start", 0.0),
-                ("other_charge_", "1", style.COLOURS["other_charge"], "DFT, other charge", -0.2),
-                ("host_referenced_", "D", style.COLOURS["host_referenced"], "host-referenced", 0.22),
-            ):
-                have = [r for r in rows if r[f"{prefix}{column}"] is not None]
-                x = [places[r["defect"], r["charge"]] + shift for r in have]
-                y = [min(r[f"{prefix}{column}"], top * 0.97) for r in have]
-                if marker == "D":
-                    axes.scatter(x, y, s=15, marker=marker, facecolor="none", edgecolor=colour, linewidth=0.9, label=label, zorder=3)
-                else:
-                    axes.scatter(x, y, s=100 if marker == "_" else 45, marker=marker, color=colour, linewidth=1.2, label=label, zorder=3)
-            have = [r for r in rows if r[column] is not None]
-            axes.scatter(
-                [places[r["defect"], r["charge"]] for r in have],
-                [min(r[column], top * 0.97) for r in have],
-                s=24,
-                color=style.COLOURS["model"],
-                label=f"{model}: ground state",
-                zorder=4,
-            )
-            missed = [places[r["defect"], r["charge"]] for r in rows if r[column] is None]
-            high, colour = [top * 0.93] * len(missed), style.COLOURS["miss"]
-            axes.scatter(missed, high, s=30, marker="X", color=colour, linewidth=0, label="no ground state", zorder=4)
-            axes.set_ylim(0, top)
+        for axes, column, name in zip(panels, ("rmsd", "local_rmsd"), ("RMSD (Å)", "RMSD within 5 Å (Å)"), strict=True):
+            _panel(axes, column, rows, configurations, places, context.model)
             axes.set_ylabel(name)
-            for boundary in (min(group) for group in list(groups.values())[1:]):
-                axes.axvline(boundary - 0.85, color=style.COLOURS["muted"], linewidth=0.5)
-        bottom = panels[1]
-        bottom.set_xticks([places[r["defect"], r["charge"]] for r in rows], [style.charge_text(r["charge"]) for r in rows])
-        bottom.set_xlim(-0.6, at - 0.4)
-        for defect, group in groups.items():
-            middle, above = (group[0] + group[-1]) / 2, panels[0].get_xaxis_transform()
-            panels[0].text(middle, 1.02, style.defect_text(defect), transform=above, ha="center", va="bottom")
-        bottom.set_xlabel("charge state (e)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        if not any(r["rmsd"] is None for r in rows):
-            handles, labels = handles[:-1], labels[:-1]
-        order = [labels.index(f"{model}: ground state"), *(i for i, text in enumerate(labels) if text != f"{model}: ground state")]
-        made.legend(
-            [handles[i] for i in order],
-            [labels[i] for i in order],
-            loc="outside upper left",
-            ncols=2 if width < 5 else 4,
-            title=f"against the {level} ground state",
-            alignment="left",
-            title_fontsize=6.5,
-        )
+        defects: dict[str, list[float]] = {}
+        for state, x in places.items():
+            defects.setdefault(state.defect, []).append(x)
+        for defect, group in defects.items():
+            above = panels[0].get_xaxis_transform()
+            panels[0].text((group[0] + group[-1]) / 2, 1.02, style.defect_text(defect), transform=above, ha="center", va="bottom")
+            if group[0] > 0:
+                for axes in panels:
+                    axes.axvline(group[0] - 0.85, color=style.COLOURS["muted"], linewidth=0.5)
+        panels[1].set_xticks(list(places.values()), [format_charge(state.charge) for state in places])
+        panels[1].set_xlim(-0.6, right + 0.6)
+        panels[1].set_xlabel("charge state (e)")
+        handles = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        made.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2 if width < 5 else 4)
+        style.headline(made, _sentence(rows, context), context.source)
         return style.save(made, folder, "relax")
+
+
+def _places(rows: Rows) -> dict[ChargeState, float]:
+    """x of each charge state; defects stand apart."""
+    places: dict[ChargeState, float] = {}
+    at, previous = 0.0, rows[0]["defect"]
+    for row in rows:
+        at += 0.7 if row["defect"] != previous else 0.0
+        places[ChargeState(row["defect"], row["charge"])] = at
+        at, previous = at + 1.0, row["defect"]
+    return places
+
+
+def _panel(axes: Axes, column: str, rows: Rows, configurations: Rows, places: Mapping[ChargeState, float], model: str) -> None:
+    """One kind of RMSD; what lies beyond the axis is an arrow at its top."""
+    from defectbench.plotting import style
+
+    def x(row: Mapping[str, Any], shift: float = 0.0) -> float:
+        return places[ChargeState(row["defect"], row["charge"])] + shift
+
+    relaxed = [c for c in configurations if c["status"] == "converged" and c[column] is not None and not c["ground_state"]]
+    keys = [column, f"unrelaxed_{column}", f"other_charge_{column}", f"host_referenced_{column}"]
+    shown = [*(r[k] for r in rows for k in keys if r[k] is not None), *(c[column] for c in relaxed)]
+    top = min(max([_LEAST_TOP, *(1.12 * v for v in shown)]), 1.15 * RMSD_CAP)
+
+    def points(chosen: Iterable[Mapping[str, Any]], key: str, shift: float, colour: str, **look: Any) -> None:
+        have = [r for r in chosen if r[key] is not None]
+        inside = [r for r in have if r[key] <= top]
+        if have:
+            axes.scatter([x(r, shift) for r in inside], [r[key] for r in inside], **look)
+        beyond = [x(r, shift) for r in have if r[key] > top]
+        axes.scatter(beyond, [0.97 * top] * len(beyond), s=14, marker="^", color=colour, linewidth=0, zorder=4)
+
+    colours = style.COLOURS
+    axes.axhspan(0, SUCCESS_RMSD, color=colours["good"], alpha=0.16, linewidth=0, label=f"at most {SUCCESS_RMSD:g} Å")
+    points(rows, column, 0.0, colours["model"], s=24, color=colours["model"], label=f"{model}: ground state", zorder=4)
+    points(
+        rows, f"host_referenced_{column}", 0.22, colours["host_referenced"],
+        s=15, marker="D", facecolor="none", edgecolor=colours["host_referenced"], linewidth=0.9, label="host drift subtracted", zorder=3,
+    )  # fmt: skip
+    points(
+        relaxed, column, _BESIDE, colours["muted"],
+        s=5, color=colours["muted"], alpha=0.55, linewidth=0, label="other relaxed starts",
+    )  # fmt: skip
+    points(
+        rows, f"unrelaxed_{column}", 0.0, colours["unrelaxed"],
+        s=100, marker="_", color=colours["unrelaxed"], linewidth=1.2, label="unrelaxed start", zorder=3,
+    )  # fmt: skip
+    points(
+        rows, f"other_charge_{column}", -0.2, colours["other_charge"],
+        s=45, marker="1", color=colours["other_charge"], linewidth=1.2, label="DFT at another charge", zorder=3,
+    )  # fmt: skip
+    missed = [x(r) for r in rows if r["rmsd"] is None]
+    if missed:
+        axes.scatter(
+            missed, [0.93 * top] * len(missed), s=30, marker="X", color=colours["miss"], linewidth=0, label="no ground state", zorder=4
+        )
+    axes.set_ylim(0, top)
+
+
+def _sentence(rows: Rows, context: FigureContext) -> str:
+    found = sum(r["success"] for r in rows)
+    unrelaxed = [r["unrelaxed_success"] for r in rows if r["unrelaxed_success"] is not None]
+    states = f"{len(rows)} {context.level} ground state{'s' if len(rows) > 1 else ''}"
+    near = sum(unrelaxed)
+    baseline = f"; {near} unrelaxed start{' is' if near == 1 else 's are'} as near" if unrelaxed else ""
+    return f"{context.model} finds {found} of {states} to an RMSD of {SUCCESS_RMSD:g} Å{baseline}."

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.scoring.task import ScoringInput, TaskResult
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
-
-
-def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws recall against the number of DFT relaxations a charge state: the model, ShakeNBreak's order, random choice."""
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws recall against the number of DFT relaxations per charge state: the model, ShakeNBreak's order, random choice."""
     from matplotlib.ticker import MaxNLocator
 
     from defectbench.plotting import style
@@ -26,35 +21,38 @@ def draw(_scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -
     rows = result.tables["curve"]
     if not rows:
         return []
-    values: Mapping[str, float | None] = {m.name: m.value for m in result.metrics}
-    with style.figure(style.COLUMN_WIDTH, 2.5) as made:
+    with style.figure(style.COLUMN_WIDTH, 3.0) as made:
         axes = made.subplots()
         n = [r["relaxations"] for r in rows]
         for key, label, colour, line in (
-            ("random_recall", "random choice", "muted", ":"),
+            ("random_recall", "random choice (expected)", "muted", ":"),
+            ("recall", context.model, "model", "-"),
             ("order_recall", "ShakeNBreak order", "reference", "--"),
-            ("recall", model, "model", "-"),
         ):
             where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
             axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
-        passed = [r["failed"] + r["unique_minima"] for r in result.rows]
-        mean = float(np.mean(passed))
-        axes.plot(
-            [mean],
-            [values["unique_recall"] or 0.0],
-            "o",
-            color=style.COLOURS["model"],
-            markersize=4,
-            label="all that it passes on",
-            zorder=4,
-        )
+        handed_over = float(np.mean([r["failed"] + r["unique_minima"] for r in result.rows]))
+        found = float(np.mean([r["found_by_unique"] for r in result.rows]))
+        label = "all it hands over (mean)"
+        axes.plot([handed_over], [found], "o", color=style.COLOURS["model"], markersize=4, label=label, zorder=4, clip_on=False)
         axes.set_xlim(0, max(n))
         axes.set_ylim(-0.02, 1.04)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("DFT relaxations a charge state")
-        axes.set_ylabel("ground states found")
-        states = len(result.rows)
-        gained = values["saved_at_full_recall"] or 0.0
-        axes.set_title(f"{states} charge state{'s' if states > 1 else ''}; {100 * gained:.0f} % of the avoidable saved at full recall")
-        made.legend(loc="outside lower center", ncols=2)
+        axes.set_xlabel("DFT relaxations per charge state")
+        axes.set_ylabel("fraction of ground states found")
+        made.legend(loc="outside lower left", ncols=2)
+        style.headline(made, _sentence(result, context), context.source)
         return style.save(made, folder, "search")
+
+
+def _sentence(result: TaskResult, context: FigureContext) -> str:
+    states, saved = len(result.rows), result.metric("saved_at_full_recall").value
+    found = [r["needed"] for r in result.rows if r["needed"] is not None]
+    if len(found) < states:
+        lost = "so no DFT relaxation can be skipped without losing one"
+        return f"{context.model} hands {len(found)} of {states} ground states over to DFT, {lost}."
+    every = "the ground state" if states == 1 else f"all {states} ground states"
+    return (
+        f"{context.model} finds {every} within {max(found)} DFT relaxations per charge state, "
+        f"which saves {100 * (saved or 0.0):.0f} % of the avoidable ones."
+    )

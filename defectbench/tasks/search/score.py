@@ -1,15 +1,15 @@
-"""The model as a pre-screener: how many DFT relaxations does it save before the ground state gets lost?
+"""The model as a pre-screener: how many DFT relaxations does it save before a ground state is lost?
 
-A structure search relaxes N starts of a charge state with DFT. A pre-screener relaxes them with the model first and passes only its own
-distinct minima on to DFT, lowest first (Mosquera-Lois et al. 2024, npj Comput. Mater. 10, 121: 88 % of the ground states found with 73 %
-fewer DFT relaxations). Here that is replayed on starts whose DFT relaxations are known; only those are candidates.
+A structure search relaxes N starts of a charge state with DFT. A pre-screener relaxes them with the model first and hands only its own
+distinct minima to DFT, lowest first (Mosquera-Lois et al. 2024, npj Comput. Mater. 10, 121: 88 % of the ground states found with 73 %
+fewer DFT relaxations). This task replays that on starts whose DFT relaxations are known; only those are candidates.
 
-What DFT would make of a structure that the model passes is not known, so it is judged by where it lies: in the basin of the
-reference minimum that is nearest to it and within 0.1 Å (RMSD), once as it is and, where the model's own host relaxed, once with the
-host's error taken off, since DFT undoes that by itself. A structure in no known basin finds nothing.
+What DFT would make of a structure that the model hands over is not known. It is judged by where it lies: in the basin of the nearest
+reference minimum within 0.1 Å (RMSD), as it is or, where the model's own host relaxed, after the host's drift is subtracted, since DFT
+undoes that by itself. A structure in no known basin finds nothing.
 
-Nothing says that a start can be left out which the model did not relax to convergence: each costs a DFT relaxation before the model's
-minima are looked at, and finds nothing, so that failing is never better than any answer.
+A start that the model did not relax to convergence cannot be left out: nothing shows that DFT could skip it. Each costs a DFT relaxation
+before the model's minima are looked at, and finds nothing, so failing is never better than any answer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.base.states import bond_distortion
+from defectbench.base.states import ChargeState, bond_distortion
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.host import model_host
-from defectbench.scoring.intervals import bootstrap_interval, rounded
-from defectbench.scoring.landscape import Placed, PlacedState, cluster, nearest_minimum, operations_of, place_all
+from defectbench.scoring.intervals import rounded
+from defectbench.scoring.landscape import MatchedConfiguration, MatchedState, cluster, match_states, nearest_minimum, operations_of
+from defectbench.scoring.metrics import NO_STATES, Metrics, NotAvailable
 from defectbench.scoring.soap import soap_clusters
-from defectbench.scoring.task import MetricDefinition, MetricValue, ScoringInput, TaskResult
+from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.symmetry import Operations
@@ -44,37 +46,12 @@ if TYPE_CHECKING:
 MINIMUM_CANDIDATES = 3
 """A charge state with fewer DFT relaxations among the selected starts has nothing to choose from."""
 
-METRICS = (
-    MetricDefinition(
-        "recall_area", "recall-cost area", "1", "higher", 1.0, 0.5,
-        "Area under the fraction of ground states found against the fraction of DFT relaxations spent: 1 if the first one always finds it.",
-    ),
-    MetricDefinition(
-        "lowest_recall", "found by the lowest", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose DFT ground state is the model's established ground state.",
-    ),
-    MetricDefinition(
-        "unique_recall", "found by the unique minima", "1", "higher", 1.0, 0.0,
-        "Fraction of charge states whose DFT ground state is among all distinct minima of the model.",
-    ),
-    MetricDefinition(
-        "unique_saved", "saved by the unique minima", "1", "none", None, None,
-        "DFT relaxations not needed if all its minima and failed starts are passed on, found or not: a collapsed landscape saves most.",
-    ),
-    MetricDefinition(
-        "saved_at_full_recall", "DFT relaxations saved at full recall", "1", "higher", 1.0, 0.0,
-        "Fraction of the avoidable DFT relaxations saved by the smallest number of them a charge state that loses no ground state.",
-    ),
-    MetricDefinition(
-        "gain_over_random", "gain over random", "1", "none", None, None,
-        "How far the area is on the way from that of random choice (0) to the best possible (1).",
-    ),
-)  # fmt: skip
+METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
-    "Replays a structure search in which the model relaxes all starts and only its n lowest distinct minima go on to DFT: in which "
-    "fraction of charge states is the DFT ground state among them, and how many DFT relaxations are saved. Against random choice and "
-    "against the plain order of ShakeNBreak. Only starts that DFT has relaxed are candidates."
+    "Replays a structure search: the model relaxes all starts, and only its n lowest distinct minima go to DFT. Counted are the ground "
+    "states that are found and the DFT relaxations that are saved, against random choice and against the order of ShakeNBreak. Candidates "
+    "are the starts that DFT has relaxed."
 )
 
 
@@ -116,7 +93,7 @@ class Search:
         minima: the model's distinct minima by energy, each as its members' names, lowest first.
         hits: whether each of these lies in the ground state's basin.
         failed: number of candidates that the model did not relax to convergence.
-        established: whether the lowest minimum may pass as the model's ground state (:attr:`PlacedState.established`).
+        established: whether the lowest minimum may pass as the model's ground state (:attr:`MatchedState.established`).
     """
 
     defect: str
@@ -159,31 +136,34 @@ class Search:
         return float(np.mean([random_recall(n, good, k) for k in range(1, n + 1)]))
 
 
-def in_ground_state(placed: Placed, state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations) -> bool:
-    """Whether a configuration lies in the basin of the DFT ground state, as it is or with the host's error taken off."""
-    if placed.minimum == 0:
+def in_ground_state(
+    relaxed: MatchedConfiguration, state: MatchedState, host: Atoms | None, scoring: ScoringInput, operations: Operations
+) -> bool:
+    """Whether a configuration lies in the basin of the DFT ground state, as it is or after the host's drift is subtracted."""
+    if relaxed.minimum == 0:
         return True
-    if host is None or placed.atoms is None:
+    if host is None or relaxed.atoms is None:
         return False
     reference = state.reference
     try:
-        _, corrected = match_host_referenced(placed.atoms, reference.ground.atoms, host, scoring.dataset.host, operations)
+        _, corrected = match_host_referenced(relaxed.atoms, reference.ground.atoms, host, scoring.dataset.host, operations)
         return nearest_minimum(corrected, reference, operations)[0] == 0
     except MatchingError:
         return False
 
 
-def _group(placed: Sequence[Placed], leader: Sequence[int]) -> list[list[Placed]]:
+def _group(relaxed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> list[list[MatchedConfiguration]]:
     """Members of each minimum, minima by lowest energy; equal energies in ShakeNBreak's order, so that no name order helps a flat model."""
-    groups: dict[int, list[Placed]] = {}
-    for item, first in zip(placed, leader, strict=True):
+    groups: dict[int, list[MatchedConfiguration]] = {}
+    for item, first in zip(relaxed, leader, strict=True):
         groups.setdefault(first, []).append(item)
     ordered = [sorted(g, key=lambda p: (_energy(p), shakenbreak_order(p.configuration))) for g in groups.values()]
     return sorted(ordered, key=lambda g: (_energy(g[0]), shakenbreak_order(g[0].configuration)))
 
 
-def _energy(placed: Placed) -> float:
-    return np.inf if placed.energy is None else round(placed.energy, 6)
+def _energy(relaxed: MatchedConfiguration) -> float:
+    """Rounded, so that noise in the last digits is no order."""
+    return np.inf if relaxed.energy is None else round(relaxed.energy, 6)
 
 
 TellApart = Callable[[Sequence[tuple[float, "Atoms"]], "Floats"], list[int]]
@@ -191,7 +171,7 @@ TellApart = Callable[[Sequence[tuple[float, "Atoms"]], "Floats"], list[int]]
 
 
 def replay(
-    state: PlacedState, host: Atoms | None, scoring: ScoringInput, operations: Operations, tell_apart: TellApart | None = None
+    state: MatchedState, host: Atoms | None, scoring: ScoringInput, operations: Operations, tell_apart: TellApart | None = None
 ) -> Search | str:
     """Replays the search in one charge state, or says why it cannot be.
 
@@ -203,7 +183,8 @@ def replay(
         tell_apart: what makes two of the model's relaxed structures one minimum; default: the matching (structure and energy agree).
     """
     reference = state.reference
-    candidates = sorted((p for p in state.placed if p.configuration in reference.minima), key=lambda p: shakenbreak_order(p.configuration))
+    known = [c for c in state.configurations if c.configuration in reference.minima]
+    candidates = sorted(known, key=lambda c: shakenbreak_order(c.configuration))
     if len(candidates) < MINIMUM_CANDIDATES:
         return f"DFT has relaxed {len(candidates)} of the selected starts; a search needs {MINIMUM_CANDIDATES}"
     reference_hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
@@ -231,10 +212,10 @@ def searches(scoring: ScoringInput, tell_apart: TellApart | None = None) -> tupl
     operations = operations_of(scoring.dataset)
     found: list[Search] = []
     left_out: list[str] = []
-    for state in place_all(scoring):
+    for state in match_states(scoring):
         done = replay(state, host, scoring, operations, tell_apart)
         if isinstance(done, str):
-            left_out.append(f"{state.reference.defect} {state.reference.charge:+d}: {done}")
+            left_out.append(f"{ChargeState(state.reference.defect, state.reference.charge)}: {done}")
         else:
             found.append(done)
     return found, left_out
@@ -352,36 +333,28 @@ def curve(found: Sequence[Search]) -> list[dict[str, Any]]:
 
 
 def _metrics(found: Sequence[Search], left_out: Sequence[str]) -> tuple[MetricValue, ...]:
-    if not found:
-        why = "no charge state can be searched: " + left_out[0] if left_out else "no charge state with a reference was selected"
-        return tuple(MetricValue(m.name, None, None, why, applies=False) for m in METRICS)
-    table = np.array(
-        [[area(s.first, len(s.candidates)), s.random_area, s.found_by_lowest, s.first is not None] for s in found], dtype=float
-    )
-    places = np.arange(len(found))
+    """Values with intervals over charge states."""
+    empty = NotAvailable("no charge state can be searched: " + left_out[0], applies=False) if left_out else NO_STATES
+    out = Metrics(METRICS, empty)
+    areas = np.array([[area(s.first, len(s.candidates)), s.random_area] for s in found]).reshape(-1, 2)
+    places = np.arange(len(found), dtype=float)
 
-    def mean(column: int) -> tuple[float, tuple[float, float] | None]:
-        return float(table[:, column].mean()), bootstrap_interval(table[:, column], lambda v: float(v.mean()))
+    def resampled(name: str, statistic: Callable[[Sequence[Search]], float]) -> None:
+        """A statistic that needs the searches themselves: their places are drawn."""
+        out.statistic(name, places, lambda drawn: statistic([found[int(i)] for i in drawn]))
 
-    def drawn(statistic: Any) -> tuple[float, tuple[float, float] | None]:
-        def of(indices: Floats) -> float:
-            return float(statistic([found[int(i)] for i in indices]))
-
-        return of(places.astype(float)), bootstrap_interval(places.astype(float), of)
-
-    values = {
-        "recall_area": mean(0),
-        "lowest_recall": mean(2),
-        "unique_recall": mean(3),
-        "unique_saved": drawn(lambda chosen: 1.0 - sum(s.most for s in chosen) / sum(len(s.candidates) for s in chosen)),
-        "saved_at_full_recall": drawn(lambda chosen: saved(chosen, smallest_full(chosen))),
-        "gain_over_random": (_gain(table), bootstrap_interval(table, _gain)),
-    }
-    return tuple(MetricValue(m.name, *values[m.name]) for m in METRICS)
+    out.mean("recall_area", areas[:, 0])
+    out.mean("lowest_recall", (s.found_by_lowest for s in found))
+    out.mean("unique_recall", (s.first is not None for s in found))
+    resampled("unique_saved", lambda chosen: 1.0 - sum(s.most for s in chosen) / sum(len(s.candidates) for s in chosen))
+    resampled("saved_at_full_recall", lambda chosen: saved(chosen, smallest_full(chosen)))
+    out.statistic("gain_over_random", areas, _gain)
+    return out.done()
 
 
-def _gain(table: Floats) -> float:
-    mine, chance = float(table[:, 0].mean()), float(table[:, 1].mean())
+def _gain(areas: Floats) -> float:
+    """How far the mean of the first column lies from the mean of the second towards 1."""
+    mine, chance = float(areas[:, 0].mean()), float(areas[:, 1].mean())
     return (mine - chance) / (1.0 - chance) if chance < 1.0 else 0.0
 
 
@@ -420,22 +393,18 @@ def _baselines(found: Sequence[Search]) -> dict[str, dict[str, float | None]]:
 
 def _notes(found: Sequence[Search], left_out: Sequence[str]) -> list[str]:
     notes = [f"{text}." for text in left_out]
-    if found:
-        total = sum(len(s.candidates) for s in found)
-        number = smallest_full(found)
-        if number is None:
-            lost = ", ".join(f"{s.defect} {s.charge:+d}" for s in found if s.first is None)
-            notes.append(f"No number of this model's minima finds every ground state, so it saves nothing at full recall; lost: {lost}.")
-        else:
-            used = sum(min(number, s.most) for s in found)
-            notes.append(f"At most {number} DFT relaxations a charge state find every ground state: {used} instead of {total}.")
-        failed = sum(s.failed for s in found)
-        if failed:
-            notes.append(
-                f"{failed} of {total} candidates did not relax with the model; each costs a DFT relaxation first and finds nothing."
-            )
-        notes.append(
-            "Minima told apart by SOAP instead of the matching: 'defectbench rescore ENTRY --soap' (needs dscribe); it is never scored."
-        )
-        notes.append("Candidates are the starts that DFT has relaxed so far; a ground state that only other starts reach is not asked for.")
+    if not found:
+        return notes
+    total = sum(len(s.candidates) for s in found)
+    number = smallest_full(found)
+    if number is None:
+        lost = ", ".join(str(ChargeState(s.defect, s.charge)) for s in found if s.first is None)
+        notes.append(f"The model's minima do not contain every ground state, so nothing is saved at full recall. Lost: {lost}.")
+    else:
+        used = sum(min(number, s.most) for s in found)
+        notes.append(f"{number} DFT relaxations per charge state find every ground state: {used} in total instead of {total}.")
+    if failed := sum(s.failed for s in found):
+        notes.append(f"{failed} of {total} candidates did not relax with the model. Each costs one DFT relaxation first and finds nothing.")
+    notes.append("'defectbench rescore ENTRY --soap' separates minima by SOAP instead of by matching (needs dscribe; not scored).")
+    notes.append("Candidates are the starts that DFT has relaxed. A ground state that only other starts reach is not searched for.")
     return notes

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from defectbench.scoring.task import ScoringInput, TaskResult
-from defectbench.thermodynamics import (
-    reservoir,
-)
+from defectbench.base.states import format_charge
+from defectbench.scoring.task import FigureContext, TaskResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
+    from matplotlib.axes import Axes
 
 DRAWN_AS_THEY_ARE = 0.5
-"""eV: with a larger common shift than this, a figure shows the model's levels aligned, and says so."""
+"""eV: with a larger common shift than this, the figure shows the model's levels aligned, and says so."""
+
+_BAR = 0.8
+_TEXT_HEIGHT = 0.05
+"""Of the axis: a range of Fermi levels below this has no room for its charge."""
+
+Row = Mapping[str, Any]
 
 
-def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) -> list[Path]:
-    """Draws ``transition_levels.png`` and ``.svg``: stable levels per defect, reference beside the model's own and basin levels.
+def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
+    """Draws the stable charges along the Fermi level, per defect: reference, the model's own energies, its basins.
 
     Raises:
         RunError: the folder cannot be written.
@@ -34,79 +34,81 @@ def draw(scoring: ScoringInput, result: TaskResult, model: str, folder: Path) ->
         return []
     from defectbench.plotting import style
 
-    dft = scoring.dataset.level
     defects = list(dict.fromkeys(str(row["defect"]) for row in levels))
-    shift = result.metric("level_shift").value
     own = any(row["own_ev"] is not None for row in levels)
-    moved = shift if own and shift is not None and abs(shift) > DRAWN_AS_THEY_ARE else 0.0
-    series = [("reference", dft, style.COLOURS["reference"], 0.0)]
+    shift = result.metric("level_shift").value or 0.0
+    moved = shift if own and abs(shift) > DRAWN_AS_THEY_ARE else 0.0
+    series = [("reference", context.level, style.COLOURS["reference"], 0.0)]
     if own:
         text = "own energies" + (f", moved by {-moved:+.2f} eV".replace("-", "\N{MINUS SIGN}") if moved else "")
-        series.append(("own", f"{model}: {text}", style.COLOURS["model"], moved))
-    series.append(("basin", f"{model}: {dft} energies of its basins", style.COLOURS["miss"], 0.0))
-    from_vbm = levels[0]["zero"] == "valence band maximum"
-    gap = reservoir(scoring.dataset.level_of_theory()).gap if from_vbm else None
-    heights = {
-        (defect, which): {
-            str(row["level"])[1:]: float(row[f"{which}_ev"]) - offset
+        series.append(("own", f"{context.model}: {text}", style.COLOURS["model"], moved))
+    series.append(("basin", f"{context.model}: {context.level} energies of its basins", style.COLOURS["miss"], 0.0))
+    stable = {
+        (defect, which): sorted(
+            (float(row[f"{which}_ev"]) - offset, int(row["upper"]), int(row["lower"]))
             for row in levels
             if row["defect"] == defect and row[f"stable_{which}"] and row[f"{which}_ev"] is not None
-        }
+        )
         for defect in defects
         for which, _, _, offset in series
     }
-    drawn = [height for found in heights.values() for height in found.values()] or [0.0]
-    low, high = min(drawn), max(drawn)
+    axis = next(iter(result.tables.get("axis", ())), {"zero": levels[0]["zero"], "gap_ev": None})
+    from_vbm, gap = axis["zero"] == "valence band maximum", axis["gap_ev"]
+    drawn = [height for found in stable.values() for height, _, _ in found]
     if from_vbm:
-        low, high = min(low, 0.0), max(high, gap if gap is not None else high)
-    margin = 0.1 * max(high - low, 0.3)
-    low, high = low - margin, high + 1.5 * margin
-    width = len(series) + 1
-    with style.figure(max(style.COLUMN_WIDTH, 0.8 + 0.62 * width * len(defects)), 2.9) as made:
+        drawn += [0.0, *([] if gap is None else [float(gap)])]
+    low, high = min(drawn, default=0.0), max(drawn, default=0.0)
+    margin = max(0.12 * (high - low), 0.15)
+    low, high = low - margin, high + margin
+    width = len(series) + 0.6
+    with style.figure(max(style.COLUMN_WIDTH, 0.9 + 0.36 * width * len(defects)), 3.3) as made:
         axes = made.add_subplot()
         for column, defect in enumerate(defects):
             for place, (which, _, colour, _) in enumerate(series):
-                left = column * width + place
-                found = heights[defect, which]
-                texts = _apart(list(found.values()), 0.05 * (high - low))
-                for (name, height), text_height in zip(found.items(), texts, strict=True):
-                    axes.plot([left + 0.05, left + 0.5], [height, height], color=colour, lw=1.6, solid_capstyle="butt")
-                    axes.plot([left + 0.5, left + 0.56], [height, text_height], color=colour, lw=0.4)
-                    axes.text(left + 0.58, text_height, name, ha="left", va="center", size=5.5, color=colour)
-                if not found:
-                    axes.text(
-                        left + 0.5, 0.02, "none", transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=6, color=colour
-                    )
+                _column(axes, column * width + place, stable[defect, which], (low, high), colour)
         for _, label, colour, _ in series:
             axes.plot([], [], color=colour, lw=1.6, label=label)
         if from_vbm:
-            for bottom, top in ((low - 1.0, 0.0), *([(gap, high + 1.0)] if gap is not None else [])):
-                axes.axhspan(bottom, top, color="0.9", lw=0, zorder=0)
+            axes.axhline(0.0, color=style.COLOURS["muted"], lw=0.6, ls="--", zorder=0)
+            axes.text(1.0, 0.0, " VBM", transform=axes.get_yaxis_transform(), va="center", size=6, color=style.COLOURS["muted"])
+            if gap is not None:
+                axes.axhline(gap, color=style.COLOURS["muted"], lw=0.6, ls="--", zorder=0)
+                axes.text(1.0, gap, " CBM", transform=axes.get_yaxis_transform(), va="center", size=6, color=style.COLOURS["muted"])
         axes.set_ylim(low, high)
-        axes.set_xlim(-0.5, width * len(defects) - 0.5)
-        axes.set_xticks([column * width + len(series) / 2 for column in range(len(defects))], [style.defect_text(d) for d in defects])
+        axes.set_xlim(-0.8, width * (len(defects) - 1) + len(series) - 0.2)
+        centre = (len(series) - 1) / 2
+        axes.set_xticks([column * width + centre for column in range(len(defects))], [style.defect_text(d) for d in defects])
         axes.tick_params(axis="x", length=0)
-        axes.set_ylabel("Fermi level above the VBM (eV)" if from_vbm else "Fermi level, relative (eV)")
-        made.legend(loc="outside upper left", ncols=1)
+        axes.set_ylabel("Fermi level above the VBM (eV)" if from_vbm else "Fermi level above the lowest DFT level (eV)")
+        made.legend(loc="outside lower left", ncols=1)
+        style.headline(made, _sentence(result, context, own), context.source)
         return style.save(made, folder, "transition_levels")
 
 
-def _apart(heights: Sequence[float], distance: float) -> list[float]:
-    """Heights of labels: those nearer than ``distance`` are moved apart, each group around its middle."""
-    groups: list[list[int]] = []
-    for i in np.argsort(heights, kind="stable"):
-        groups.append([int(i)])
-        while len(groups) > 1 and _placed(groups[-1], heights, distance)[0] - _placed(groups[-2], heights, distance)[-1] < distance - 1e-12:
-            last = groups.pop()
-            groups[-1] += last
-    out = [0.0] * len(heights)
-    for group in groups:
-        for i, height in zip(group, _placed(group, heights, distance), strict=True):
-            out[i] = height
-    return out
+def _column(axes: Axes, x: float, levels: Sequence[tuple[float, int, int]], limits: tuple[float, float], colour: str) -> None:
+    """One bar: the levels as lines, and between them the charge that is stable there."""
+    if not levels:
+        axes.text(x, sum(limits) / 2, "no level found", rotation=90, ha="center", va="center", size=6, color=colour, style="italic")
+        return
+    axes.bar(x, limits[1] - limits[0], _BAR, limits[0], color=colour, alpha=0.1, linewidth=0)
+    axes.hlines([height for height, _, _ in levels], x - _BAR / 2, x + _BAR / 2, color=colour, linewidth=1.4)
+    edges = [limits[0], *(height for height, _, _ in levels), limits[1]]
+    charges = [levels[0][1], *(lower for _, _, lower in levels)]
+    for charge, (bottom, top) in zip(charges, pairwise(edges), strict=True):
+        if top - bottom > _TEXT_HEIGHT * (limits[1] - limits[0]):
+            axes.text(x, (bottom + top) / 2, format_charge(charge), ha="center", va="center", size=6, color=colour)
 
 
-def _placed(group: Sequence[int], heights: Sequence[float], distance: float) -> list[float]:
-    """Evenly spaced heights around the mean of a group."""
-    middle = float(np.mean([heights[i] for i in group]))
-    return [middle + distance * (k - (len(group) - 1) / 2) for k in range(len(group))]
+def _sentence(result: TaskResult, context: FigureContext, own: bool) -> str:
+    def error(which: str, name: str) -> str:
+        if all(row[f"{which}_ev"] is None for row in result.tables["levels"]):
+            return "are missing"
+        value = result.metric(name).value
+        return "are off" if value is None else "are off by 1 eV or more" if value > 0.995 else f"are off by {value:.2f} eV on average"
+
+    basin = f"the levels of its basins {error('basin', 'basin_level_mae')}"
+    if context.charge_class == "charge-blind":
+        return f"{context.model} takes no charge, so it has no levels of its own energies; {basin}."
+    if not own:
+        return f"{context.model} has no levels of its own energies; {basin}."
+    return f"{context.model}: the levels of its own energies {error('own', 'level_mae')}, {basin}."

@@ -10,6 +10,7 @@ from typing import Any
 from ase import Atoms
 
 from ..errors import WorkerError, one_line
+from ..isolation import see_paths
 from ..weights import WeightsFile
 from .base import LoadedModel
 
@@ -53,6 +54,14 @@ class FactoryModel(LoadedModel):
             return
         super().set_charge(atoms, charge)
 
+    def read_charge(self, atoms: Atoms) -> Any:
+        """As :meth:`set_charge` writes it; with ``argument`` the charge that the attached calculator was made for."""
+        if self._argument:
+            return next((charge for charge, made in self._by_charge.items() if made is atoms.calc), None)
+        if self.charge == "total_charge":
+            return self.calculator.total_charge
+        return super().read_charge(atoms)
+
     def descriptors(self, atoms: Atoms) -> Any:
         """The calculator's own ``get_descriptors(atoms)``, (N, D), where it has one."""
         import numpy as np
@@ -68,8 +77,8 @@ class FactoryModel(LoadedModel):
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Arguments: ``factory: module:function``, ``precision`` (float64), and those handed to the factory.
 
-    The folder of the definition's YAML is on ``sys.path``. A weights file, if the definition or ``--model-weights`` gives one, is
-    handed over as ``weights`` (a string; a list of strings for several).
+    Modules are imported from the folder of the definition's YAML, but none that would hide one of the standard library. A weights file,
+    if the definition or ``--model-weights`` gives one, is handed over as ``weights`` (a string; a list of strings for several).
     """
     arguments = dict(spec["arguments"])
     target = arguments.pop("factory", None)
@@ -80,7 +89,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         raise WorkerError("adapter", f"precision is float32 or float64, not '{precision}'")
     module_name, function_name = target.split(":")
     if spec.get("folder"):
-        sys.path.insert(0, spec["folder"])
+        see_paths([spec["folder"]])
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

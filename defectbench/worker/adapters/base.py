@@ -24,6 +24,8 @@ class LoadedModel:
         precision: ``float32`` or ``float64``: of the energies, as finite differences need to know.
         has_descriptors: whether :meth:`descriptors` gives anything.
         details: JSON values worth recording (head, element list, …).
+        record: the worker's record of the software that calculates; goes into a certificate.
+        prepared: the structure that :meth:`prepare` was last called for; None before.
     """
 
     has_descriptors: bool = False
@@ -44,6 +46,8 @@ class LoadedModel:
         self.charge_range = charge_range
         self.precision = precision
         self.details = details or {}
+        self.prepared: Atoms | None = None
+        self.record: dict[str, Any] = {}
 
     def prepare(self, atoms: Atoms, charge: int | None) -> None:
         """Attaches the calculator to a structure at a charge; afterwards nothing of an earlier call can come back.
@@ -69,6 +73,7 @@ class LoadedModel:
         if charge is not None:
             self.set_charge(atoms, charge)
         atoms.calc = self.calculator
+        self.prepared = atoms
 
     def set_charge(self, atoms: Atoms, charge: int) -> None:
         """Hands a charge over; ``charge`` is a plain ``int``."""
@@ -80,6 +85,23 @@ class LoadedModel:
             atoms.info[self.charge.removeprefix("info:")] = charge
         else:
             raise WorkerError("charge", f"this adapter cannot hand over a charge as '{self.charge}'")
+
+    def charge_handed_over(self) -> int | None:
+        """The charge of the prepared structure, read back from where the model reads it; None if it takes none, or nothing is prepared.
+
+        The parent refuses a result whose charge is not the one that it asked for.
+        """
+        if self.prepared is None or self.charge == "none":
+            return None
+        value = self.read_charge(self.prepared)
+        # a charge that is not a whole number is not made one: the parent shall see it
+        return int(value) if value is not None and float(value).is_integer() else value
+
+    def read_charge(self, atoms: Atoms) -> Any:
+        """Where :meth:`set_charge` writes, read; None where nothing is written. Override both together."""
+        if self.charge.startswith("info:"):
+            return atoms.info.get(self.charge.removeprefix("info:"))
+        return None
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:  # noqa: ARG002  (subclasses use it)
         """Per-atom invariant features, (N, D), of a prepared structure.
@@ -104,6 +126,19 @@ def set_up_torch() -> Any:
     random.seed(0)
     np.random.seed(0)
     return torch
+
+
+def load_without_code(torch: Any, spec: dict[str, Any], known: tuple[Any, ...] = ()) -> None:
+    """Has torch read tensors and plain values only, whatever a package asks of it, unless the user trusts the weights with code in them.
+
+    Args:
+        torch: the module.
+        spec: of the model.
+        known: classes and functions that the package's checkpoints also hold.
+    """
+    if not any(entry["trusted"] for entry in spec["weights"]):
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        torch.serialization.add_safe_globals(list(known))
 
 
 def count_parameters(module: Any) -> int:

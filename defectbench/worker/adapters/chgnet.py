@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+from .base import LoadedModel, count_parameters, load_without_code, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
 
 
 class ChgnetModel(LoadedModel):
@@ -33,7 +33,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     no_charge(spec)
     arguments = dict(spec["arguments"])
     reject_unknown(arguments, {"mlp_out_bias"}, "chgnet")
-    set_up_torch()
+    load_without_code(set_up_torch(), spec)
     models = require("chgnet.model.model", "chgnet")
     dynamics = require("chgnet.model.dynamics", "chgnet")
     model = models.CHGNet.from_file(str(only_file(files, "CHGNet").path), mlp_out_bias=bool(arguments.get("mlp_out_bias", False)))

@@ -36,6 +36,10 @@ class MaceModel(LoadedModel):
         else:
             atoms.info[self._key] = charge
 
+    def read_charge(self, atoms: Atoms) -> Any:
+        """As :meth:`set_charge` writes it."""
+        return super().read_charge(atoms) if self._key is None else atoms.info.get(self._key)
+
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features of all layers, (N, D)."""
         return np.asarray(self.calculator.get_descriptors(atoms, invariants_only=True), dtype=np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, numpy_features, reject_unknown, set_up_torch
+from .base import LoadedModel, count_parameters, load_without_code, numpy_features, reject_unknown, set_up_torch
 
 _FILES = ("model.json", "model.pt", "state.pt")
 
@@ -30,6 +30,10 @@ class MatglModel(LoadedModel):
         torch = require("torch")
         parameter = next(self.calculator.potential.parameters())
         self.calculator.total_charge = torch.tensor([float(charge)], dtype=parameter.dtype, device=parameter.device)
+
+    def read_charge(self, atoms: Atoms) -> Any:
+        """As :meth:`set_charge` writes it."""
+        return float(self.calculator.total_charge[0]) if self.charge == "total_charge" else super().read_charge(atoms)
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features that enter the energy readout, (N, D); QET's contain its charges and potentials."""
@@ -153,7 +157,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     missing = [name for name in _FILES if name not in by_name]
     if missing:
         raise WorkerError("weights", f"a MatGL model is a folder with {', '.join(_FILES)}; missing: {', '.join(missing)}")
-    set_up_torch()
+    load_without_code(set_up_torch(), spec)
     matgl = require("matgl")
     ase_module = require("matgl.ext.ase", "matgl")
     pes = require("matgl.apps.pes", "matgl")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+from .base import LoadedModel, count_parameters, load_without_code, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
 
 
 class MattersimModel(LoadedModel):
@@ -37,6 +37,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     no_charge(spec)
     reject_unknown(dict(spec["arguments"]), set(), "mattersim")
     torch = set_up_torch()
+    load_without_code(torch, spec)
     module = require("mattersim.forcefield.potential", "mattersim")
     path = str(only_file(files, "MatterSim").path)
     content = torch.load(path, map_location="cpu")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+from .base import LoadedModel, count_parameters, load_without_code, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
 
 
 class SevenNetModel(LoadedModel):
@@ -38,12 +38,20 @@ class SevenNetModel(LoadedModel):
         return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is no feature of an atom
 
 
+def _arrays() -> tuple[Any, ...]:
+    """What numpy arrays are pickled with, as released in 2024 and now."""
+    rebuild = np.zeros(1).__reduce__()[0]
+    kinds = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")}
+    return (np.dtype, np.ndarray, rebuild, (rebuild, "numpy.core.multiarray._reconstruct"), *kinds)
+
+
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Arguments: ``modal`` (fidelity of a multi-fidelity model)."""
     no_charge(spec)
     arguments = dict(spec["arguments"])
     reject_unknown(arguments, {"modal"}, "sevennet")
     torch = set_up_torch()
+    load_without_code(torch, spec, _arrays())
     module = require("sevenn.calculator", "sevenn")
     modal = arguments.get("modal")
     weights = only_file(files, "SevenNet")

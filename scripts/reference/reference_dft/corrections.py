@@ -10,10 +10,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import Dataset, StateKey
 from defectbench.datasets.schema import Correction
 from defectbench.structures.ewald import ewald_potential
+from defectbench.structures.lattice import minimum_image
 
 METHOD = (
     "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file and a converged Ewald sum; "
@@ -67,7 +67,7 @@ def efnv(
     """
     host_sites = np.asarray(sites)
     has_site = host_sites >= 0
-    relative = minimum_image(defect.positions - np.asarray(position, dtype=float), defect)
+    relative = minimum_image(defect.positions - np.asarray(position, dtype=float), defect.cell)
     cell = defect.cell.array
     radius = float(max(abs(np.linalg.det(cell)) / np.linalg.norm(np.cross(cell[i - 2], cell[i - 1])) for i in range(3)) / 2)
     far = has_site & (np.linalg.norm(relative, axis=1) > radius)

@@ -12,8 +12,9 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
-from defectbench.datasets.checks import START_TOLERANCE, minimum_image
+from defectbench.datasets.checks import START_TOLERANCE
 from defectbench.datasets.extxyz import copy_with_results
+from defectbench.structures.lattice import minimum_image
 
 FORCE_UNIT = Hartree / Bohr
 """eV/Å per hartree/bohr."""
@@ -260,7 +261,7 @@ def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
         start: the structure that the relaxation started from.
     """
     out: list[Atoms] = []
-    moved = minimum_image(frames[0].positions - start.positions, start)
+    moved = minimum_image(frames[0].positions - start.positions, start.cell)
     offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > START_TOLERANCE else 0
     for atoms in frames:
         frame = copy_with_results(atoms)

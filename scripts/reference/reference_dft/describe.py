@@ -11,17 +11,17 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import is_relaxation
+from defectbench.base.files import write_text
+from defectbench.base.states import format_charge, is_relaxation
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.checks import minimum_image
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum, StateKey
 from defectbench.scoring.landscape import operations_of
-from defectbench.thermodynamics import find_corrections, level_diagram
+from defectbench.structures.lattice import minimum_image
+from defectbench.thermodynamics import find_corrections, formation_energy, level_diagram
 
 from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
 from .corrections import METHOD, Efnv, corrections_of
-from .job import write_atomically
 from .properties import read_properties
 from .reference_data import relaxed_at, same_geometry
 
@@ -81,7 +81,7 @@ def comparison(folder: Path, other: str, level: str | None = None) -> str:
         body.append(
             _row(
                 ground.defect,
-                _sign(ground.charge),
+                format_charge(ground.charge),
                 f"{_bonds(ground)}; {ground.shortest:.2f}",
                 "–" if plain is None else f"{_bonds(plain)}; {plain.shortest:.2f}",
                 f"{_bonds(published)}; {published.shortest:.2f}",
@@ -105,11 +105,7 @@ def update_page(page: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) ->
     _, end, after = rest.partition(marks[1])
     if not begin or not end:
         raise DatasetError(f"{page} has no lines '{marks[0]}' and '{marks[1]}' for the tables to go between")
-    write_atomically(page, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
-
-
-def _sign(charge: int) -> str:
-    return f"{charge:+d}" if charge else "0"
+    write_text(page, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
 
 
 def _row(*cells: object) -> str:
@@ -133,7 +129,7 @@ def _extent(dataset: Dataset, level: str) -> str:
         done = dataset.minima(defect, charge, level)
         frames = sum(len(each) for each in found.values())
         total += frames
-        body.append(_row(defect, _sign(charge), len(dataset.starts(defect, charge)), len(done), len(found) - len(done), frames))
+        body.append(_row(defect, format_charge(charge), len(dataset.starts(defect, charge)), len(done), len(found) - len(done), frames))
     text = _table(("defect", "charge", "starts", "converged relaxations", "unfinished", "frames"), body)
     return f"{text}\n\n{total} frames in all." if body else text
 
@@ -149,7 +145,7 @@ def _ground_states(dataset: Dataset, level: str) -> str:
         body.append(
             _row(
                 defect,
-                _sign(charge),
+                format_charge(charge),
                 ground.configuration,
                 "–" if plain is None else f"{plain.energy:.3f}",
                 _bonds(ground),
@@ -182,7 +178,7 @@ def _minima(dataset: Dataset, level: str) -> str:
         for m in minima:
             mark = "" if like[m.configuration] == m.configuration else f" (as {like[m.configuration]})"
             cells = (m.configuration, f"{m.energy:.3f}{mark}", _bonds(m), _clusters(m), f"{m.shortest:.2f}", m.frames)
-            body.append(_row(defect, _sign(charge), *cells))
+            body.append(_row(defect, format_charge(charge), *cells))
     return _table(
         (
             "defect",
@@ -212,7 +208,7 @@ def _relaxations(dataset: Dataset, level: str) -> str:
             body.append(
                 _row(
                     defect,
-                    _sign(charge),
+                    format_charge(charge),
                     name,
                     len(frames),
                     f"{energies[-1]:.4f}",
@@ -251,7 +247,7 @@ def _single_points(dataset: Dataset) -> str:
                     continue
                 frames = dataset.frames(defect, charge, name, level)
                 if frames:
-                    body.append(_row(level, defect, _sign(charge), name, len(frames), _largest_spin(frames)))
+                    body.append(_row(level, defect, format_charge(charge), name, len(frames), _largest_spin(frames)))
     return _table(("level", "defect", "charge", "of", "frames", "largest ⟨S²⟩"), body)
 
 
@@ -276,7 +272,7 @@ def _minima_elsewhere(dataset: Dataset, name: str) -> str:
                 forces = np.asarray(atoms.get_forces())
                 here, there = m.energy - minima[0].energy, float(atoms.get_potential_energy()) - zero
                 size = (f"{np.abs(forces).max():.3f}", f"{np.sqrt((forces**2).mean()):.3f}")
-                body.append(_row(f"{level}//{name}", defect, _sign(charge), m.configuration, f"{here:.3f}", f"{there:.3f}", *size))
+                body.append(_row(f"{level}//{name}", defect, format_charge(charge), m.configuration, f"{here:.3f}", f"{there:.3f}", *size))
     return _table(
         (
             "level of theory",
@@ -309,7 +305,7 @@ def _forces_elsewhere(dataset: Dataset, name: str) -> str:
                 difference = np.array(there) - np.array(here)
                 size = [float(np.sqrt((values**2).mean())) for values in (np.array(here), np.array(there), difference)]
                 largest = f"{np.abs(difference).max():.3f}"
-                body.append(_row(level, defect, _sign(charge), len(here), *(f"{value:.3f}" for value in size), largest))
+                body.append(_row(level, defect, format_charge(charge), len(here), *(f"{value:.3f}" for value in size), largest))
     return _table(
         (
             "level of theory",
@@ -335,11 +331,13 @@ def _same_at_two_levels(dataset: Dataset, name: str) -> str:
             lowest = [min((minima[c].energy for c in shared), default=0.0) for minima in (here, there)]
             for configuration in shared:
                 a, b = here[configuration].atoms, there[configuration].atoms
-                moved = minimum_image(b.positions - a.positions, a)
+                moved = minimum_image(b.positions - a.positions, a.cell)
                 distance = np.linalg.norm(moved - moved.mean(axis=0), axis=1)
                 above = (f"{minima[configuration].energy - zero:.3f}" for minima, zero in zip((here, there), lowest, strict=True))
                 rms = f"{float(np.sqrt((distance**2).mean())):.3f}"
-                body.append(_row(defect, _sign(charge), configuration, f"{name}, {level}", *above, rms, f"{float(distance.max()):.3f}"))
+                body.append(
+                    _row(defect, format_charge(charge), configuration, f"{name}, {level}", *above, rms, f"{float(distance.max()):.3f}")
+                )
     heading = (
         *("defect", "charge", "start", "levels", "above the lowest shared one, first level (eV)", "second level (eV)"),
         *("rms displacement (Å)", "largest (Å)"),
@@ -383,7 +381,7 @@ def _corrections(dataset: Dataset, name: str) -> str:
             numbers = (f"{item.image_charge:.3f}", f"{item.potential_alignment:+.3f}", f"{item.total:+.3f}")
             found = details.get((item.defect, item.charge))
             more = ("–", "–") if found is None else (f"{found.spread:.3f}", found.sites)
-            body.append(_row(level, item.defect, _sign(item.charge), configuration, *numbers, *more))
+            body.append(_row(level, item.defect, format_charge(item.charge), configuration, *numbers, *more))
     heading = (
         "level of theory",
         "defect",
@@ -410,12 +408,12 @@ def _levels(dataset: Dataset) -> str:
             if len(energies) < 2 or edges is None:
                 continue
             own = find_corrections(found, defect, sorted(energies))
-            lines = {q: own.added_to(q, energy) + q * edges.vbm for q, energy in energies.items()}
+            lines = {q: formation_energy(q, energy, 0.0, 0.0, edges.vbm, own.of(q)) for q, energy in energies.items()}
             diagram = level_diagram(lines)
             name = level if level == dataset.level else f"{level}//{dataset.level}"
             for item in diagram.levels:
                 if item.upper - item.lower == 1 or item in diagram.stable_levels:
-                    between = f"({_sign(item.upper)}/{_sign(item.lower)})"
+                    between = f"({format_charge(item.upper)}/{format_charge(item.lower)})"
                     stable = "yes" if item in diagram.stable_levels else "no"
                     body.append(_row(name, defect, between, f"{item.fermi_level:+.3f}", stable, own.status))
     return _table(
@@ -450,7 +448,7 @@ def _force_check(dataset: Dataset, name: str) -> str:
                 _row(
                     result["level"],
                     result["defect"],
-                    _sign(result["charge"]),
+                    format_charge(result["charge"]),
                     f"{result['configuration']}, step {result['step']}",
                     f"{result['atom']} {'xyz'[result['axis']]}",
                     f"{result['force']:.5f}",
@@ -470,7 +468,7 @@ def _checks(dataset: Dataset, name: str) -> str:
             _row(
                 result["level"],
                 result["name"],
-                f"{result['defect']} {_sign(result['charge'])}, {result['configuration']}, step {result['step']}",
+                f"{result['defect']} {format_charge(result['charge'])}, {result['configuration']}, step {result['step']}",
                 f"{result['energy_difference'] * 1000:.2f}",
                 f"{result['force_difference_rms']:.4f}",
                 f"{result['force_difference_max']:.4f}",

@@ -21,6 +21,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from defectbench.base.errors import RunError
+from defectbench.base.files import write_text
 
 from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, RunOptions, electrons, multiplicity, restart_file, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory
@@ -114,17 +115,6 @@ class State:
     started: float | None = None
     finished: float | None = None
     history: list[str] = field(default_factory=list)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old content or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}; free space there or choose another work folder with --work") from error
 
 
 class Job:
@@ -268,7 +258,7 @@ class Job:
         restart = self.state.attempt < LAST_ATTEMPT and (self._inherit(folder, wave_function) or self._sow(folder, wave_function))
         hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
         options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
-        write_atomically(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
+        write_text(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
         note = {
             "stage": stage.name,
             "forces": options.run_type != "ENERGY",
@@ -276,9 +266,9 @@ class Job:
             "restart": restart,
             "started": time.time(),
         }
-        write_atomically(folder / "segment.json", json.dumps(note))
+        write_text(folder / "segment.json", json.dumps(note))
         atoms.calc = None
-        write_atomically(folder / "start.json", _atoms_to_json(atoms))
+        write_text(folder / "start.json", _atoms_to_json(atoms))
         try:
             with (folder / "stdout").open("w") as stdout:
                 process = subprocess.Popen(
@@ -379,7 +369,7 @@ class Job:
 
     def save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "state.json", json.dumps(asdict(self.state), indent=1))
+        write_text(self.folder / "state.json", json.dumps(asdict(self.state), indent=1))
 
     def _keep_frames(self) -> None:
         frames = self.frames()
@@ -578,7 +568,7 @@ def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
 
     buffer = io.StringIO()
     write(buffer, list(frames), format="extxyz")
-    write_atomically(path, buffer.getvalue())
+    write_text(path, buffer.getvalue())
 
 
 def read_frames(path: Path) -> list[Atoms]:

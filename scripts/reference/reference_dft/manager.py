@@ -19,11 +19,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from filelock import FileLock, Timeout
 
 from defectbench.base.errors import DatasetError, RunError
+from defectbench.base.files import write_text
 from defectbench.datasets.dataset import Dataset
 
 from .composite import compose, labelled
 from .cp2k_input import electrons, multiplicity, restart_file
-from .job import Frame, Job, read_frames, write_atomically, write_frames
+from .job import Frame, Job, read_frames, write_frames
 from .properties import derive_levels, potential_of_single_point, result_of, store_result
 from .reference_data import ReferenceData, same_geometry
 from .tasks import FRAME_KINDS, Task, matches
@@ -246,7 +247,7 @@ class Manager:
                 report(f"{task.label}: is in the dataset")
                 return path
             result = result_of(job, self.data)
-            write_atomically(job.folder / "result.json", json.dumps(result, indent=1))
+            write_text(job.folder / "result.json", json.dumps(result, indent=1))
             path = store_result(self.data, task, result)
             report(f"{task.label}: is in the dataset")
             return path
@@ -308,7 +309,7 @@ class Manager:
             raise RunError(f"cannot make the work folder {self.work}: {error.strerror}; choose another with --work") from error
         ignore = self.work / ".gitignore"
         if not ignore.is_file():
-            write_atomically(ignore, "*\n")
+            write_text(ignore, "*\n")
 
 
 def default_work_folder(data: ReferenceData) -> Path:

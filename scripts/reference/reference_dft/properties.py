@@ -13,6 +13,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
 from defectbench.base.errors import RunError
+from defectbench.base.files import write_text
 from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
 from defectbench.datasets.writing import update_metadata
 
@@ -21,7 +22,7 @@ from .corrections import METHOD, corrections_of
 from .cp2k_input import BANDS
 from .cp2k_output import read_band_edges
 from .cp2k_schema import method_of
-from .job import Job, SegmentResult, write_atomically
+from .job import Job, SegmentResult
 from .reference_data import ReferenceData, relaxed_at, same_geometry
 from .tasks import Task, properties_file
 
@@ -240,7 +241,7 @@ def store_result(data: ReferenceData, task: Task, result: Mapping[str, Any]) -> 
     """
     path = properties_file(data.folder, task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(dict(result), indent=1) + "\n")
+    write_text(path, json.dumps(dict(result), indent=1) + "\n")
     update_metadata(data.folder, lambda metadata: metadata, [path.relative_to(data.folder).as_posix()])
     derive_levels(data)
     return path

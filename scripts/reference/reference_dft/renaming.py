@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from defectbench.base.downloads import sha256_of
 from defectbench.base.errors import DatasetError
+from defectbench.base.files import sha256_of, write_text
 from defectbench.datasets.extxyz import read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, LevelOfTheory, metadata_to_yaml, parse_metadata
 from defectbench.datasets.validation import validate_dataset
 
-from .job import write_atomically
 from .properties import derive_levels
 from .reference_data import ReferenceData, relaxed_at
 from .tasks import QUEUE_FILE
@@ -91,12 +90,12 @@ def _rename_files(folder: Path, names: Mapping[str, str]) -> None:
                     write_extxyz(file, frames)
                 else:
                     content = json.loads(file.read_text(encoding="utf-8"))
-                    write_atomically(file, json.dumps({**content, "level": new}, indent=1) + "\n")
+                    write_text(file, json.dumps({**content, "level": new}, indent=1) + "\n")
     queue = folder / QUEUE_FILE
     if queue.is_file():
         text = queue.read_text(encoding="utf-8")
         field = re.compile(r"\b(level|of|continue_from): ([\w.+-]+)")
-        write_atomically(queue, field.sub(lambda found: f"{found[1]}: {names.get(found[2], found[2])}", text))
+        write_text(queue, field.sub(lambda found: f"{found[1]}: {names.get(found[2], found[2])}", text))
 
 
 def _renamed(metadata: DatasetFile, names: Mapping[str, str], reference: str, bases: Mapping[str, str]) -> DatasetFile:
@@ -134,4 +133,4 @@ def _write(folder: Path, metadata: DatasetFile) -> None:
     unlisted = {METADATA_FILE, QUEUE_FILE}
     files = {name: sha256_of(folder / name) for name in listed if name not in unlisted}
     complete = DatasetFile.model_validate({**metadata.canonical(), "files": files})
-    write_atomically(folder / METADATA_FILE, metadata_to_yaml(complete))
+    write_text(folder / METADATA_FILE, metadata_to_yaml(complete))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import state_label
+from defectbench.base.states import ChargeState
 from defectbench.datasets.schema import explain, read_yaml
 
 QUEUE_FILE = "queue.yaml"
@@ -60,7 +60,7 @@ class Task:
         """``relaxation/PBE/V_Sb1_q-1_Dimer``: unique, and a path below the work folder."""
         if self.kind in ("host", "element"):
             return f"{self.kind}/{self.level}/{self.defect or 'host'}"
-        name = state_label(self.defect, self.charge)
+        name = ChargeState(self.defect, self.charge).label
         if self.configuration:
             name += f"_{self.configuration}"
         if self.step is not None:

@@ -1,0 +1,113 @@
+"""Runs what of a plan is not stored yet, and gathers what is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from defectbench.base.errors import RunError
+from defectbench.calculations.results import CertificateResult, RelaxationResult, Result, Stored
+
+if TYPE_CHECKING:
+    from defectbench.calculations.executors import Executor
+    from defectbench.calculations.plan import Plan
+    from defectbench.calculations.requests import Calculation
+    from defectbench.calculations.store import ResultStore
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """What a caller may want to know while a run goes on. Every hook may be left out.
+
+    Attributes:
+        stage: a sentence about what begins now.
+        planned: the plan, and how many of its calculations are stored already.
+        progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
+        finished: a calculation is stored: calculation and result.
+        note: a sentence that the user should still see when the run is over.
+    """
+
+    stage: Callable[[str], None] = lambda _text: None
+    planned: Callable[[Plan, int], None] = lambda _plan, _stored: None
+    progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
+    finished: Callable[[Calculation, Result], None] = lambda _calculation, _result: None
+    note: Callable[[str], None] = lambda _text: None
+
+
+def certify(certificate: Calculation, store: ResultStore, identity: str, executor: Executor, reporter: Reporter) -> CertificateResult:
+    """The raw charge-response certificate: the stored one, or measured now and stored.
+
+    Args:
+        certificate: its calculation.
+        store: of the run.
+        identity: of the model.
+        executor: measures it.
+        reporter: is told what begins.
+
+    Raises:
+        RunError: the model failed.
+    """
+    key = certificate.key(identity)
+    stored = store.get(key, certificate)
+    if stored is None or stored.result.status == "failed":
+        reporter.stage("checking how the model responds to charge")
+        (done,) = executor.run([certificate])
+        if done.result.status == "failed":
+            raise RunError(f"the model failed its first check: {done.result.failure}")
+        stored = Stored(done.result, done.machine)
+        store.put(key, certificate, stored)
+    assert isinstance(stored.result, CertificateResult)
+    return stored.result
+
+
+def calculate(
+    plan: Plan, store: ResultStore, identity: str, executor: Executor, *, retry_failed: bool, reporter: Reporter
+) -> Mapping[str, Stored]:
+    """Everything of a plan: what is stored, and what is missing calculated now and stored as it finishes.
+
+    Args:
+        plan: what is wanted.
+        store: of the run.
+        identity: of the model.
+        executor: runs what is missing.
+        retry_failed: failed ones count as missing.
+        reporter: is told of the plan and of each result.
+
+    Returns:
+        Content hash → result, in the plan's order.
+
+    Raises:
+        RunError: every relaxation failed, or a result cannot be stored.
+    """
+
+    def missing(calculation: Calculation) -> bool:
+        found = store.get(calculation.key(identity), calculation)
+        return found is None or (retry_failed and found.result.status == "failed")
+
+    todo = [c for c in plan.calculations if missing(c)]
+    tell_losses(store, reporter)
+    reporter.planned(plan, len(plan.calculations) - len(todo))
+    if todo:
+        running = executor.run(todo)
+        try:
+            for done in running:
+                store.put(done.calculation.key(identity), done.calculation, Stored(done.result, done.machine))
+                reporter.finished(done.calculation, done.result)
+        finally:  # now, and not when the traceback of an error is forgotten
+            if (close := getattr(running, "close", None)) is not None:
+                close()
+    results = {c.content_hash: found for c in plan.calculations if (found := store.get(c.key(identity), c)) is not None}
+    if left := len(plan.calculations) - len(results):
+        raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again")
+    relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
+    if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
+        raise RunError(f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept")
+    return results
+
+
+def tell_losses(store: ResultStore, reporter: Reporter) -> None:
+    """Says, once, what of the store could not be read."""
+    for loss in store.losses:
+        reporter.note(loss)
+    store.losses.clear()

@@ -1,0 +1,133 @@
+"""Files are whole, never written through links, and stay inside their folder."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from defectbench.base.errors import DefectbenchError, RunError
+from defectbench.base.files import contained, copy_file, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
+
+
+def test_a_written_file_is_whole_and_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "Å\n")
+    assert path.read_bytes() == "Å\n".encode()
+    write_bytes(path, b"again")
+    assert path.read_bytes() == b"again"
+    assert list(path.parent.iterdir()) == [path]
+    assert sha256_of(path) == hashlib.sha256(b"again").hexdigest()
+
+
+def test_what_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
+    def break_off(path: Path) -> None:
+        with replacing(path) as handle:
+            handle.write(b"half")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt):
+        break_off(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    (folder / "a.txt").symlink_to(victim)
+    write_text(folder / "a.txt", "new")
+    assert victim.read_text() == "mine"
+    assert (folder / "a.txt").read_text() == "new"
+    assert not (folder / "a.txt").is_symlink()
+
+
+def test_names_of_temporary_files_cannot_be_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    monkeypatch.setattr("secrets.token_hex", lambda _n: "guessed")
+    (tmp_path / ".guessed.part").symlink_to(victim)
+    with pytest.raises(RunError):
+        write_text(tmp_path / "a.txt", "new")
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError) as caught:
+        write_text(tmp_path / "file" / "a.txt", "x")
+    assert str(tmp_path / "file" / "a.txt") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "frames/PBE/a.extxyz", "new/deep/er", "Bond_Distortion_-40.0%", "..a"])
+def test_plain_names_lie_inside(tmp_path: Path, name: str) -> None:
+    assert contained(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../a", "a/../../b", "/etc/passwd", "a//b", "./a", "a\\b", "C:/a", "a\nb", "a\0b", "x" * 300]
+)
+def test_other_names_do_not(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DefectbenchError):
+        contained(tmp_path, name)
+
+
+def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path)
+    (root / "in").symlink_to(root / "inner")
+    (root / "circle").symlink_to(root / "circle")
+    assert contained(root, "in/a") == root / "in" / "a"
+    with pytest.raises(DefectbenchError):
+        contained(root, "out/a")
+    with pytest.raises(DefectbenchError):
+        contained(root, "out")
+    (root / "dead").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DefectbenchError):
+        contained(root, "dead")
+
+
+def test_a_root_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert contained(tmp_path / "link", "a/b") == tmp_path / "link" / "a" / "b"
+
+
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    assert read_bytes(tmp_path / "a", 100) == b"x" * 100
+    with pytest.raises(ValueError, match="larger"):
+        read_bytes(tmp_path / "a", 99)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"\0" * 5_000_000))
+    assert len(read_gzip(tmp_path / "a.gz", 5_000_000)) == 5_000_000
+    with pytest.raises(ValueError, match="holds more"):
+        read_gzip(tmp_path / "a.gz", 4_999_999)
+    (tmp_path / "half.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"."):
+        read_gzip(tmp_path / "half.gz", 6_000_000)
+
+
+def test_copies_are_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    copy_file(tmp_path / "a", tmp_path / "b" / "c")
+    assert (tmp_path / "b" / "c").read_bytes() == b"x"

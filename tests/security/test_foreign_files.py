@@ -1,0 +1,286 @@
+"""Files of others: nothing outside their folder is read or written, nothing small becomes large, and their texts are text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from defectbench.base.downloads import RemoteFile
+from defectbench.base.errors import DatasetError, DefectbenchError
+from defectbench.base.text import markdown, one_line
+from defectbench.cli import app
+from defectbench.cli.render import make_console
+from defectbench.datasets.catalogue import load_dataset, load_named_dataset
+from defectbench.datasets.schema import parse_metadata
+from defectbench.entries.folder import read_calculations, read_entry, write_tables
+from defectbench.entries.rescoring import stored_scoring
+from defectbench.leaderboard.tables import leaderboard
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "leaderboards" / "sb2se3-vacancies" / "chgnet-0.3.0"
+REMOTE = ROOT / "datasets" / "sb2se3-savory-2019" / "dataset.yaml"
+
+runner = CliRunner()
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Callable[..., Path]:
+    """A published entry's ``entry.json`` in a folder of its own, changed."""
+
+    def make(change: Change = lambda _content: None, folder: str = "entry") -> Path:
+        content = json.loads((PUBLISHED / "entry.json").read_text())
+        change(content)
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "entry.json").write_text(json.dumps(content))
+        return place
+
+    return make
+
+
+def refused(*arguments: str) -> str:
+    """The one line with which a command refuses its input."""
+    result = runner.invoke(app, list(arguments))
+    assert isinstance(result.exception, DefectbenchError), result.exception
+    assert result.exception.exit_code == 2
+    return one_line(result.exception)
+
+
+# ---- paths
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mirror_folder": "../.."},
+        {"mirror_folder": "/etc"},
+        {"mirror_folder": "a/../../b"},
+        {"mirror_folder": ""},
+        {"base_url": "file:///etc"},
+        {"base_url": "http://example.org/a"},
+        {"base_url": "ftp://example.org/a"},
+        {"base_url": "https://"},
+        {"base_url": "https://example.org/a b"},
+        {"files": {"../../x": "0" * 64}},
+        {"files": {"/etc/passwd": "0" * 64}},
+        {"files": {"a\nb": "0" * 64}},
+    ],
+)
+def test_a_remote_dataset_names_no_place_outside_its_cache(tmp_path: Path, change: dict[str, Any]) -> None:
+    content = yaml.safe_load(REMOTE.read_text())
+    content["remote"].update(change)
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(DatasetError, match="remote"):
+        parse_metadata(tmp_path / "dataset.yaml")
+
+
+def test_a_link_in_the_cache_is_not_followed_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "datasets").mkdir(parents=True)
+    (tmp_path / "cache" / "datasets" / "away").symlink_to(tmp_path)
+    with pytest.raises(DefectbenchError, match="through a link"):
+        _ = RemoteFile("https://example.org/a", "0" * 64, "away/a", "dataset").cached
+
+
+def test_a_dataset_file_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "datasets" / "sb2se3-vacancies", tmp_path / "data")
+    host = tmp_path / "data" / "host.extxyz"
+    host.rename(tmp_path / "elsewhere.extxyz")
+    host.symlink_to(tmp_path / "elsewhere.extxyz")
+    with pytest.raises(DatasetError, match="through a link"):
+        load_dataset(tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["../data", "/tmp", ".", "data", "a" * 5000, "a\nb", "~root"])
+def test_the_dataset_of_an_entry_is_a_name_and_never_a_path(entry: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = entry(lambda content: content["dataset"].update(id=name))
+    shutil.copytree(ROOT / "datasets" / "sb2se3-vacancies", folder.parent / "data")
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(DefectbenchError) as caught:
+        stored_scoring(folder)
+    assert caught.value.exit_code == 2
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(DefectbenchError):
+        load_named_dataset(name)
+
+
+@pytest.mark.parametrize("given", ["a" * 5000, "b/" * 3000])
+def test_names_that_no_file_can_have_are_one_line(given: str) -> None:
+    for command in (
+        ["rescore", given],
+        ["score", "explain", given],
+        ["datasets", "show", given],
+        ["models", "show", given + ".yaml"],
+        ["leaderboard", "table", given],
+    ):
+        assert len(refused(*command)) < 1000
+
+
+def test_links_in_a_received_entry_are_not_written_through(entry: Callable[..., Path], tmp_path: Path) -> None:
+    folder = entry()
+    victim, outside = tmp_path / "victim", tmp_path / "outside"
+    victim.write_text("mine")
+    outside.mkdir()
+    content = read_entry(folder)
+    (folder / "tables").mkdir()
+    for name in (".relax.json.part", "relax.json", "relax_states.csv"):
+        (folder / "tables" / name).symlink_to(victim)
+    with pytest.raises(DefectbenchError, match="through a link"):
+        write_tables(folder, content)
+    shutil.rmtree(folder / "tables")
+    (folder / "tables").symlink_to(outside)
+    with pytest.raises(DefectbenchError, match="through a link"):
+        write_tables(folder, content)
+    assert victim.read_text() == "mine"
+    assert not list(outside.iterdir())
+
+
+# ---- sizes
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused(entry: Callable[..., Path]) -> None:
+    folder = entry()
+    with gzip.open(folder / "calculations.json.gz", "wb", compresslevel=1) as handle:
+        for _ in range(210):
+            handle.write(b" " * 1_000_000)
+    with pytest.raises(DefectbenchError, match="holds more than"):
+        read_calculations(folder)
+
+
+@pytest.mark.parametrize("text", ["1" * 1_000_000, "[" * 100_000, '{"a": ' * 100_000, "nonsense"])
+def test_json_of_any_kind_is_one_line(entry: Callable[..., Path], text: str) -> None:
+    folder = entry()
+    (folder / "entry.json").write_text(text)
+    assert "entry.json" in refused("score", "explain", str(folder))
+    with gzip.open(folder / "calculations.json.gz", "wt") as handle:
+        handle.write(text)
+    with pytest.raises(DefectbenchError) as caught:
+        read_calculations(folder)
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_entry_larger_than_any_is_refused(entry: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("defectbench.entries.folder.MAX_ENTRY", 1000)
+    with pytest.raises(DefectbenchError, match="larger than"):
+        read_entry(entry())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["tasks"]["relax"]["metrics"][0].update(value=1e308), r"tasks\.relax\.metrics\.\w+\.value: 1e\+308"),
+        (lambda c: c["tasks"]["relax"]["metrics"][0].update(interval=[0.0, 1e200]), r"interval"),
+        (lambda c: c["tasks"]["relax"]["tables"]["states"][0].update(rmsd=-1e300), r"tables\.states"),
+        (lambda c: c["certificate"].update(noise_force=1e300), r"certificate\.noise_force"),
+        (lambda c: c["model"]["arguments"].update(x=10**40), r"model\.arguments\.x"),
+        (lambda c: c["model"].update(id="a" * 5000), r"model\.id"),
+        (lambda c: c["model"].update(name="a" * 5000), r"model\.name"),
+        (lambda c: c["selection"]["states"][0].update(defect="../x"), r"defect"),
+        (lambda c: c["selection"]["states"][0].update(charge=10**30), r"charge"),
+        (lambda c: c["configurations"][0].update(configuration="a/../../b"), r"configuration"),
+        (lambda c: c["tasks"]["relax"]["notes"].append("x" * 30_000), r"too long"),
+    ],
+)
+def test_extreme_values_are_refused_with_entry_and_field(entry: Callable[..., Path], tmp_path: Path, change: Change, words: str) -> None:
+    folder = entry(change)
+    with pytest.raises(DefectbenchError, match=words) as caught:
+        read_entry(folder)
+    assert str(folder) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    refused("leaderboard", "figure", str(folder), "-o", str(tmp_path / "out"))
+
+
+# ---- texts
+
+EVIL = [
+    "[x](javascript:alert(1))",
+    "![x](https://example.org/pixel.png)",
+    "<script>alert(1)</script><b>",
+    "*x* _y_ `z` ~~a~~ $b$",
+    "x\n| official | charge-aware | **1.00** |\n# Leaderboard",
+    "a | b | c",
+    "\x1b[2J\x1b]0;title\x07\x9b31m\r",
+    "\u202eevil\u2066",
+    "&lt;img src=x&gt; &#60;",
+]
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_what_an_entry_says_is_text_in_the_leaderboard(entry: Callable[..., Path], text: str) -> None:
+    def everywhere(content: dict[str, Any]) -> None:
+        content["model"]["name"] = content["dataset"]["title"] = text
+        content["selection"]["skipped"] = [{"defect": "V_Sb1", "charge": 0, "reason": text}]
+        content["provenance"]["hardware"]["processor"] = text
+        for task in content["tasks"].values():
+            task["baselines"] = {f"{text}": values for values in task["baselines"].values()}
+            for metric in task["metrics"]:
+                metric.update(value=None, interval=None, reason=text)
+
+    folder = entry(everywhere)
+    honest = entry(folder="honest")
+    page = leaderboard(folder, folder.parent)
+    assert not any(bad in page for bad in ("[x](javascript", "![x]", "<script", "<b>", "\x1b", "\x9b", "\x07", "\r", "\u202e", "\u2066"))
+    assert "*x*" not in page.replace("\\*x\\*", "")
+    assert not any(line.startswith(("| official", "# Leaderboard")) for line in page.splitlines()[1:])
+    assert leaderboard(honest)
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_what_an_entry_says_is_text_on_the_terminal(entry: Callable[..., Path], text: str) -> None:
+    def everywhere(content: dict[str, Any]) -> None:
+        content["model"]["name"] = f"{text}[bold red]"
+        for metric in content["tasks"]["relax"]["metrics"]:
+            metric.update(value=None, interval=None, reason=f"{text}[/]")
+
+    result = runner.invoke(app, ["score", "explain", str(entry(everywhere))], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.exception
+    assert not any(bad in result.output for bad in ("\x1b", "\x9b", "\x07", "\r", "\u202e", "\u2066"))
+    assert not any(line.startswith(("| official", "# Leaderboard")) for line in result.output.splitlines())
+
+
+def test_no_printed_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    console = make_console(force_terminal=False, width=80)
+    table = Table("\x1b[1mhead", title="\x1b]0;x\x07")
+    table.add_row("\x9b31m")
+    console.print(table)
+    console.rule("\x1b[2J")
+    console.print("\x1b[31m", markup=False)
+    assert not any(bad in capsys.readouterr().out for bad in ("\x1b", "\x9b", "\x07"))
+
+
+@pytest.mark.parametrize("name", ["V_Sb1", "CHGNet 0.3.0 (MPtrj)", "eV/Å, 1.5 ± 0.2", "SevenNet-l3i5"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert markdown(name) == name
+    assert one_line(name) == name
+
+
+# ---- the known cases
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("traceback/targeted_model_arg_hex_huge", ["models", "show", "m.yaml"]),
+        ("traceback/targeted_rescore_dataset_id_long", ["rescore", "."]),
+        ("traceback/targeted_figure_value_1e308", ["leaderboard", "figure", ".", "-o", "out"]),
+        ("security", ["models", "show", "yaml_alias_bomb_model.yaml"]),
+        ("security", ["models", "show", "keys20000.yaml"]),
+    ],
+)
+def test_known_cases_are_one_line(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, command: list[str]) -> None:
+    shutil.copytree(shared / "cases" / folder, tmp_path / "case")
+    (tmp_path / "case").chmod(0o755)
+    monkeypatch.chdir(tmp_path / "case")
+    assert len(refused(*command)) < 1000

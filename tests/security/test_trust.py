@@ -1,0 +1,163 @@
+"""A model definition from anywhere runs nothing, builds nothing and downloads nothing before the user has said to trust it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import defectbench
+from defectbench.base.downloads import sha256_of
+from defectbench.base.errors import ModelError
+from defectbench.cli import app
+from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.schema import ModelDefinition
+from defectbench.models.trust import known_hashes, require_trust
+
+CASES = Path(os.environ.get("DEFECTBENCH_SHARED", "/nowhere")) / "cases"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def definition(**fields: Any) -> dict[str, Any]:
+    return {"id": "a", "name": "a", "adapter": "ase_calculator", "level_of_theory": "PBE", "arguments": {"factory": "os:system"}, **fields}
+
+
+def write(**fields: Any) -> Path:
+    path = Path("m.yaml")
+    path.write_text(yaml.safe_dump(definition(**fields)))
+    return path
+
+
+@pytest.fixture
+def interpreter() -> Path:
+    """A file that leaves a trace when it is run."""
+    path = Path("x")
+    path.write_text("#!/bin/sh\ntouch RAN\n")
+    path.chmod(0o755)
+    return path
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.system, ("touch RAN",)
+
+
+STRANGE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "factory": ({"arguments": {"factory": "os:system", "command": "touch RAN"}}, ["--trust-code"]),
+    "environment": ({"adapter": "mace", "arguments": {}, "environment": "./x"}, ["--trust-code"]),
+    "both": ({"environment": "./x"}, ["--trust-code"]),
+    "weights": ({"adapter": "mace", "arguments": {}, "weights": {"source": "path", "files": [{"path": "w.pt"}]}}, ["--trust-weights"]),
+    "everything": (
+        {"environment": "./x", "weights": {"source": "path", "files": [{"path": "w.pt"}]}},
+        ["--trust-code", "--trust-weights"],
+    ),
+}
+
+
+@pytest.mark.parametrize("command", [["models", "check"], ["evaluate", "--model"]])
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_strange_definition_is_refused_and_nothing_runs(kind: str, command: list[str], interpreter: Path) -> None:
+    fields, options = STRANGE[kind]
+    Path("w.pt").write_bytes(pickle.dumps(Malicious()))
+    if files := fields.get("weights", {}).get("files"):  # a hash that only the stranger states is no trust
+        fields = {**fields, "weights": {"source": "path", "files": [{**files[0], "sha256": sha256_of(Path("w.pt"))}]}}
+    done = CliRunner().invoke(app, [*command, str(write(**fields))])
+    assert isinstance(done.exception, ModelError)
+    assert done.exception.exit_code == 2
+    message = str(done.exception)
+    assert all(option in message for option in options)
+    assert message.count("--trust-") == len(options)
+    if "environment" in fields:
+        assert "./x" in message
+    if fields.get("adapter") != "mace":
+        assert "os:system" in message
+    assert not Path("RAN").exists()
+    assert not Path("cache").exists()
+    assert not Path("defectbench-results").exists()
+    with pytest.raises(ModelError, match="--trust-"):
+        defectbench.evaluate("m.yaml")
+
+
+def test_the_message_names_the_file_that_would_run() -> None:
+    Path("mine.py").write_text("")
+    model = load_model(write(arguments={"factory": "mine:make"}))
+    with pytest.raises(ModelError, match=r"would run the file .*mine\.py \(factory mine:make\)"):
+        require_trust(model, folder=Path.cwd())
+
+
+def test_trust_is_given_for_code_and_weights_apart() -> None:
+    weights = {"source": "url", "files": [{"path": "w", "url": "https://example.org/w", "sha256": "0" * 64}]}
+    model = ModelDefinition.model_validate(definition(weights=weights))
+    with pytest.raises(ModelError, match="--trust-weights"):
+        require_trust(model, trust_code=True)
+    with pytest.raises(ModelError, match="--trust-code"):
+        require_trust(model, trust_weights=True)
+    require_trust(model, trust_code=True, trust_weights=True)
+
+
+def test_what_ships_with_the_package_is_trusted() -> None:
+    for name in ("sevennet-0", "chgnet-0.3.0", "qet-matq"):
+        require_trust(load_model(name))
+    assert known_hashes()
+
+
+def test_a_copy_of_a_registered_definition_is_trusted_until_it_is_edited() -> None:
+    content = load_model("qet-matq").model_dump(mode="json")
+    require_trust(ModelDefinition.model_validate(content))
+    require_trust(ModelDefinition.model_validate({**content, "name": "other words, the same known weights"}))
+    content["weights"]["files"][0]["sha256"] = "0" * 64
+    with pytest.raises(ModelError, match="--trust-weights"):
+        require_trust(ModelDefinition.model_validate(content))
+    with pytest.raises(ModelError, match="--trust-code"):
+        require_trust(ModelDefinition.model_validate({**load_model("qet-matq").model_dump(mode="json"), "environment": "./x"}))
+
+
+def test_the_users_own_environment_is_the_users_choice() -> None:
+    model = load_model("qet-matq").model_copy(update={"environment": "./x"})
+    require_trust(model, environment="./y")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name", "trusted"), [("ase_calculator", "w.npz", True), ("ase_calculator", "w.pt", False), ("mace", "w.npz", False)]
+)
+def test_formats_without_code_need_no_trust_where_a_users_own_code_reads_them(adapter: str, name: str, trusted: bool) -> None:
+    """The packages' loaders unpickle whatever they are given, under any name."""
+    arguments = {"factory": "m:make"} if adapter == "ase_calculator" else {}
+    model = ModelDefinition.model_validate(
+        definition(adapter=adapter, arguments=arguments, weights={"source": "path", "files": [{"path": name}]})
+    )
+    if trusted:
+        require_trust(model, trust_code=True)
+    else:
+        with pytest.raises(ModelError, match="--trust-weights"):
+            require_trust(model, trust_code=True)
+
+
+def test_own_weights_of_a_registered_model_need_trust_but_its_own_do_not() -> None:
+    Path("w.pt").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(ModelError, match="--trust-weights"):
+        resolve_model(load_model("mace-mpa-0"), weights=Path("w.pt"))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the shared reference material")
+@pytest.mark.parametrize("case", ["security/code_by_factory.yaml", "model/model-array1"])
+def test_shared_cases_are_refused(case: str) -> None:
+    source = CASES / case
+    model = source if source.is_file() else source / "m.yaml"
+    shutil.copy(model, "m.yaml")
+    done = CliRunner().invoke(app, ["models", "check", "m.yaml"])
+    assert isinstance(done.exception, ModelError)
+    assert "--trust-code" in str(done.exception)
+    assert not list(Path.cwd().glob("PWNED*"))
