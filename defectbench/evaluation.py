@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained
 from defectbench.base.states import format_charge
 from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_calculation, certificate_start, make_plan, select_states
 from defectbench.calculations.run import Reporter, calculate, certify, tell_losses
+from defectbench.leaderboard.entry_view import EntryView
 
 if TYPE_CHECKING:
     from defectbench.calculations.client import WorkerSpec
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.run_folder import Owner
-    from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import TaskResult
 
@@ -29,25 +30,21 @@ DEFAULT_OUTPUT = Path("defectbench-results")
 MOST_WORKERS = 1024
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What :func:`evaluate` returns.
+@dataclass(frozen=True, repr=False)
+class Evaluation(EntryView):
+    """What :func:`evaluate` returns: the entry, with what was written.
 
     Attributes:
-        entry: metrics, per-configuration results, certificate and provenance.
-        folder: the run directory with everything written.
         results: task name → result.
-        files: the files written, figures included.
+        files: the files written, figures and report included.
     """
 
-    entry: Entry
-    folder: Path
-    results: Mapping[str, TaskResult]
+    results: Mapping[str, TaskResult] = field(default_factory=dict)
     files: tuple[Path, ...] = field(default_factory=tuple)
 
 
 def evaluate(
-    model: str | Path | ModelDefinition,
+    model: str | Path | ModelDefinition | Any,
     dataset: str | Path | Dataset = DEFAULT_DATASET,
     *,
     defects: Sequence[str] | None = None,
@@ -62,6 +59,10 @@ def evaluate(
     environment: str | Path | None = None,
     model_weights: str | Path | None = None,
     name: str | None = None,
+    charge: str = "none",
+    charge_range: tuple[int, int] | None = None,
+    level_of_theory: str = "not stated",
+    precision: str = "float64",
     trust_code: bool = False,
     trust_weights: bool = False,
     retry_failed: bool = False,
@@ -75,7 +76,7 @@ def evaluate(
     A folder belongs to one model, dataset and selection.
 
     Args:
-        model: the name of a registered model, the path of a model YAML, or a definition.
+        model: the name of a registered model, the path of a model YAML, a definition, or an ASE calculator, which runs in this process.
         dataset: the name of a dataset, the path of a dataset folder, or a loaded dataset.
         defects: only these defects; None for all.
         charges: only these charges (units of +e); None for all.
@@ -90,23 +91,42 @@ def evaluate(
         executor: runs the calculations instead of local worker processes, or makes what does from what a worker needs.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
-        name: the model's id with these weights; by default that of the model and the first letters of their hash.
+        name: the model's id with these weights; by default that of the model and the first letters of their hash. Of a calculator: what
+            the entry calls it; by default its class.
+        charge: of a calculator: how a charge reaches it, ``none``, ``info:KEY`` (``atoms.info[KEY]``), ``total_charge`` (an attribute of
+            the calculator) or ``argument:NAME`` (``model`` is a function that makes the calculator of a charge).
+        charge_range: of a calculator: smallest and largest charge that it may be asked at.
+        level_of_theory: of a calculator: that of its training labels, e.g. ``PBE``.
+        precision: of a calculator: ``float32`` or ``float64``.
         trust_code: run the code that a definition of your own names: its factory, its environment.
         trust_weights: load weights whose SHA-256 no registered model states. A weights file is often a pickle and can execute code.
         retry_failed: calculate failed relaxations again instead of taking the stored failure.
         figures: whether figures are drawn.
-        reporter: hooks that follow the run.
+        reporter: hooks that follow the run; by default a progress bar in a notebook, and silence elsewhere.
 
     Returns:
-        The entry, the folder and the task results.
+        The entry, with its folder, files and task results.
 
     Raises:
         DefectbenchError: bad input (unknown names, an unusable dataset, code or weights that are not trusted or do
             not match, a folder of another run).
         RunError: the run folder is in use, the disk is full, or the model cannot start.
+
+    Example:
+        >>> import tempfile, defectbench
+        >>> from ase.calculators.lj import LennardJones
+        >>> entry = defectbench.evaluate(
+        ...     LennardJones(sigma=1.0, epsilon=0.01, rc=3.0),
+        ...     defects=["V_Se2"],
+        ...     charges=[2],
+        ...     configurations=["Unperturbed"],
+        ...     tasks=["relax"],
+        ...     figures=False,
+        ...     output=tempfile.mkdtemp(),
+        ... )
+        >>> entry.charge_class, entry["relax"]["rmsd"].unit
+        ('charge-blind', 'Å')
     """
-    from defectbench.calculations.client import WorkerSpec
-    from defectbench.calculations.executors.local import LocalExecutor, default_workers
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
@@ -114,32 +134,23 @@ def evaluate(
     from defectbench.entries.figures import FIGURES, draw_figures
     from defectbench.entries.folder import write_calculations
     from defectbench.entries.run_folder import Owner, claim, locked, remove_foreign_entry, sweep
+    from defectbench.leaderboard.report import write_report
     from defectbench.models.certificate import check_claim, classify
-    from defectbench.models.environment import ensure_environment
-    from defectbench.models.naming import with_own_weights
-    from defectbench.models.registry import check_against_definition, definition_folder, is_registered, load_model, resolve_model
-    from defectbench.models.schema import ModelDefinition
-    from defectbench.models.trust import require_trust
+    from defectbench.models.registry import check_against_definition, is_registered
+    from defectbench.preparation import ModelOptions, choose_model
+    from defectbench.progress import default_report
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 
-    reporter = reporter or Reporter()
-    _refuse(suite, device, workers, defects=defects, charges=charges, configurations=configurations)
+    _refuse(suite, workers, defects=defects, charges=charges, configurations=configurations)
     _refuse_empty(dataset=dataset, output=output, environment=environment, model_weights=model_weights, name=name)
 
     # select
-    definition = model if isinstance(model, ModelDefinition) else load_model(model)
-    origin = None if isinstance(model, ModelDefinition) else definition_folder(model)
-    embedded = not isinstance(model, ModelDefinition) and origin is None and model_weights is None
-    require_trust(
-        definition,
-        folder=origin,
-        environment=environment,
-        own_weights=bool(model_weights),
-        trust_code=trust_code,
-        trust_weights=trust_weights,
-    )
-    definition = with_own_weights(definition, Path(model_weights) if model_weights else None, name)
+    options = ModelOptions(
+        device, environment, model_weights, name, charge, charge_range, level_of_theory, precision, trust_code, trust_weights
+    )  # fmt: skip
+    chosen = choose_model(model, options)
+    definition = chosen.definition
     chosen_tasks = get_tasks(tasks)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     states, skipped = select_states(data, defects, charges, configurations, suite)
@@ -147,27 +158,14 @@ def evaluate(
     chosen_suite = "custom" if (configurations or defects or charges) else suite
     owner = Owner.of_run(definition.id, data.id, chosen_suite, [task.name for task in chosen_tasks], states)
     folder = Path(output) if output is not None else owner.folder(DEFAULT_OUTPUT, [task.name for task in get_tasks(None)])
-    with locked(folder):
+    with locked(folder), nullcontext(reporter) if reporter is not None else default_report() as reporter:
         claim(folder, owner)
 
         # prepare
-        reporter.stage("preparing the model's environment")
-        python = ensure_environment(environment if environment is not None else definition.environment, progress=reporter.stage)
-        resolved = resolve_model(
-            definition,
-            weights=Path(model_weights) if model_weights else None,
-            trust_code=trust_code,
-            trust_weights=trust_weights,
-            device=device,
-            folder=origin,
-            environment=python,
-        )
+        ready = chosen.prepare(reporter.stage)
+        resolved = ready.resolved
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
-        spec = WorkerSpec.of(python, resolved)
-        if executor is None:
-            count = min(workers or default_workers(device), len(plan.calculations))
-            executor = LocalExecutor(spec, count, reporter.progress)
-        runner: Executor = executor(spec) if callable(executor) else executor
+        runner = ready.executor(executor, workers=workers, at_most=len(plan.calculations), on_progress=reporter.progress)
 
         # calculate
         with ResultStore(contained(folder, "calculations.db")) as store:
@@ -176,7 +174,7 @@ def evaluate(
             raw = certify(asked, store, resolved.identity, runner, reporter)
             certificate = classify(raw.model_dump(mode="json"))
             check_claim(certificate, definition)
-            if raw.worker is not None and raw.worker.network == "open" and not is_registered(definition):
+            if raw.worker is not None and raw.worker.network == "open" and chosen.hand is None and not is_registered(definition):
                 reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
             results = calculate(plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter)
         assert raw.worker is not None
@@ -191,10 +189,11 @@ def evaluate(
         outcomes = {task.name: task.score(scored) for task in chosen_tasks}
 
         # write
-        entry = build_entry(owner, RunModel(resolved, python, raw.worker, embedded), data, plan, scored, results, outcomes)
+        entry = build_entry(owner, RunModel(resolved, ready.python, raw.worker, chosen.embedded), data, plan, scored, results, outcomes)
         files = write_entry(folder, entry, scored, plan)
         if figures:
             files += draw_figures(entry, folder / FIGURES)
+        files.append(write_report(EntryView(entry, folder)))
         sweep(folder, [task.name for task in get_tasks(None)], files)
         return Evaluation(entry, folder, outcomes, tuple(files))
 
@@ -212,12 +211,10 @@ def _take_over(folder: Path, owner: Owner, store: ResultStore, plan: Plan, ident
             reporter.note(note)
 
 
-def _refuse(suite: str, device: str, workers: int | None, **chosen: Sequence[object] | None) -> None:
+def _refuse(suite: str, workers: int | None, **chosen: Sequence[object] | None) -> None:
     """Refuses options that cannot be meant."""
     if suite not in ("quick", "full"):
         raise UnknownNameError("suite", suite, ("quick", "full"))
-    if device not in ("cpu", "cuda"):
-        raise UnknownNameError("device", device, ("cpu", "cuda"))
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
     for name, values in chosen.items():

@@ -34,7 +34,7 @@ def test_a_mirror_may_be_a_file_address(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("given", ["foo://x", "http://[bad", "http://", "http://host:port/", "file://elsewhere/x", "://"])
 def test_a_mirror_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setattr("pooch.retrieve", lambda *_, **__: pytest.fail("nothing can be fetched from there"))
+    monkeypatch.setattr("pooch.Pooch.fetch", lambda *_, **__: pytest.fail("nothing can be fetched from there"))
     monkeypatch.setenv("DEFECTBENCH_MIRROR", given)
     with pytest.raises(DownloadError, match=re.escape(f"DEFECTBENCH_MIRROR is '{given}', ")):
         fetch(REMOTE)
@@ -47,13 +47,13 @@ def test_only_a_wrong_hash_is_called_one(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "got").write_bytes(b"other")
         pooch.hashes.hash_matches(tmp_path / "got", f"sha256:{REMOTE.sha256}", strict=True, source="a")
 
-    monkeypatch.setattr("pooch.retrieve", wrong)
+    monkeypatch.setattr("pooch.Pooch.fetch", wrong)
     with pytest.raises(DownloadError, match="does not have the expected SHA-256"):
         fetch(REMOTE)
 
     def bad_address(*_: object, **__: object) -> None:
         raise ValueError("no such protocol")
 
-    monkeypatch.setattr("pooch.retrieve", bad_address)
+    monkeypatch.setattr("pooch.Pooch.fetch", bad_address)
     with pytest.raises(DownloadError, match=r"cannot download https://example.org/a \(no such protocol\)"):
         fetch(REMOTE)

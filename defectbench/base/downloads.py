@@ -18,6 +18,8 @@ from defectbench.base.errors import DownloadError
 from defectbench.base.files import contained, copy_file, sha256_of
 from defectbench.paths import full_path, user_path
 
+RETRIES = 2
+"""How often a failed download is tried again, with pauses of one and two seconds."""
 MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR"}
 
 
@@ -116,7 +118,13 @@ def fetch(remote: RemoteFile) -> Path:
     import pooch
 
     try:
-        pooch.retrieve(url, known_hash=f"sha256:{remote.sha256}", fname=target.name, path=target.parent)
+        pooch.create(
+            path=target.parent,
+            base_url="",
+            registry={target.name: f"sha256:{remote.sha256}"},
+            urls={target.name: url},
+            retry_if_failed=RETRIES,
+        ).fetch(target.name)
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and "does not match the known hash" in str(error):  # what pooch says
             target.unlink(missing_ok=True)

@@ -94,6 +94,7 @@ class WorkerDied(DefectbenchError):  # noqa: N818  (a thing that happened, named
         returncode: of the process; negative for a signal.
     """
 
+    code = "worker-died"
     exit_code = 1
 
     def __init__(self, message: str, returncode: int | None) -> None:

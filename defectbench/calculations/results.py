@@ -27,6 +27,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 class EchoMismatch(RunError):  # noqa: N818 - a thing that happened, named as the worker's answer names it
     """An answer to another question: the worker calculated at another charge, or another request, than was asked for."""
 
+    code = "echo-mismatch"
+
 
 class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,14 @@ class Reporter:
 
     Attributes:
         stage: a sentence about what begins now.
-        planned: the plan, and how many of its calculations are stored already.
+        planned: the plan, and what of it is not stored yet.
         progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
         finished: a calculation is stored: calculation and result.
         note: a sentence that the user should still see when the run is over.
     """
 
     stage: Callable[[str], None] = lambda _text: None
-    planned: Callable[[Plan, int], None] = lambda _plan, _stored: None
+    planned: Callable[[Plan, Sequence[Calculation]], None] = lambda _plan, _todo: None
     progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
     finished: Callable[[Calculation, Result], None] = lambda _calculation, _result: None
     note: Callable[[str], None] = lambda _text: None
@@ -54,7 +54,7 @@ def certify(certificate: Calculation, store: ResultStore, identity: str, executo
         reporter.stage("checking how the model responds to charge")
         (done,) = executor.run([certificate])
         if done.result.status == "failed":
-            raise RunError(f"the model failed its first check: {done.result.failure}")
+            raise RunError(f"the model failed its first check: {done.result.failure}", code="model-failed")
         stored = Stored(done.result, done.machine)
         store.put(key, certificate, stored)
     assert isinstance(stored.result, CertificateResult)
@@ -87,7 +87,7 @@ def calculate(
 
     todo = [c for c in plan.calculations if missing(c)]
     tell_losses(store, reporter)
-    reporter.planned(plan, len(plan.calculations) - len(todo))
+    reporter.planned(plan, todo)
     if todo:
         running = executor.run(todo)
         try:
@@ -102,7 +102,9 @@ def calculate(
         raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again")
     relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
-        raise RunError(f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept")
+        raise RunError(
+            f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept", code="model-failed"
+        )
     return results
 
 

@@ -11,7 +11,8 @@ import typer
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.text import one_line
-from defectbench.cli import datasets, environments, leaderboard, models, runs
+from defectbench.cli import datasets, entries, environments, models, tasks
+from defectbench.cli.evaluate import evaluate
 
 app = typer.Typer(
     name="defectbench",
@@ -25,12 +26,12 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(environments.app, name="environments")
-app.command("evaluate")(runs.evaluate)
-app.command("rescore")(runs.rescore)
-app.add_typer(runs.tasks_app, name="tasks")
-app.add_typer(leaderboard.score_app, name="score")
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command("compare")(leaderboard.compare)
+app.command("evaluate")(evaluate)
+app.command("rescore")(entries.rescore)
+app.command("compare")(entries.compare)
+app.add_typer(entries.score_app, name="score")
+app.add_typer(entries.leaderboard_app, name="leaderboard")
+app.add_typer(tasks.app, name="tasks")
 
 
 def _version(value: bool) -> None:
@@ -55,7 +56,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
-    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"defectbench: interrupted\n")
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + b"error[interrupted]: interrupted; the same command resumes\n")
     os._exit(130)
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     try:
         app()
     except DefectbenchError as error:
-        print(f"defectbench: {one_line(error, 4000)}", file=sys.stderr)
+        print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+from defectbench.base.states import format_charge
 from defectbench.base.text import CONTROL, one_line
+from defectbench.leaderboard.report import REPORT_FILE, best_baseline
+from defectbench.leaderboard.tables import measured
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from defectbench.leaderboard.comparison import Comparison
+    from defectbench.leaderboard.entry_view import EntryView
+    from defectbench.leaderboard.scores import Score, TaskScore
 
 
 def escape(text: object, limit: int = 4000) -> str:
@@ -36,3 +45,323 @@ def make_console(**options: Any) -> Console:
             return super().render_str(CONTROL.sub("?", text), **how)
 
     return SafeConsole(**options)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: may hold line breaks.
+        kind: ``text`` may be broken to fit the page; a ``word`` or ``number`` never is, and numbers stand right.
+    """
+
+    heading: str
+    kind: Literal["text", "word", "number"] = "word"
+
+
+def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Prints a table that fits 80 columns where it can; where it cannot, it is wider than the page rather than cut.
+
+    Args:
+        console: where to.
+        columns: what the cells are.
+        rows: cells, as rich markup.
+        title: above the table.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    body = [list(row) for row in rows]
+    for place, column in enumerate(columns):
+        whole = column.kind != "text"
+        widths = [cell_len(part) for part in column.heading.split("\n")] + [Text.from_markup(row[place]).cell_len for row in body]
+        made.add_column(
+            column.heading,
+            no_wrap=whole,
+            min_width=max(widths) if whole else None,
+            overflow="fold",
+            justify="right" if column.kind == "number" else "left",
+        )
+    for row in body:
+        made.add_row(*row)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
+    console.print(made, width=max(console.width, needed), crop=False)
+
+
+def line(console: Console, text: str, style: str | None = None) -> None:
+    """Prints a text as it is on one line, however long it is: a terminal breaks it, a log keeps it whole."""
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    console.print(indent + one_line(text, 100_000), style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; ``–`` for none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def cell(value: Any) -> str:
+    """A value of a table, as rich markup."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "[green]yes[/]" if value else "[red]no[/]"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return escape(value)
+
+
+def _unit(unit: str) -> str:
+    return "" if unit in ("1", "") else f" {escape(unit)}"
+
+
+def _state(defect: object, charge: object) -> str:
+    return f"{escape(defect)} {format_charge(int(str(charge)))}"
+
+
+def evaluation(console: Console, done: EntryView) -> None:
+    """A finished run: the entry, where its files are, and what to think of it."""
+    entry(console, done)
+    console.print()
+    for sentence in done.verdict:
+        line(console, sentence, style="bold")
+    console.print()
+    line(console, f"Report:  {done.folder / REPORT_FILE}")
+    line(console, f"Files:   {done.folder}: entry.json, structures.extxyz, figures/, tables/")
+    line(console, f"Scores:  defectbench score explain {done.folder}")
+
+
+def entry(console: Console, view: EntryView) -> None:
+    """An entry on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
+    r = view.record
+    console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
+    console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
+    for check in r.certificate.get("checks", ()):
+        if not check["passed"]:
+            console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False, soft_wrap=True)
+    _ground_states(console, view)
+    _metrics(console, view)
+    by_reason: dict[str, list[str]] = {}
+    for state in r.selection.skipped:
+        by_reason.setdefault(state.reason, []).append(f"{state.defect} {format_charge(state.charge)}")
+    for reason, states in by_reason.items():
+        console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False, soft_wrap=True)
+
+
+def _ground_states(console: Console, view: EntryView) -> None:
+    relax = view.record.tasks.get("relax")
+    rows = relax.tables.get("states", []) if relax else []
+    if not rows:
+        return
+    columns = [
+        Column("state"),
+        Column("RMSD", "number"),
+        Column("local\nRMSD", "number"),
+        Column("less\nhost", "number"),
+        Column("un-\nrelaxed", "number"),
+        Column("other\ncharge", "number"),
+        Column("≤ 0.1"),
+        Column("failure", "text"),
+        Column("con-\nverged", "number"),
+    ]
+    numbers = ("rmsd", "local_rmsd", "host_referenced_rmsd", "unrelaxed_rmsd", "other_charge_rmsd", "success")
+    table(
+        console,
+        columns,
+        [
+            [
+                _state(row["defect"], row["charge"]),
+                *(cell(row[name]) for name in numbers),
+                cell(row["verdict"]),
+                f"{row['converged']}/{row['configurations']}",
+            ]
+            for row in rows
+        ],
+        title="Ground states against DFT (Å)",
+    )
+
+
+def _metrics(console: Console, view: EntryView) -> None:
+    """The metrics that count, task by task, beside the best baseline; what does not apply, in one line per task; the overall score."""
+    from defectbench.leaderboard.scores import best_baselines
+
+    score = view.score
+    per_task, together = best_baselines(view.record.tasks)
+    rows, silent, scores = [], [], []
+    for task in score.tasks:
+        counted = [m for m in task.metrics if m.weight > 0 and m.status in ("scored", "failed")]
+        if task.score is None or not counted:
+            silent.append((task.task, task.reason or "none of its metrics counts"))
+            continue
+        baseline = f" (baseline {per_task[task.task]:.2f})" if task.task in per_task else ""
+        scores.append(f"{task.task} {task.score:.2f}{baseline}")
+        rows.append([f"[bold]{escape(task.task)}[/]", "", "", "", ""])
+        for m in counted:
+            best = best_baseline(m, view.record.tasks[task.task].baselines)
+            better = best is not None and m.value is not None and (m.value < best if m.definition.direction == "lower" else m.value > best)
+            rows.append(
+                [
+                    f"  {escape(m.definition.label)}",
+                    "[red]failed[/]" if m.value is None else f"{number(m.value)}{_unit(m.definition.unit)}",
+                    f"{number(m.interval[0])} … {number(m.interval[1])}" if m.interval else "",
+                    number(best) if best is not None else "",
+                    "[green]better[/]" if better else "",
+                ]
+            )
+    if rows:
+        columns = [
+            Column("metric", "text"), Column("value"), Column("95 % interval"), Column("best\nbaseline", "number"), Column("")
+        ]  # fmt: skip
+        table(console, columns, rows, title="Metrics that count")
+    for name, reason in silent:
+        line(console, f"{name}: not scored, {reason}", style="dim")
+    if score.overall is not None:
+        without = f"; the best baselines without a model: {together:.2f}" if together is not None else ""
+        console.print(f"score [bold]{score.overall:.2f}[/] of 1{without}; {escape(', '.join(scores))}", highlight=False, soft_wrap=True)
+
+
+def score(console: Console, view: EntryView, only: Sequence[str] | None = None) -> None:
+    """How a score came about: every metric's value, anchors, score and weight, task by task.
+
+    Raises:
+        UnknownNameError: ``only`` names a task that the entry does not have.
+    """
+    from defectbench.base.errors import UnknownNameError
+    from defectbench.leaderboard.scores import gains
+    from defectbench.tasks import get_tasks
+
+    r, found = view.record, view.score
+    for name in only or ():
+        if name not in view:
+            raise UnknownNameError("task of this entry", name, view.tasks)
+    console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
+    gained = gains(r.tasks)
+    for scored in found.tasks:
+        if only and scored.task not in only:
+            continue
+        task_score(console, scored)
+        if (gain := gained.get(scored.task)) is not None:
+            result = f"{gain.model:.3f} − {gain.score:.3f} = {gain.value:+.3f}"
+            line(console, f"  gain over the baseline '{gain.baseline}', on the metrics that it has: {result}")
+    overall(console, found, [task.name for task in get_tasks() if task.weight > 0 and found.task(task.name) is None])
+
+
+def task_score(console: Console, scored: TaskScore) -> None:
+    """One task's metrics, and how they make its score."""
+    columns = [
+        Column("metric", "text"),
+        Column("value (95 % interval)"),
+        Column("0 → 1 at", "number"),
+        Column("score", "number"),
+        Column("weight", "number"),
+    ]
+    rows: list[list[str]] = []
+    why: dict[str, list[str]] = {}
+    for m in scored.metrics:
+        d = m.definition
+        reason = {
+            "information": "information, never scored",
+            "left out": f"left out: {m.reason}",
+            "failed": f"failed, scores 0: {m.reason}",
+        }.get(m.status, "shown, not counted" if m.weight == 0 else "")
+        if reason:
+            why.setdefault(reason, []).append(d.label)
+        style = ("", "") if m.counts else ("[dim]", "[/]")
+        anchors = "" if d.bad is None or d.good is None else f"{number(d.bad)} → {number(d.good)}"
+        values = [
+            escape(d.label),
+            escape(measured(m)) + (_unit(d.unit) if m.value is not None else ""),
+            anchors,
+            "" if m.score is None else f"{m.score:.3f}",
+            f"{m.weight:g}",
+        ]
+        rows.append([f"{style[0]}{value}{style[1]}" if value else "" for value in values])
+    table(console, columns, rows, title=escape(f"{scored.title} ({scored.task})"))
+    for reason, labels in why.items():
+        line(console, f"  {reason}: {', '.join(labels)}", style="dim")
+    if scored.score is None:
+        line(console, f"  {scored.task}: no score ({scored.reason})")
+        return
+    counted = [m for m in scored.metrics if m.counts]
+    terms = " + ".join(f"{m.weight:g} × {m.score:.3f}" for m in counted)
+    line(console, f"  {scored.task} = ({terms}) / {sum(m.weight for m in counted):g} = {_with(scored.score, scored.bounds)}")
+
+
+def _with(value: float, bounds: tuple[float, float] | None) -> str:
+    return f"{value:.3f}" + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else "")
+
+
+def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
+    """How the tasks' scores make the overall score, and what does not count."""
+    counted = [t for t in found.tasks if t.counts]
+    console.print()
+    if found.overall is None:
+        line(console, "overall: no score, no task counts")
+    else:
+        terms = " + ".join(f"{t.weight:g} × {t.score:.3f} ({t.task})" for t in counted)
+        result = _with(found.overall, found.bounds)
+        console.print(
+            f"[bold]overall[/] = ({escape(terms)}) / {sum(t.weight for t in counted):g} = [bold]{result}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+    line(console, f"counted: {found.coverage:.0%} of the declared weight")
+    for t in found.tasks:
+        if not t.counts:
+            line(console, f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})")
+    if not_run:
+        line(console, f"  not in this entry: {', '.join(not_run)}")
+
+
+def comparison(console: Console, found: Comparison, everything: bool = False) -> None:
+    """What changed between two entries."""
+    style = {"better": "green", "worse": "red", "same": "", "not judged": "dim"}
+    columns = [
+        Column("metric", "text"),
+        Column("old", "number"),
+        Column("new", "number"),
+        Column("change", "number"),
+        Column("allowed", "number"),
+        Column("verdict", "text"),
+    ]
+    rows, task = [], ""
+    for c in found.changes:
+        if not everything and c.verdict in ("same", "not judged"):
+            continue
+        if c.task != task:
+            task = c.task
+            rows.append([f"[bold]{escape(task)}[/]", *[""] * 5])
+        verdict = escape(c.verdict + (f" ({c.reason})" if c.reason and c.verdict != "same" else ""))
+        label = f"  {c.metric.label}" + ("" if c.metric.unit == "1" else f" ({c.metric.unit})")
+        allowed = "" if c.allowed is None else f"±{number(c.allowed)}"
+        change = "" if c.difference is None else f"{c.difference:+.3g}"
+        marked = f"[{style[c.verdict]}]{verdict}[/]" if style[c.verdict] else verdict
+        rows.append([escape(label), number(c.old), number(c.new), change, allowed, marked])
+    if rows:
+        table(console, columns, rows)
+    counts = ", ".join(f"{found.count(v)} {v}" for v in ("better", "worse", "same", "not judged"))
+    line(console, f"{counts} (beyond the joint 95 % interval)")
+    line(console, f"charge response: {found.classes[0]} → {found.classes[1]} ({found.charge_class})")
+    scores = ["none" if s.overall is None else _with(s.overall, s.bounds) for s in (found.old, found.new)]
+    line(console, f"overall score: {scores[0]} → {scores[1]}")
+    for note in found.notes:
+        line(console, f"note: {note}")
+
+
+def search_by_soap(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The search with minima told apart by SOAP beside that by the matching, one row per charge state."""
+    if not rows:
+        line(console, "search by SOAP: no charge state has enough DFT relaxations among the selected starts")
+        return
+    headings = ["starts", "minima", "by\nSOAP", "ground state\nfound", "by\nSOAP", "minima\nneeded", "by\nSOAP"]
+    columns = [Column("state"), *(Column(heading, "number") for heading in headings)]
+    body = [[_state(*list(row.values())[:2]), *(cell(value) for value in list(row.values())[2:])] for row in rows]
+    table(console, columns, body, title="Search by SOAP, beside the matching")
+    for how, column, kept in (("matching", "found_by_unique", "unique_minima"), ("SOAP", "found_by_soap", "soap_minima")):
+        found, passed = sum(bool(r[column]) for r in rows), sum(int(r[kept]) for r in rows)
+        starts = sum(int(r["candidates"]) for r in rows)
+        line(console, f"{how}: {found} of {len(rows)} ground states found with {passed} of {starts} DFT relaxations")

@@ -96,7 +96,7 @@ def find_defect(name: str, atoms: Atoms, host: Atoms, charges: tuple[int, ...]) 
     defect = Defect.model_validate(
         {"name": name, "kind": kind, "site": site, "position": position, "removed": removed, "added": added, "charges": charges}
     )
-    return defect, Placement(shift, _order(moved, atoms, host, defect))
+    return defect, Placement(shift, order_on_host(moved, atoms, host, defect))
 
 
 def place(atoms: Atoms, host: Atoms, defect: Defect) -> Placement:
@@ -110,7 +110,7 @@ def place(atoms: Atoms, host: Atoms, defect: Defect) -> Placement:
         raise DatasetError(f"its composition is not that of {defect.name}")
     shift = _best_shift(atoms, ideal, prefer_zero=False)
     moved = atoms.positions + shift
-    order = _order(moved, atoms, host, defect)
+    order = order_on_host(moved, atoms, host, defect)
     distances = np.linalg.norm(minimum_image(moved[order] - ideal.positions, host.cell), axis=1)
     if float(np.median(distances)) > _FAR_OFF:
         raise DatasetError(f"its atoms are {np.median(distances):.2f} Å (median) from the host's sites; is it a distortion of this host?")
@@ -212,7 +212,7 @@ def _assign(atoms: Atoms, positions: NDArray[np.float64], host: Atoms) -> tuple[
     return out, float(np.median(np.concatenate(distances))) if distances else float("inf")
 
 
-def _order(positions: NDArray[np.float64], atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.int64]:
+def order_on_host(positions: NDArray[np.float64], atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.int64]:
     """For each atom of the ideal defective structure the index of the atom that takes its place."""
     from scipy.optimize import linear_sum_assignment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.paths import user_path
 
 if TYPE_CHECKING:
+    from defectbench.base.listing import Listing
     from defectbench.datasets.dataset import Dataset
 
 
@@ -60,12 +62,21 @@ def embedded_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in embedded_folder().glob("*/dataset.yaml")))
 
 
-def list_datasets() -> list[DatasetSummary]:
+def list_datasets() -> Listing[DatasetSummary]:
     """The datasets that come with the package, by name. Downloads nothing.
+
+    Returns:
+        A list that a prompt or notebook shows as a table; ``to_frame()`` gives it to pandas.
 
     Raises:
         DatasetError: a ``dataset.yaml`` is wrong.
+
+    Example:
+        >>> import defectbench
+        >>> "sb2se3-vacancies" in [dataset.id for dataset in defectbench.list_datasets()]
+        True
     """
+    from defectbench.base.listing import Listing
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
     out = []
@@ -85,7 +96,17 @@ def list_datasets() -> list[DatasetSummary]:
                 licence=metadata.licence,
             )
         )
-    return out
+    return Listing(
+        out,
+        lambda d: {
+            "name": d.id,
+            "level": d.level,
+            "defects": len(d.defects),
+            "charge states": d.states,
+            "source": "fetched" if d.remote_files else "included",
+            "title": d.title,
+        },
+    )
 
 
 def dataset_folder(name_or_path: str | Path) -> Path:
@@ -136,6 +157,12 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
         DatasetError: it cannot be read or contradicts itself; one line.
         DefectbenchError: no home folder is known for a leading ``~name``.
         DownloadError: a remote file is not in the cache and cannot be fetched.
+
+    Example:
+        >>> import defectbench
+        >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+        >>> dataset.charges("V_Sb1"), len(dataset.host)
+        ((-3, -2, -1, 0, 1), 60)
     """
     from defectbench.datasets.dataset import open_folder
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
@@ -143,7 +170,48 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     folder = dataset_folder(name_or_path)
     metadata = parse_metadata(folder / METADATA_FILE)
     if metadata.remote is not None:
-        from defectbench.datasets.readers.savory_2019 import open_savory_2019
+        from defectbench.datasets.readers import reader
 
-        return open_savory_2019(folder, metadata)
+        return reader(metadata.remote.reader)(folder, metadata)
     return open_folder(folder, metadata)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What :func:`fetch_dataset` did.
+
+    Attributes:
+        id: of the dataset.
+        folder: where its files lie in the cache; None for a dataset that has all of its files already.
+        files: how many it has there.
+        fetched: how many were not there before.
+    """
+
+    id: str
+    folder: Path | None
+    files: int
+    fetched: int
+
+
+def fetch_dataset(name_or_path: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Fetched:
+    """Fetches the files of a remote dataset into the cache, each checked by its SHA-256.
+
+    Args:
+        name_or_path: as for :func:`load_dataset`.
+        on_progress: called with the number of files that are there, and of all.
+
+    Raises:
+        DownloadError: a file cannot be fetched.
+        DatasetError: there is no such dataset, or its ``dataset.yaml`` is wrong.
+    """
+    from defectbench.base.downloads import cache_folder
+    from defectbench.datasets.remote import fetch_all, missing_files
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    metadata = parse_metadata(dataset_folder(name_or_path) / METADATA_FILE)
+    if metadata.remote is None:
+        return Fetched(metadata.id, None, 0, 0)
+    missing = len(missing_files(metadata))
+    fetch_all(metadata, on_progress or (lambda _done, _all: None))
+    folder = cache_folder() / "datasets" / metadata.remote.mirror_folder
+    return Fetched(metadata.id, folder, len(metadata.remote.files), missing)

@@ -11,15 +11,20 @@ from defectbench.datasets.schema import DatasetFile
 
 
 def remote_files(metadata: DatasetFile) -> dict[str, RemoteFile]:
-    """Relative path → remote file; empty for a dataset that is wholly embedded."""
+    """Relative path → remote file; empty for a dataset that is wholly embedded.
+
+    Files of further sources have their mirror folder in front of their path.
+    """
     remote = metadata.remote
     if remote is None:
         return {}
+    sources = [("", remote), *((f"{source.mirror_folder}/", source) for source in remote.further)]
     return {
-        name: RemoteFile(
-            url=f"{remote.base_url.rstrip('/')}/{quote(name)}", sha256=digest, path=f"{remote.mirror_folder}/{name}", kind="dataset"
+        prefix + name: RemoteFile(
+            url=f"{source.base_url.rstrip('/')}/{quote(name)}", sha256=digest, path=f"{source.mirror_folder}/{name}", kind="dataset"
         )
-        for name, digest in remote.files.items()
+        for prefix, source in sources
+        for name, digest in source.files.items()
     }
 
 

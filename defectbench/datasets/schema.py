@@ -11,12 +11,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.files import relative_name
+from defectbench.base.schema import problems
 from defectbench.base.states import ChargeState, name_problem
-from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml as read_any_yaml
 from defectbench.base.yaml import to_yaml
 
@@ -260,11 +270,10 @@ class DielectricTensor(_Closed):
     citation: Citation
 
 
-class Remote(_Closed):
-    """Files that are fetched at run time and not stored with the dataset.
+class Source(_Closed):
+    """Files of one public repository at one commit.
 
     Attributes:
-        reader: which reader turns them into host, minima and corrections.
         base_url: address of the folder, at a fixed commit; ``https://`` only. A user who wants another source sets DEFECTBENCH_MIRROR.
         commit: that commit.
         mirror_folder: folder below a mirror (and below the cache) that holds the same files.
@@ -272,12 +281,30 @@ class Remote(_Closed):
         files: relative path → SHA-256.
     """
 
-    reader: Literal["savory-2019"]
     base_url: Annotated[str, Field(pattern=r"^https://[^/\s]+(/\S*)?$", max_length=1000)]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     mirror_folder: RelativeName
     licence: str
     files: dict[RelativeName, Sha256]
+
+
+class Remote(Source):
+    """Files that are fetched at run time and not stored with the dataset.
+
+    Attributes:
+        reader: name of the reader that turns them into host, starts, minima and corrections (``defectbench.datasets.readers``).
+        further: other repositories; their files are named with their mirror folder in front.
+    """
+
+    reader: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=64)]
+    further: tuple[Source, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out: dict[str, Any] = handler(self)
+        if not self.further:
+            del out["further"]  # the content hash of a dataset with one source is older than this field
+        return out
 
 
 class DatasetFile(_Closed):
@@ -374,13 +401,8 @@ def _no_repeats(what: str, names: list[str]) -> None:
 
 
 def explain(error: ValidationError) -> list[tuple[str, str]]:
-    """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``."""
-    out = []
-    for item in error.errors(include_url=False):
-        field = one_line(".".join(str(part) for part in item["loc"]), 200) or "(top level)"
-        message = one_line(item["msg"].removeprefix("Value error, "), 300)
-        out.append((field, "unknown field" if item["type"] == "extra_forbidden" else message))
-    return out
+    """(field, what is wrong) for each problem of a ``dataset.yaml``; the field is written like ``levels.0.code``."""
+    return problems(error, DatasetFile)
 
 
 def parse_metadata(path: Path) -> DatasetFile:

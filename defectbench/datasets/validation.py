@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.text import one_line
-from defectbench.datasets import checks, quality
+from defectbench.datasets import checks, plausibility, quality
+from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
@@ -48,25 +50,33 @@ class ValidationReport:
 
 
 def validate_dataset(path: str | Path) -> ValidationReport:
-    """Checks a dataset folder against the schema and its files against each other.
+    """Checks a dataset against the schema and its files against each other.
 
     Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
     composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
     energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
-    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; net forces; image-charge corrections
-    against an Ewald sum; a stated uncertainty against stored checks; ``splits.yaml``. Of a remote dataset the files in
-    its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
+    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; whether the numbers can be true together
+    (:mod:`~defectbench.datasets.plausibility`: ΔE against −F·Δx, energies of one defect against each other, order of band edges,
+    ranges); how good the labels are (:mod:`~defectbench.datasets.quality`: net forces, image-charge corrections against an Ewald sum, a
+    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
-        path: a dataset folder.
+        path: a dataset folder, or the name of a dataset that ships.
 
     Raises:
+        UnknownNameError: neither.
         DatasetError: there is no such folder.
         DefectbenchError: no home folder is known for a leading ``~name``.
+
+    Example:
+        >>> import defectbench
+        >>> report = defectbench.validate_dataset("sb2se3-savory-2019")
+        >>> report.valid, report.problems
+        (True, ())
     """
     folder = user_path(path)
     if not folder.is_dir():
-        raise DatasetError(f"there is no folder {folder}")
+        folder = dataset_folder(path)
     folder = folder.resolve()
     try:
         content = read_yaml(folder / METADATA_FILE)
@@ -81,7 +91,7 @@ def validate_dataset(path: str | Path) -> ValidationReport:
 
 
 def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
-    problems = list(checks.check_files(folder, metadata))
+    problems = [*plausibility.check_metadata(metadata), *checks.check_files(folder, metadata)]
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
         data = file.suffix == ".extxyz" or name.startswith(("starts/", "frames/"))
@@ -120,6 +130,7 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
                 for atoms in frames:
                     if next(checks.check_labels(name, 0, atoms, {"defect": defect}), None) is None:
                         starts[defect, atoms.info["charge"], atoms.info["configuration"]] = atoms
+    lasts: dict[str, dict[tuple[str, int, str], Atoms]] = {}
     for name in metadata.files:
         parts = name.split("/")
         key = parse_frame_file_name(parts[-1])
@@ -135,8 +146,13 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         count += len(frames)
         level, entry = metadata.level(parts[1]), metadata.defect(defect)
         start = starts.get((defect, charge, configuration))
-        problems += checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start)
+        found = list(checks.check_frames(name, frames, host, entry, charge, configuration, level.name, level.convergence, start))
+        problems += found or plausibility.check_results(name, frames, host)
+        if not found:
+            lasts.setdefault(level.name, {})[key] = frames[-1]
         problems += quality.check_net_force(name, frames)
+    for level_name, last in lasts.items():
+        problems += plausibility.check_level(metadata.level(level_name), last, len(host), f"frames/{level_name}")
     for level in metadata.levels:
         if level.relaxed_host is not None and (folder / level.relaxed_host).is_file():
             try:
@@ -163,8 +179,11 @@ def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
     """Whether the fetched files make a dataset; nothing if they are not in the cache."""
     from defectbench.base.errors import DownloadError
     from defectbench.datasets.catalogue import load_dataset
+    from defectbench.datasets.readers import READERS
     from defectbench.datasets.remote import missing_files
 
+    if metadata.remote is not None and metadata.remote.reader not in READERS:
+        return [Problem(METADATA_FILE, None, "remote.reader", f"there is no reader '{metadata.remote.reader}' ({', '.join(READERS)})")]
     if missing_files(metadata):
         return []
     try:

@@ -49,17 +49,19 @@ def read_entry(folder: Path) -> Entry:
         content = json.loads(read_bytes(path, MAX_ENTRY))
         entry = Entry.model_validate(current_entry(content) if isinstance(content, dict) else content)
     except FileNotFoundError as error:
-        raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote") from error
+        raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote", code="no-entry") from error
     except ValidationError as error:  # which is a ValueError
         first = error.errors()[0]
         field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
         why = one_line(first["msg"].removeprefix("Value error, "), 300)
-        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}") from error
+        raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}", code="bad-entry") from error
     except (OSError, RecursionError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise DefectbenchError(f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote") from error
+        raise DefectbenchError(
+            f"cannot read the entry {path}: {why}; give a folder that 'defectbench evaluate' wrote", code="bad-entry"
+        ) from error
     if (wrong := extreme(entry.model_dump())) is not None:
-        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}")
+        raise DefectbenchError(f"{path} is not a valid entry: {one_line(wrong, 300)}", code="bad-entry")
     return entry
 
 

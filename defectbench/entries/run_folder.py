@@ -31,6 +31,8 @@ Suite = Literal["quick", "full", "custom"]
 class FolderInUse(DefectbenchError):  # noqa: N818 - a thing that is so
     """A folder that belongs to another model, dataset or selection."""
 
+    code = "foreign-folder"
+
 
 class Owner(BaseModel):
     """Whose results a folder holds.
@@ -99,7 +101,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{folder} is in use by another defectbench process; wait for it or choose another --output") from None
+        raise RunError(
+            f"{folder} is in use by another defectbench process; wait for it or choose another --output", code="folder-in-use"
+        ) from None
     except OSError as error:
         raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
     try:

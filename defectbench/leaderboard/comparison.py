@@ -12,7 +12,12 @@ from defectbench.base.states import ChargeState
 from defectbench.leaderboard.scores import Score, score_results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
     from defectbench.entries.schema import Entry, MetricRecord
+    from defectbench.leaderboard.entry_view import EntryView
     from defectbench.scoring.task import MetricDefinition
 
 Verdict = Literal["better", "worse", "same", "not judged"]
@@ -52,7 +57,7 @@ class Change:
         return None if self.old is None or self.new is None else self.new - self.old
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two entries, metric by metric.
 
@@ -77,6 +82,39 @@ class Comparison:
         """What is worse, as ``task.metric`` (and ``certificate``)."""
         out = [f"{c.task}.{c.metric.name}" for c in self.changes if c.verdict == "worse"]
         return (*(("certificate",) if self.charge_class == "worse" else ()), *out)
+
+    def count(self, verdict: Verdict) -> int:
+        """How many metrics are of that verdict."""
+        return sum(c.verdict == verdict for c in self.changes)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per metric: task, metric, old, new, change, allowed (all in ``unit``), verdict."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "task": c.task,
+                    "metric": c.metric.name,
+                    "old": c.old,
+                    "new": c.new,
+                    "change": c.difference,
+                    "allowed": c.allowed,
+                    "unit": c.metric.unit,
+                    "verdict": c.verdict,
+                }
+                for c in self.changes
+            ]
+        )
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.count(v)} {v}" for v in ("better", "worse", "same", "not judged"))
+        return f"<comparison: {counts}; charge response {self.classes[0]} → {self.classes[1]}>"
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        shown = frame[frame["verdict"].isin(["better", "worse"])]
+        return f"<p>{repr(self)[1:-1]}</p>" + shown.to_html(index=False, float_format="{:.3g}".format, na_rep="–")
 
 
 def joint_half_width(old: MetricRecord, new: MetricRecord, definition: MetricDefinition) -> tuple[float, float]:
@@ -131,12 +169,14 @@ def _check_comparable(old: Entry, new: Entry) -> None:
     if old.dataset.sha256 != new.dataset.sha256 or old.dataset.level_of_theory != new.dataset.level_of_theory:
         raise DefectbenchError(
             f"these entries do not compare: made on {old.dataset.id} {old.dataset.sha256[:12]}… ({old.dataset.level_of_theory}) and "
-            f"{new.dataset.id} {new.dataset.sha256[:12]}… ({new.dataset.level_of_theory}); evaluate both on one dataset"
+            f"{new.dataset.id} {new.dataset.sha256[:12]}… ({new.dataset.level_of_theory}); evaluate both on one dataset",
+            code="not-comparable",
         )
     if old.provenance.protocol != new.provenance.protocol:
         raise DefectbenchError(
             f"these entries do not compare: relaxed with protocols {old.provenance.protocol.get('name')} and "
-            f"{new.provenance.protocol.get('name')}"
+            f"{new.provenance.protocol.get('name')}",
+            code="not-comparable",
         )
     differing = sorted(_states(old) ^ _states(new))
     if differing:
@@ -144,22 +184,36 @@ def _check_comparable(old: Entry, new: Entry) -> None:
         raise DefectbenchError(
             f"these entries do not compare: {len(differing)} configurations are in one of them only, "
             f"first {ChargeState(defect, charge)} {configuration}; "
-            "evaluate both with the same --defect, --charge, --configurations and --suite"
+            "evaluate both with the same --defect, --charge, --configurations and --suite",
+            code="not-comparable",
         )
 
 
-def compare(old: Entry, new: Entry) -> Comparison:
-    """Compares two entries metric by metric.
+def compare(old: str | Path | Entry | EntryView, new: str | Path | Entry | EntryView) -> Comparison:
+    """Compares two entries metric by metric, e.g. two versions of a model.
 
     A metric is worse (better) if it lies beyond the old value by more than the joint interval of both, and by more than
     ``NEGLIGIBLE`` of the distance between its anchors. A value that is gone is worse; so is a task that is gone, and a lower class in
     the certificate.
 
+    Args:
+        old: the baseline: a folder that ``evaluate`` wrote, or a loaded entry.
+        new: the candidate.
+
     Raises:
-        DefectbenchError: they were made on different data, configurations or protocols.
+        DefectbenchError: they were made on different data, configurations or protocols (code ``not-comparable``).
+
+    Example:
+        >>> import defectbench
+        >>> folder = "leaderboards/sb2se3-vacancies"
+        >>> found = defectbench.compare(f"{folder}/sevennet-0", f"{folder}/sevennet-0")
+        >>> found.worse, found.charge_class
+        ((), 'same')
     """
+    from defectbench.leaderboard.entry_view import record_of
     from defectbench.tasks import get_tasks
 
+    old, new = record_of(old), record_of(new)
     _check_comparable(old, new)
     notes: list[str] = []
     if old.provenance.defectbench != new.provenance.defectbench:

@@ -56,10 +56,10 @@ def find_entries(folder: Path) -> list[Path]:
         DefectbenchError: there is no such folder, or no entry in it.
     """
     if not folder.is_dir():
-        raise DefectbenchError(f"no folder {folder}; give one that holds entries of 'defectbench evaluate'")
+        raise DefectbenchError(f"no folder {folder}; give one that holds entries of 'defectbench evaluate'", code="no-entry")
     found = sorted(path.parent for path in folder.rglob("entry.json"))
     if not found:
-        raise DefectbenchError(f"no entry.json in or below {folder}; 'defectbench evaluate --output' writes one")
+        raise DefectbenchError(f"no entry.json in or below {folder}; 'defectbench evaluate --output' writes one", code="no-entry")
     return found
 
 

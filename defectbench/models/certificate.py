@@ -147,7 +147,7 @@ def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
         ModelError: the model failed while it was measured.
     """
     if raw["status"] != "ok":
-        raise ModelError(f"the model failed in its charge-response certificate: {raw['failure']}")
+        raise ModelError(f"the model failed in its charge-response certificate: {raw['failure']}", code="model-failed")
     limits = THRESHOLDS[raw["precision"]]
     order = np.argsort(raw["charges"])
     charges = np.array(raw["charges"], dtype=int)[order]
@@ -285,12 +285,18 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
     found, how, claim = certificate.charge_class, definition.charge.how, definition.charge.claim
     stale = next((c for c in certificate.checks if c.name == "no_stale_results" and not c.passed), None)
     if stale is not None:
-        raise ModelError(f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted")
+        raise ModelError(
+            f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted", code="charge-contradiction"
+        )
     if how == "none" and found != "charge-blind":
         raise ModelError(
-            f"{definition.id}: the definition says that it takes no charge, but it is {found}; say in charge.how what it reads"
+            f"{definition.id}: the definition says that it takes no charge, but it is {found}; say in charge.how what it reads",
+            code="charge-contradiction",
         )
     if how != "none" and found == "charge-blind":
-        raise ModelError(f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost")
+        raise ModelError(
+            f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost",
+            code="charge-contradiction",
+        )
     if claim is not None and claim != found:
-        raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}")
+        raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}", code="charge-contradiction")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.listing import Listing
+from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
@@ -43,16 +45,33 @@ def _read(path: Path) -> ModelDefinition:
     try:
         return ModelDefinition.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"]) or "the whole"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise ModelError(f"{path}: field {at}: {message}{more}") from error
+        (field, message), *rest = problems(error, ModelDefinition)
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise ModelError(f"{path}: field {field}: {message}{more}", code="bad-model-yaml") from error
 
 
-def list_models() -> list[ModelDefinition]:
-    """All registered models, by id."""
-    return [_read(path) for path in _entries().values()]
+def list_models() -> Listing[ModelDefinition]:
+    """All registered models, by id.
+
+    Returns:
+        A list that a prompt or notebook shows as a table; ``to_frame()`` gives it to pandas.
+
+    Example:
+        >>> import defectbench
+        >>> [model.id for model in defectbench.list_models() if model.charge.how != "none"]
+        ['qet-matq']
+    """
+    return Listing(
+        (_read(path) for path in _entries().values()),
+        lambda m: {
+            "name": m.id,
+            "level": m.level_of_theory,
+            "charge": m.charge.how,
+            "parameters": f"{m.weights.parameters:,}" if m.weights.parameters else None,
+            "weights": {"package": "in the package", "url": "downloaded", "path": "own file", "none": "none"}[m.weights.source],
+            "trust": "--trust-weights" if m.requires_trust else None,
+        },
+    )
 
 
 def load_model(name: str | Path) -> ModelDefinition:
@@ -65,6 +84,11 @@ def load_model(name: str | Path) -> ModelDefinition:
         UnknownNameError: no such id; names the nearest.
         ModelError: the YAML is unreadable or breaks the schema; the message names file and field.
         DefectbenchError: no home folder is known for a leading ``~name``.
+
+    Example:
+        >>> import defectbench
+        >>> defectbench.load_model("qet-matq").charge.how
+        'total_charge'
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")):
@@ -246,9 +270,9 @@ def _below(folder: Path | None, path: str) -> Path:
 
 def _checked(path: Path, sha256: str | None) -> Path:
     if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
+        raise ModelError(f"there is no weights file {path}", code="no-weights")
     if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise ModelError(f"{path} has SHA-256 {found}, its definition says {sha256}; it is not loaded")
+        raise ModelError(f"{path} has SHA-256 {found}, its definition says {sha256}; it is not loaded", code="wrong-weights")
     return path
 
 
@@ -256,19 +280,20 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
     from defectbench.models.trust import foreign_weights
 
     if not given.exists():
-        raise ModelError(f"there are no weights at {given}")
+        raise ModelError(f"there are no weights at {given}", code="no-weights")
     if given.is_dir():
         files = {path.relative_to(given).as_posix(): path for path in sorted(given.rglob("*")) if path.is_file()}
     else:
         files = {given.name: given}
     if not files:
-        raise ModelError(f"the weights folder {given} is empty")
+        raise ModelError(f"the weights folder {given} is empty", code="no-weights")
     hashes = {name: sha256_of(path) for name, path in files.items()}
     if (unknown := foreign_weights(definition, hashes.items())) and not trusted:
         first = unknown[0]
         raise ModelError(
             f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
-            "pass --trust-weights if you know where it comes from"
+            "pass --trust-weights if you know where it comes from",
+            code="untrusted-model",
         )
     return files, hashes
 
@@ -337,10 +362,14 @@ def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) 
     for entry in ready["weights"]:
         wanted = resolved.weights_sha256.get(entry["name"])
         if wanted is not None and entry["sha256"] != wanted:
-            raise ModelError(f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}")
+            raise ModelError(
+                f"{name}: the worker loaded {entry['name']} with SHA-256 {entry['sha256']}, expected {wanted}", code="wrong-weights"
+            )
     expected = None if resolved.own_weights else resolved.definition.weights.parameters
     if expected is not None and ready["parameters"] is not None and ready["parameters"] != expected:
-        raise ModelError(f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}")
+        raise ModelError(
+            f"{name}: the loaded model has {ready['parameters']} parameters, its definition says {expected}", code="wrong-weights"
+        )
 
 
 __all__ = [

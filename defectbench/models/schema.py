@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from defectbench.base.files import relative_name
 
-Adapter = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "ase_calculator"]
+Builtin = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "ase_calculator"]
+Plugin = Annotated[str, Field(pattern=r"^plugin:[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""An adapter of another package: the name of its entry point in the group ``defectbench.adapters``."""
 ChargeClass = Literal["charge-blind", "energy-only", "charge-aware"]
 
 ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=100)]
@@ -132,7 +134,7 @@ class ModelDefinition(_Closed):
         name: as its authors write it.
         package: PyPI name of the package that runs it; empty for a user's own calculator.
         environment: name of the managed environment, or ``current``.
-        adapter: the worker's adapter.
+        adapter: the worker's adapter, or ``plugin:NAME`` for one of another package.
         arguments: handed to the adapter (head, modal, dtype, factory, …).
         weights: where they come from.
         charge: how a charge reaches it.
@@ -148,7 +150,7 @@ class ModelDefinition(_Closed):
     name: Annotated[str, Field(pattern=r"^[^$\x00-\x1f]+$", max_length=200)]  # figures would read $…$ as a formula
     package: str = ""
     environment: str = "current"
-    adapter: Adapter
+    adapter: Builtin | Plugin
     arguments: dict[str, Any] = {}
     weights: Weights = Weights(source="none")
     charge: Charge = Charge()
@@ -171,6 +173,9 @@ class ModelDefinition(_Closed):
         if self.adapter == "ase_calculator" and "factory" not in self.arguments:
             raise ValueError("arguments: an ase_calculator needs factory: 'module:function'")
         return self
+
+    def __repr__(self) -> str:
+        return f"<model {self.id}: {self.name}, {self.level_of_theory}, charge: {self.charge.how}>"
 
     @property
     def requires_fetch(self) -> bool:

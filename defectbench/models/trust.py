@@ -43,6 +43,8 @@ def foreign_code(definition: ModelDefinition, folder: Path | None, environment: 
         beside = folder / f"{module.replace('.', '/')}.py" if folder is not None else None
         place = f"the file {beside}" if beside is not None and beside.is_file() else f"the module '{module}'"
         found.append(f"{place} (factory {definition.arguments['factory']})")
+    if definition.adapter.startswith("plugin:"):
+        found.append(f"the adapter {definition.adapter} of an installed package")
     if environment is None and not is_managed(definition.environment) and definition.environment != "current":
         found.append(f"the Python in {definition.environment} (environment)")
     return found
@@ -92,4 +94,4 @@ def require_trust(
     if weights:
         runs.append(f"load the weights {', '.join(weights)}, whose SHA-256 is unknown to defectbench (weight files can execute code)")
     options = " ".join(option for option, wanted in (("--trust-code", code), ("--trust-weights", weights)) if wanted)
-    raise ModelError(f"{definition.id} would {' and '.join(runs)}; if you trust its source, pass {options}")
+    raise ModelError(f"{definition.id} would {' and '.join(runs)}; if you trust its source, pass {options}", code="untrusted-model")

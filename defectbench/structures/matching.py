@@ -14,17 +14,20 @@ of points within ``R = |cell diagonal|/N`` of the alignment (a vacancy that sits
 than that). At each point the best permutation is a linear assignment (Crouse 2016, doi:10.1109/TAES.2016.140952, through
 scipy). So the minimum over that ball is exact, not the end of a descent. Two bounds skip most of the work without changing the
 result: a sum of nearest-neighbour distances is never above an assignment, and a stationary t costs at least
-``(cost at t') - |t - t'|^2``.
+``(cost at t') - |t - t'|^2``. Where the host has many operations, :mod:`~defectbench.structures.bounds` first leaves out those that
+carry the defect elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from defectbench.structures import bounds
+from defectbench.structures.bounds import operation_bounds
 from defectbench.structures.lattice import (
     _CACHE_SIZE,
     _CELL_TOLERANCE,
@@ -80,6 +83,7 @@ def clear_caches() -> None:
     """Forgets all cached operations, alignments and matches (for timing)."""
     for cache in (_operations_cache, _alignment_cache, _match_cache):
         cache.clear()
+    bounds.clear_caches()
 
 
 def host_translation(numbers: NDArray[np.int64], positions: Floats, operations: Operations) -> Floats:
@@ -183,53 +187,116 @@ class _Minimum:
     permutation: Integers
 
 
-def _search(
-    candidate: Atoms, reference: Atoms, operations: Operations, limit: float, prune: bool
-) -> tuple[_Minimum | None, Floats, Floats]:
-    """The minimum over operations, translations and permutations below ``limit`` (mean square, Å²), and the two alignments."""
-    from scipy.optimize import linear_sum_assignment
+_FEW = 64
+"""Hosts with no more operations need no bounds before all atoms are compared."""
+_CHUNK = 8
+"""Of more operations, so many are looked at together."""
+_NEIGHBOURS = 4
+"""Atoms near each atom whose distances are followed over the translations."""
 
-    lattice, count = operations.lattice, len(reference)
-    numbers, reference_numbers = np.asarray(candidate.numbers, dtype=np.int64), np.asarray(reference.numbers, dtype=np.int64)
-    own = [indices for _, indices in _species(numbers)]
-    goal = [indices for _, indices in _species(reference_numbers)]
-    shift_candidate = host_translation(numbers, np.array(candidate.positions), operations)
-    shift_reference = host_translation(reference_numbers, np.array(reference.positions), operations)
-    images = operations.images(candidate.positions + shift_candidate)
-    target = reference.positions + shift_reference
-    radius = lattice.diagonal / count
 
-    def nearest(blocks: Sequence[Floats]) -> Floats:
-        """Mean of nearest-neighbour squared distances from (K, n, n) blocks: (K,), a lower bound for the assignment."""
-        return np.asarray(sum(np.maximum(b.min(axis=1).sum(axis=-1), b.min(axis=2).sum(axis=-1)) for b in blocks)) / count
+class _Pair:
+    """A candidate and a reference, both on the host: what comparing them under one operation after the other needs."""
 
-    bounds = np.zeros(len(operations))
-    if prune:
-        bounds = nearest([lattice.squared_distance_bounds(images[:, o], target[g]) for o, g in zip(own, goal, strict=True)])
-    best: _Minimum | None = None
-    ceiling = limit
-    for operation in np.argsort(bounds, kind="stable"):
-        image = images[operation]
-        if prune and bounds[operation] - radius**2 >= ceiling:
-            break  # sorted: no later operation can be better
-        points = _translations(lattice.minimum_image(target.mean(axis=0) - image.mean(axis=0)), count, lattice)
-        blocks = [lattice.squared_distance_bounds(image[o] + points[:, None, :], target[g]) for o, g in zip(own, goal, strict=True)]
-        lower = nearest(blocks) if prune else np.zeros(len(points))
+    def __init__(self, candidate: Atoms, reference: Atoms, operations: Operations, prune: bool) -> None:
+        self.operations, self.lattice, self.count, self.prune = operations, operations.lattice, len(reference), prune
+        self.numbers = np.asarray(candidate.numbers, dtype=np.int64)
+        self.reference_numbers = np.asarray(reference.numbers, dtype=np.int64)
+        self.blocks = [(own, goal) for (_, own), (_, goal) in zip(_species(self.numbers), _species(self.reference_numbers), strict=True)]
+        self.shift = host_translation(self.numbers, np.array(candidate.positions), operations)
+        self.reference_shift = host_translation(self.reference_numbers, np.array(reference.positions), operations)
+        self.moved = candidate.positions + self.shift
+        self.target = reference.positions + self.reference_shift
+        self.radius = self.lattice.diagonal / self.count
+
+    def chunks(self) -> Iterator[tuple[float, list[tuple[int, float, Floats]]]]:
+        """Operations in parts, the most promising first: a bound that holds from there on, and (operation, bound, image) in order."""
+        total = len(self.operations)
+        far = np.zeros(total)
+        if self.prune and total > _FEW:
+            far = operation_bounds(self.numbers, self.moved, self.reference_numbers, self.target, self.operations, self.radius)
+        order = np.argsort(far, kind="stable")
+        size = _CHUNK if total > _FEW else _FEW
+        for begin in range(0, total, size):
+            part = order[begin : begin + size]
+            images = self.operations.images(self.moved, part)
+            bounds_of = np.zeros(len(part))
+            if self.prune:
+                pairs = [self.lattice.squared_distance_bounds(images[:, o], self.target[g]) for o, g in self.blocks]
+                nearest = sum(np.maximum(b.min(axis=1).sum(axis=-1), b.min(axis=2).sum(axis=-1)) for b in pairs)
+                bounds_of = np.asarray(nearest) / self.count
+            yield float(far[part[0]]), [(int(part[i]), float(bounds_of[i]), images[i]) for i in np.argsort(bounds_of, kind="stable")]
+
+    def best(self, operation: int, image: Floats, ceiling: float) -> _Minimum | None:
+        """The minimum over translations and permutations after one operation, if it is below ``ceiling`` (mean square, Å²)."""
+        from scipy.optimize import linear_sum_assignment
+
+        points = _translations(self.lattice.minimum_image(self.target.mean(axis=0) - image.mean(axis=0)), self.count, self.lattice)
+        lower = self._point_bounds(image, points) if self.prune else np.zeros(len(points))
+        found: _Minimum | None = None
         for point in np.argsort(lower, kind="stable"):
-            if prune and lower[point] >= ceiling:
+            if self.prune and lower[point] >= ceiling:
                 break
-            permutation = np.empty(count, dtype=np.intp)
+            permutation = np.empty(self.count, dtype=np.intp)
             squared = 0.0
-            for o, g, block in zip(own, goal, blocks, strict=True):
-                cost = block[point] if lattice.orthogonal else lattice.squared_distances(image[o] + points[point], target[g])
+            for own, goal in self.blocks:
+                cost = self.lattice.squared_distances(image[own] + points[point], self.target[goal])
                 rows, columns = linear_sum_assignment(cost)
                 squared += float(cost[rows, columns].sum())
-                permutation[g[columns]] = o[rows]
-            squared /= count
+                permutation[goal[columns]] = own[rows]
+            squared /= self.count
             if squared < ceiling:
                 ceiling = squared
-                best = _Minimum(squared, int(operation), points[point], permutation)
-    return best, shift_candidate, shift_reference
+                found = _Minimum(squared, operation, points[point], permutation)
+        return found
+
+    def _point_bounds(self, image: Floats, points: Floats) -> Floats:
+        """Mean of nearest-neighbour squared distances at each translation (K,): a lower bound for the assignment.
+
+        Only the few atoms nearest without translation are followed; all others stay at least the translation's length outside.
+        """
+        reach = self.radius + 1e-9
+        total = np.zeros(len(points))
+        for own, goal in self.blocks:
+            sums = []
+            squared = self.lattice.squared_distances(image[own], self.target[goal])
+            kept = min(_NEIGHBOURS, len(own))
+            for table, sign, first, second in (
+                (squared, 1.0, image[own], self.target[goal]),
+                (squared.T, -1.0, self.target[goal], image[own]),
+            ):
+                order = np.argpartition(table, kept - 1, axis=0)[:kept]  # (kept, n): the nearest of the first to each of the second
+                vectors = self.lattice.minimum_image(first[order] - second[None, :, :])
+                lengths = np.sqrt((vectors**2).sum(axis=-1))
+                outside = np.maximum(lengths.max(axis=0) - reach, 0.0) ** 2 if kept < len(own) else np.full(len(own), np.inf)
+                moved = vectors[None] + sign * points[:, None, None, :]
+                near = np.einsum("pknx,pknx->pkn", moved, moved)
+                wide = lengths + reach >= self.lattice.inradius  # there another image may come nearer
+                if np.any(wide):
+                    near[:, wide] = np.minimum(near[:, wide], np.maximum(lengths[wide] - reach, 0.0) ** 2)
+                sums.append(np.minimum(near.min(axis=1), outside).sum(axis=-1))
+            total += np.maximum(*sums)
+        return total / self.count
+
+
+def _search(pair: _Pair, limit: float) -> _Minimum | None:
+    """The minimum over operations, translations and permutations below ``limit`` (mean square, Å²)."""
+    best: _Minimum | None = None
+    ceiling = limit
+    for bound, part in pair.chunks():
+        if pair.prune and bound >= ceiling:
+            break  # sorted: no later operation can be better
+        for operation, near, image in part:
+            if pair.prune and near - pair.radius**2 >= ceiling:
+                break
+            found = pair.best(operation, image, ceiling)
+            if found is not None:
+                best, ceiling = found, found.squared
+    return best
+
+
+def _limit(tolerance: float) -> float:
+    return float(tolerance**2 * (1 + 1e-12) + 1e-24)
 
 
 def match(
@@ -268,7 +335,28 @@ def match_within(
     local_radius: float = LOCAL_RADIUS,
 ) -> Match | None:
     """Like :func:`match`, but None, and faster, if the RMSD is above ``tolerance`` (Å)."""
-    return _match(candidate, reference, operations, tolerance**2 * (1 + 1e-12) + 1e-24, centre, local_radius, True)
+    return _match(candidate, reference, operations, _limit(tolerance), centre, local_radius, True)
+
+
+def matches_within(candidate: Atoms, reference: Atoms, operations: Operations, tolerance: float) -> list[Match]:
+    """The best match by each operation alone, as far as its RMSD is not above ``tolerance`` (Å), in the order of the operations.
+
+    Raises:
+        MatchingError: composition or cell differ, or positions are not finite.
+    """
+    _check(candidate, reference, operations)
+    limit, pair, found = _limit(tolerance), _Pair(candidate, reference, operations, True), []
+    for bound, part in pair.chunks():
+        if bound >= limit:
+            break
+        for operation, near, image in part:
+            if near - pair.radius**2 >= limit:
+                break
+            minimum = pair.best(operation, image, limit)
+            if minimum is not None:
+                one = _match_of(_laid(pair, minimum, candidate, reference), reference, None, LOCAL_RADIUS)
+                found += [one] if one.rmsd**2 <= limit else []
+    return sorted(found, key=lambda one: one.operation)
 
 
 def _match(
@@ -280,23 +368,36 @@ def _match(
     if found is None and limit < np.inf and _match_cache.get((*key, limit)) is not None:
         return None
     if found is None:
-        minimum, shift_candidate, shift_reference = _search(candidate, reference, operations, limit, prune)
+        pair = _Pair(candidate, reference, operations, prune)
+        minimum = _search(pair, limit)
         if minimum is None:
             _match_cache.put((*key, limit), "above")
             return None
-        image = operations.apply(minimum.operation, candidate.positions + shift_candidate) + minimum.translation - shift_reference
-        displacements = operations.lattice.minimum_image(image[minimum.permutation] - reference.positions)
-        # the same as one translation after the operation on the candidate as it was given
-        linear = operations.apply(minimum.operation, shift_candidate[None])[0] - operations.apply(minimum.operation, np.zeros((1, 3)))[0]
-        found = (minimum.operation, minimum.permutation, minimum.translation + linear - shift_reference, displacements)
+        found = _laid(pair, minimum, candidate, reference)
         _match_cache.put(key, found)
+    out = _match_of(found, reference, centre, local_radius, operations.lattice)
+    return None if np.einsum("ik,ik->i", out.displacements, out.displacements).mean() > limit else out
+
+
+_Laid = tuple[int, "Integers", "Floats", "Floats"]
+"""Operation, permutation, translation and displacements of a match."""
+
+
+def _laid(pair: _Pair, minimum: _Minimum, candidate: Atoms, reference: Atoms) -> _Laid:
+    operations = pair.operations
+    image = operations.apply(minimum.operation, candidate.positions + pair.shift) + minimum.translation - pair.reference_shift
+    displacements = operations.lattice.minimum_image(image[minimum.permutation] - reference.positions)
+    # the same as one translation after the operation on the candidate as it was given
+    linear = operations.apply(minimum.operation, pair.shift[None])[0] - operations.apply(minimum.operation, np.zeros((1, 3)))[0]
+    return minimum.operation, minimum.permutation, minimum.translation + linear - pair.reference_shift, displacements
+
+
+def _match_of(found: _Laid, reference: Atoms, centre: ArrayLike | None, local_radius: float, lattice: Lattice | None = None) -> Match:
     operation, permutation, translation, displacements = found
     squares = np.einsum("ik,ik->i", displacements, displacements)
-    if squares.mean() > limit:
-        return None
     local: float | None = None
     if centre is not None:
-        near = local_atoms(reference, centre, local_radius, operations.lattice)
+        near = local_atoms(reference, centre, local_radius, lattice)
         local = float(np.sqrt(squares[near].mean())) if np.any(near) else None
     return Match(
         rmsd=float(np.sqrt(squares.mean())),

@@ -58,10 +58,10 @@ class Operations:
         fractional = np.asarray(positions, dtype=float) @ self.inverse_cell
         return np.asarray((fractional @ self.rotations[index].T + self.translations[index]) @ self.cell)
 
-    def images(self, positions: ArrayLike) -> Floats:
-        """All images of Cartesian positions (n, 3): (M, n, 3), Å."""
+    def images(self, positions: ArrayLike, chosen: Integers | slice = slice(None)) -> Floats:
+        """The images of Cartesian positions (n, 3) by the chosen operations (default: all): (M, n, 3), Å."""
         fractional = np.asarray(positions, dtype=float) @ self.inverse_cell
-        moved = np.einsum("gab,nb->gna", self.rotations.astype(float), fractional) + self.translations[:, None, :]
+        moved = np.einsum("gab,nb->gna", self.rotations[chosen].astype(float), fractional) + self.translations[chosen][:, None, :]
         return np.asarray(moved @ self.cell)
 
 
@@ -111,11 +111,9 @@ def host_operations(host: Atoms, symprec: float = DEFAULT_SYMPREC) -> Operations
         if np.max(np.abs(rotation.T @ metric @ rotation - metric)) <= 2.0 * max(_CELL_TOLERANCE, 1e-8) * float(np.sqrt(metric.max()))
     ]
     rotations, translations = rotations[keep], translations[keep]
-    same = numbers[:, None] == numbers[None, :]
-    for i, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
+    partners = _partners(positions @ inverse, rotations, translations)
+    for i, (rotation, translation, partner) in enumerate(zip(rotations, translations, partners, strict=True)):
         image = ((positions @ inverse) @ rotation.T + translation) @ cell
-        distances = np.where(same, lattice.squared_distances(image, positions), np.inf)
-        partner = distances.argmin(axis=1)
         shift = lattice.minimum_image(positions[partner] - image).mean(axis=0)
         translations[i] = translation + shift @ inverse
     operations = Operations(
@@ -132,6 +130,19 @@ def host_operations(host: Atoms, symprec: float = DEFAULT_SYMPREC) -> Operations
     )
     _operations_cache.put(cache_key, operations)
     return operations
+
+
+def _partners(fractional: Floats, rotations: NDArray[np.int64], translations: Floats) -> Integers:
+    """Which atom each operation carries each atom of the host to: (M, N). Images lie so near to atoms that any metric finds them."""
+    from scipy.spatial import cKDTree
+
+    def wrapped(points: Floats) -> Floats:
+        inside = points - np.floor(points)
+        return np.where(inside >= 1.0, 0.0, inside)  # what is just below 0 becomes 1.0
+
+    tree = cKDTree(wrapped(fractional), boxsize=np.ones(3))
+    out = [tree.query(wrapped(fractional @ rotation.T + shift))[1] for rotation, shift in zip(rotations, translations, strict=True)]
+    return np.asarray(out, dtype=np.intp)
 
 
 def _species(numbers: NDArray[np.int64]) -> list[tuple[int, Integers]]:

@@ -21,10 +21,18 @@ import threading
 import time
 import traceback
 from importlib import metadata
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 PROTOCOL = 1
 PROGRESS_INTERVAL_S = 0.5
+
+
+class Sink(Protocol):
+    """Takes messages."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One message."""
+        ...
 
 
 class Channel:
@@ -135,7 +143,7 @@ def content_hash(request: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+def answer(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]:
     """The result of a request, with the echo of what was calculated."""
     model.prepared = None
     kind = request.get("kind")
@@ -145,7 +153,7 @@ def answer(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, A
     return {**result, "kind": kind, "echo": {"charge": charge, "request": content_hash(request)}}
 
 
-def _calculated(model: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+def _calculated(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]:
     from .certificate import certify
     from .relaxation import descriptors, relax, single_point
 

@@ -61,7 +61,7 @@ def make_defects(host: Atoms) -> dict[str, Defect]:
 def make_relaxation(
     start: Atoms, charge: int, steps: int = 3, *, converged: bool = True, seed: int = 0, energy: float = -50.0
 ) -> list[Atoms]:
-    """Frames from the start on, with energies that fall and forces that vanish; multiplicity 1 or 2 as the electrons want."""
+    """Frames from the start on, with forces that vanish and energies that fall by their work; multiplicity 1 or 2 as the electrons want."""
     generator = np.random.default_rng(seed)
     direction = generator.normal(size=(len(start), 3)) * 0.05
     direction -= direction.mean(axis=0)  # forces add up to zero
@@ -72,7 +72,9 @@ def make_relaxation(
         last = step == steps - 1
         atoms.info = {"spin_multiplicity": multiplicity, "step": step, "converged": last and converged}
         forces = direction * (0.0 if last and converged else 2.0 / (step + 1))
-        frames.append(attach_results(atoms, energy=energy - 0.1 * step, forces=forces))
+        if frames:
+            energy -= float(((frames[-1].calc.results["forces"] + forces) * direction).sum() / 2.0)
+        frames.append(attach_results(atoms, energy=energy, forces=forces))
     return frames
 
 

@@ -39,7 +39,7 @@ def test_adding_a_relaxation(tiny: Path) -> None:
     assert after.sha256 != dataset.sha256
     ground = after.ground_state("V_Sb", -1)
     assert ground is not None
-    assert (ground.configuration, ground.energy) == ("Rattled", pytest.approx(-40.3))
+    assert (ground.configuration, ground.energy) == ("Rattled", pytest.approx(frames[-1].get_potential_energy(), abs=1e-6))
     assert np.allclose(ground.atoms.positions, frames[-1].positions, atol=1e-8)
     text = (tiny / "dataset.yaml").read_text()
     add_relaxation(tiny, frames)
@@ -87,7 +87,7 @@ def test_adding_again_mends_what_a_crash_left(tiny: Path) -> None:
     with pytest.raises(DatasetError, match="sha256"):
         load_dataset(tiny)
     add_relaxation(tiny, frames)
-    assert load_dataset(tiny).minima("V_Sb", 0)["Rattled"].energy == pytest.approx(-60.4)
+    assert load_dataset(tiny).minima("V_Sb", 0)["Rattled"].energy == pytest.approx(frames[-1].get_potential_energy(), abs=1e-6)
 
 
 def test_processes_that_add_at_once_lose_nothing(tiny: Path) -> None:
@@ -95,7 +95,10 @@ def test_processes_that_add_at_once_lose_nothing(tiny: Path) -> None:
 
     starts = load_dataset(tiny).starts("Sb_Se", 1)
     with ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(add_relaxation, tiny, labelled(make_relaxation(atoms, 1), name, 1, "Sb_Se")) for name, atoms in starts.items()]
+        jobs = [
+            pool.submit(add_relaxation, tiny, labelled(make_relaxation(atoms, 1, energy=-49.0), name, 1, "Sb_Se"))
+            for name, atoms in starts.items()
+        ]
         for job in jobs:
             job.result()
     assert set(load_dataset(tiny).minima("Sb_Se", 1)) == set(starts)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 
 from defectbench import load_dataset
@@ -69,10 +70,10 @@ def test_hashes_are_those_of_the_mirror(metadata: DatasetFile, mirror: Path) -> 
 
 
 def test_without_cache_and_network_it_says_what_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def no_network(url: str, **_: object) -> None:
+    def no_network(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("pooch.retrieve", no_network)
+    monkeypatch.setattr("pooch.Pooch.fetch", no_network)
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     with pytest.raises(DownloadError) as error:
@@ -87,7 +88,7 @@ def test_without_cache_and_network_it_says_what_and_where(monkeypatch: pytest.Mo
 
 
 def test_a_filled_cache_needs_no_network(dataset: Dataset, metadata: DatasetFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("goes to the network"))
+    monkeypatch.setattr("pooch.Pooch.fetch", lambda *a, **k: pytest.fail("goes to the network"))
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(cache))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     assert missing_files(metadata) == ()
@@ -100,12 +101,13 @@ def test_a_mirror_may_be_an_address(mirror: Path, metadata: DatasetFile, monkeyp
     monkeypatch.setenv("DEFECTBENCH_MIRROR", "https://mirror.example/data")
     asked = []
 
-    def retrieve(url: str, known_hash: str, fname: str, path: Path) -> str:
+    def copy(self: pooch.Pooch, fname: str) -> str:
+        url = self.get_url(fname)
         asked.append(url)
-        shutil.copyfile(mirror / url.removeprefix("https://mirror.example/data/"), path / fname)
-        return str(path / fname)
+        shutil.copyfile(mirror / url.removeprefix("https://mirror.example/data/"), Path(self.path) / fname)
+        return str(Path(self.path) / fname)
 
-    monkeypatch.setattr("pooch.retrieve", retrieve)
+    monkeypatch.setattr("pooch.Pooch.fetch", copy)
     assert len(fetch_all(metadata)) == len(asked) == 62
     assert all(url.startswith("https://mirror.example/data/savory-2019/") for url in asked)
 

@@ -58,7 +58,7 @@ def wait_for(condition, seconds=90.0):
 
 def differences(one, other):
     """Metrics that differ between two runs, those that measure time left out."""
-    return [line for line in same_metrics(one.entry, other.entry) if not line.startswith(("relax.wall_s", "cost."))]
+    return [line for line in same_metrics(one.record, other.record) if not line.startswith(("relax.wall_s", "cost."))]
 
 
 def calculated():
@@ -120,7 +120,7 @@ def test_each_stored_result_says_its_charge_its_request_and_its_machine(real_run
         for content_hash, kept in content["results"].items():
             assert kept["result"]["echo"] == {"charge": None, "request": content_hash}
             assert kept["machine"]["workers"] >= 1
-    assert [share.machine for share in finished.evaluation.entry.provenance.machines] == [THING]
+    assert [share.machine for share in finished.evaluation.record.provenance.machines] == [THING]
 
 
 def test_worker_processes_and_another_executor_give_the_same(real_run, finished):
@@ -133,7 +133,7 @@ def test_without_figures_everything_else_is_there(finished):
 
 
 def test_a_charge_blind_model_relaxes_equal_starts_once(finished):
-    hashes = [c.content_hash for c in finished.evaluation.entry.configurations]
+    hashes = [c.content_hash for c in finished.evaluation.record.configurations]
     assert len(set(hashes)) < len(hashes)
     # one certificate, two hosts, the distinct starts
     assert len(ResultStore(finished.folder / "calculations.db")) == 1 + 2 + len(set(hashes))
@@ -142,13 +142,13 @@ def test_a_charge_blind_model_relaxes_equal_starts_once(finished):
 def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path):
     model = toy("hears", charge="info:charge", hears=True)
     done = defectbench.evaluate(model, trust_code=True, **SMALL, output=tmp_path / "run", figures=False)
-    assert done.entry.certificate["charge_class"] == "charge-aware"
-    hashes = [c.content_hash for c in done.entry.configurations]
+    assert done.record.certificate["charge_class"] == "charge-aware"
+    hashes = [c.content_hash for c in done.record.configurations]
     assert len(set(hashes)) == len(hashes)
-    energies = {(c.charge, c.configuration): c.energy for c in done.entry.configurations}
+    energies = {(c.charge, c.configuration): c.energy for c in done.record.configurations}
     assert energies[-1, "Unperturbed"] - energies[-3, "Unperturbed"] == pytest.approx(0.6, abs=1e-3)
     content = json.loads(gzip.decompress((tmp_path / "run" / "calculations.json.gz").read_bytes()))["results"]
-    echoed = {(c.charge, content[c.content_hash]["result"]["echo"]["charge"]) for c in done.entry.configurations}
+    echoed = {(c.charge, content[c.content_hash]["result"]["echo"]["charge"]) for c in done.record.configurations}
     assert echoed == {(-3, -3), (-1, -1)}
 
 
@@ -177,7 +177,7 @@ def test_a_corrected_charge_range_keeps_no_result_of_the_old_one(toy, tmp_path):
     def failures(smallest):
         model.write_text(yaml.safe_dump(definition | {"charge": {"how": "info:charge", "range": [smallest, 1]}}))
         done = run_here(model, tmp_path / "run", suite="full", configurations=["Unperturbed"], tasks=["relax"])
-        return {c.charge: c.failure is not None for c in done.entry.configurations}
+        return {c.charge: c.failure is not None for c in done.record.configurations}
 
     assert failures(-1) == {-3: True, -1: False}
     assert failures(-3) == {-3: False, -1: False}
@@ -197,8 +197,8 @@ def test_the_umask_holds_for_all_files(toy, tmp_path):
 def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
     few = {"defects": ["V_Sb1"], "charges": [-3], "configurations": ["Unperturbed"], "tasks": ["relax"]}
     done = defectbench.evaluate(toy(), trust_code=True, **few, workers=20, output=tmp_path / "run", figures=False)
-    (machine,) = done.entry.provenance.machines
-    assert machine.workers == machine.calculations == done.entry.provenance.calculations == 3
+    (machine,) = done.record.provenance.machines
+    assert machine.workers == machine.calculations == done.record.provenance.calculations == 3
 
 
 # going on
@@ -207,7 +207,7 @@ def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
 def test_the_same_command_again_calculates_nothing(finished, tmp_path):
     second = run_here(finished.model, finished.copy(tmp_path / "run"))
     assert InProcess.last.done == []
-    assert same_metrics(finished.evaluation.entry, second.entry) == []
+    assert same_metrics(finished.evaluation.record, second.record) == []
 
 
 def test_an_entry_without_its_database_is_taken_over(finished, tmp_path):
@@ -215,8 +215,8 @@ def test_an_entry_without_its_database_is_taken_over(finished, tmp_path):
     (folder / "calculations.db").unlink()
     second = run_here(finished.model, folder)
     assert calculated() == []
-    assert same_metrics(finished.evaluation.entry, second.entry) == []
-    assert second.entry.provenance.machines == finished.evaluation.entry.provenance.machines
+    assert same_metrics(finished.evaluation.record, second.record) == []
+    assert second.record.provenance.machines == finished.evaluation.record.provenance.machines
 
 
 def test_another_selection_with_its_own_folder_uses_what_is_there(toy, tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_another_selection_with_its_own_folder_uses_what_is_there(toy, tmp_path,
     wider = run_here(toy(), None)
     assert wider.folder != narrow.folder
     assert wider.folder.parent == narrow.folder.parent
-    there = {c.content_hash for c in narrow.entry.configurations}
+    there = {c.content_hash for c in narrow.record.configurations}
     assert calculated()
     assert not there & {c.content_hash for c in calculated()}
     assert differences(wider, run_here(toy(), tmp_path / "fresh")) == []
@@ -239,8 +239,8 @@ def test_results_of_changed_code_are_not_used_and_this_is_said(toy, tmp_path):
     notes = []
     toys.write_text(changed)
     done = run_here(tmp_path / "toy.yaml", tmp_path / "run", reporter=Reporter(note=notes.append))
-    assert done.entry.model.identity != before
-    assert len(calculated()) == done.entry.provenance.calculations
+    assert done.record.model.identity != before
+    assert len(calculated()) == done.record.provenance.calculations
     assert len(notes) == 1
 
 
@@ -250,19 +250,19 @@ def test_times_are_of_one_machine_when_a_run_goes_on_elsewhere(finished, tmp_pat
 
     folder = finished.copy(tmp_path / "run")
     with contextlib.closing(sqlite3.connect(folder / "calculations.db")) as connection:
-        lost = finished.evaluation.entry.configurations[0].content_hash
+        lost = finished.evaluation.record.configurations[0].content_hash
         connection.execute("delete from results where json_extract(result, '$.echo.request') = ?", (lost,))
         connection.commit()
     for name in ("entry.json", "calculations.json.gz"):
         (folder / name).unlink()
     done = run_here(finished.model, folder, executor=Elsewhere)
-    most, less = done.entry.provenance.machines
+    most, less = done.record.provenance.machines
     assert (most.hardware.processor, less.hardware.processor) == ("Thing 9000", "Other 1")
     assert (less.calculations, less.relaxations) == (1, 1)
     # and from its files alone the same again
     (folder / "calculations.db").unlink()
     again = run_here(finished.model, folder)
-    assert again.entry.provenance.machines == done.entry.provenance.machines
+    assert again.record.provenance.machines == done.record.provenance.machines
 
 
 def test_failed_calculations_are_run_again_when_asked(toy, tmp_path):
@@ -275,10 +275,10 @@ def test_failed_calculations_are_run_again_when_asked(toy, tmp_path):
                 yield finished
 
     few = {"configurations": ["Unperturbed"], "tasks": ["relax"]}
-    assert all(c.failure == "no luck" for c in run_here(toy(), tmp_path / "run", executor=Fails, **few).entry.configurations)
-    assert all(c.failure == "no luck" for c in run_here(toy(), tmp_path / "run", **few).entry.configurations)
+    assert all(c.failure == "no luck" for c in run_here(toy(), tmp_path / "run", executor=Fails, **few).record.configurations)
+    assert all(c.failure == "no luck" for c in run_here(toy(), tmp_path / "run", **few).record.configurations)
     again = run_here(toy(), tmp_path / "run", retry_failed=True, **few)
-    assert all(c.status == "converged" for c in again.entry.configurations)
+    assert all(c.status == "converged" for c in again.record.configurations)
 
 
 # damage
@@ -294,7 +294,7 @@ def test_a_truncated_file_without_a_database_is_said(finished, tmp_path, damaged
     second = run_here(finished.model, folder, reporter=Reporter(note=notes.append))
     assert len(notes) == 1
     assert damaged in notes[0]
-    assert len(calculated()) == second.entry.provenance.calculations
+    assert len(calculated()) == second.record.provenance.calculations
     assert differences(finished.evaluation, second) == []
 
 
@@ -317,7 +317,7 @@ def test_damaged_results_of_an_entry_are_calculated_again_and_not_scored(finishe
     (folder / "calculations.db").unlink()
     path = folder / "calculations.json.gz"
     content = json.loads(gzip.decompress(path.read_bytes()))
-    bad = [c.content_hash for c in finished.evaluation.entry.host]
+    bad = [c.content_hash for c in finished.evaluation.record.host]
     content["results"] |= {key: spoil(content["results"][key], damage) for key in bad}
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     with pytest.raises(DefectbenchError) as refused:
@@ -328,7 +328,7 @@ def test_damaged_results_of_an_entry_are_calculated_again_and_not_scored(finishe
     assert len(notes) == 1
     assert {c.content_hash for c in calculated()} == set(bad)
     assert differences(finished.evaluation, second) == []
-    assert rescore(folder)[1].tasks == second.entry.tasks
+    assert rescore(folder)[1].tasks == second.record.tasks
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"status": "converged"}'])
@@ -477,7 +477,7 @@ def test_kill_9_loses_no_finished_relaxation_and_the_same_command_goes_on(toy, t
     rest = run_here(model, tmp_path / "run", suite="full", charges=[-1], tasks=["relax"])
     assert kept < set(ResultStore(database))
     assert len(calculated()) == len(ResultStore(database)) - len(kept)
-    assert len(rest.entry.configurations) == 15
+    assert len(rest.record.configurations) == 15
 
 
 def test_a_full_disk_is_one_line_and_what_was_finished_stays(finished, tmp_path):

@@ -54,7 +54,7 @@ def test_models_check(cache: Path, tmp_path: Path) -> None:
     output = run("models", "check", write(tmp_path, "energy_per_charge: 0.5", "'info:charge'"), "--environment", "current", "--trust-code")
     assert "mine is energy-only" in output
     assert output.count("passed") == 9
-    assert "-3: -1.5000" in output
+    assert "−3: -1.5000" in output
 
 
 def test_models_check_refuses_a_lost_charge(cache: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_unknown_names_get_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"colour": "red"}, "field colour: Extra inputs"),
+        ({"colour": "red"}, "field colour: unknown key"),
         ({"level_of_theory": None}, "field level_of_theory"),
         ({"adapter": "magic"}, "field adapter"),
         ({"charge": {"how": "by mail"}}, "field charge: how is none"),

@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench.structures import matching
+from defectbench.structures.bounds import operation_bounds
 from defectbench.structures.host_reference import host_fields, match_host_referenced, without_field
 from defectbench.structures.lattice import MatchingError, displacements, local_atoms, root_mean_square
-from defectbench.structures.matching import displacement_rmsd, host_referenced, host_translation, match, match_within
+from defectbench.structures.matching import (
+    displacement_rmsd,
+    host_referenced,
+    host_translation,
+    match,
+    match_within,
+    matches_within,
+)
 from defectbench.structures.symmetry import host_operations
 
 
@@ -399,3 +407,35 @@ def test_errors_are_one_line():
         with pytest.raises(MatchingError, match=word) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def rocksalt_antisite(seed: int) -> Atoms:
+    """An antisite in 64-atom rock salt: 1,536 operations, so that the cheap bounds decide which are looked at."""
+    atoms = bulk("MgO", "rocksalt", a=4.2, cubic=True).repeat(2)
+    site = int(np.flatnonzero(atoms.numbers == 8)[5])
+    atoms.numbers[site] = 12
+    atoms.positions[site] += (0.9, 0.6, 0.2)
+    atoms.positions += np.random.default_rng(seed).normal(size=(64, 3)) * 0.05
+    return atoms[np.argsort(-atoms.numbers, kind="stable")]
+
+
+def test_bounds_of_many_operations_change_nothing() -> None:
+    host = bulk("MgO", "rocksalt", a=4.2, cubic=True).repeat(2)
+    operations = host_operations(host)
+    assert len(operations) > 64
+    reference = rocksalt_antisite(0)
+    for seed, operation in ((1, 7), (2, 900)):
+        candidate = rocksalt_antisite(seed)
+        candidate.positions = operations.apply(operation, candidate.positions)
+        found = match(candidate, reference, operations)
+        pair = matching._Pair(candidate, reference, operations, True)
+        bounds = operation_bounds(pair.numbers, pair.moved, pair.reference_numbers, pair.target, operations, pair.radius)
+        images = operations.images(pair.moved)
+        for index in range(0, len(operations), 97):
+            exact = pair.best(index, images[index], np.inf)
+            assert exact is not None
+            assert exact.squared >= bounds[index] - 1e-12
+            assert exact.squared >= found.rmsd**2 - 1e-9
+        each = matches_within(candidate, reference, operations, found.rmsd + 0.01)
+        assert found.operation in {one.operation for one in each}
+        assert min(one.rmsd for one in each) == pytest.approx(found.rmsd, abs=1e-12)

@@ -163,11 +163,11 @@ def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, floa
         if not np.isfinite(energy):
             found.drop(path.relative_to(base), None, f"the energy of {key} is '{value}'")
             continue
-        out[_configuration_of(key)] = energy
+        out[configuration_of(key)] = energy
     return out
 
 
-def _configuration_of(key: Any) -> str:
+def configuration_of(key: Any) -> str:
     """The folder name of a key of the energies file: ``-0.4`` → ``Bond_Distortion_-40.0%``, ``-40.0%_from_+2`` likewise."""
     text = str(key)
     try:

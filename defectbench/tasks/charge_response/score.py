@@ -30,7 +30,7 @@ definition too. Its changes of forces are small, not nothing: that look is compu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +45,7 @@ from defectbench.scoring.landscape import MatchedState, match_states, operations
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
-from defectbench.structures.matching import Match, match, match_within
+from defectbench.structures.matching import Match, match, matches_within
 from defectbench.structures.symmetry import Operations
 
 if TYPE_CHECKING:
@@ -147,30 +147,18 @@ def _images(candidate: Atoms, reference: Atoms, operations: Operations) -> list[
     best = match(candidate, reference, operations)
     if best.rmsd < NO_RESPONSE:
         return [best]
-    found = [best]
-    for i in range(len(operations)):
-        one = replace(
-            operations,
-            rotations=operations.rotations[i : i + 1],
-            translations=operations.translations[i : i + 1],
-            key=f"{operations.key}:{i}",
-        )
-        near = match_within(candidate, reference, one, best.rmsd + NEAR_TIE)
-        if near is not None and i != best.operation:
-            found.append(near)
-    return found
+    near = matches_within(candidate, reference, operations, best.rmsd + NEAR_TIE)
+    return [best, *(one for one in near if one.operation != best.operation)]
 
 
 def _without_shift(vectors: Floats) -> Floats:
     return np.asarray(vectors - vectors.mean(axis=0))
 
 
-def _laid(reference: Atoms, found: Match) -> Atoms:
-    """The candidate of a match as it lies on the reference, in its order."""
-    atoms: Atoms = reference.copy()
-    atoms.calc = None
-    atoms.positions = reference.positions + found.displacements
-    return atoms
+def _turned(displacements: Floats, start: Match, operations: Operations) -> Floats:
+    """A displacement of each atom of the candidate of a match as it is after the match: in the reference's frame and order."""
+    turned = operations.apply(start.operation, displacements) - operations.apply(start.operation, np.zeros((1, 3)))
+    return np.asarray(turned[start.permutation])
 
 
 def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms], operations: Operations) -> tuple[Floats, Floats]:
@@ -194,10 +182,10 @@ def aligned_response(reference: tuple[Atoms, Atoms], model: tuple[Atoms, Atoms],
     first, second = reference
     wanted = _without_shift(match(second, first, operations).displacements)
     best: Floats | None = None
+    ends = [_without_shift(end.displacements) for end in _images(model[1], model[0], operations)]
     for start in _images(model[0], first, operations):
-        laid = _laid(first, start)
-        for end in _images(model[1], laid, operations):
-            response = _without_shift(end.displacements)
+        for end in ends:
+            response = _turned(end, start, operations)
             if best is None or ((response - wanted) ** 2).sum() < ((best - wanted) ** 2).sum() - 1e-12:
                 best = response
     assert best is not None

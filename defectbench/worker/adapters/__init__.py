@@ -1,8 +1,12 @@
-"""One adapter a model package: each module offers ``load(spec, files) -> LoadedModel``."""
+"""One adapter per model package: each module offers ``load(spec, files) -> LoadedModel``.
+
+Packages of others add adapters by entry points of the group ``defectbench.adapters``; a definition asks for them as ``plugin:NAME``.
+"""
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import WorkerError
@@ -21,6 +25,10 @@ ADAPTERS: dict[str, str] = {
 """Adapter name in a model definition → module in this package."""
 
 
+ENTRY_POINTS = "defectbench.adapters"
+PLUGIN = "plugin:"
+
+
 def load_adapter(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Loads the model that a specification describes.
 
@@ -32,8 +40,24 @@ def load_adapter(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         WorkerError: unknown adapter, package not installed, or a model that cannot be loaded as described.
     """
     name = spec["adapter"]
+    if name.startswith(PLUGIN):
+        return _load_plugin(name.removeprefix(PLUGIN), spec, files)
     if name not in ADAPTERS:
         raise WorkerError("adapter", f"unknown adapter '{name}'; known: {', '.join(sorted(ADAPTERS))}")
     module = importlib.import_module(f".{ADAPTERS[name]}", __package__)
     loaded: LoadedModel = module.load(spec, files)
     return loaded
+
+
+def _load_plugin(name: str, spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
+    """A model by an adapter of another package, which gets the same arguments: its ``load``, or a function of that kind."""
+    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in known:
+        there = f"known: {', '.join(sorted(known))}" if known else "no package installed here offers one"
+        raise WorkerError("adapter", f"unknown adapter plugin '{name}'; {there} (entry points '{ENTRY_POINTS}')")
+    load = known[name].load()
+    loaded = getattr(load, "load", load)(spec, files)
+    if not hasattr(loaded, "prepare") or not hasattr(loaded, "charge_handed_over"):
+        raise WorkerError("adapter", f"the adapter plugin '{name}' gave a {type(loaded).__name__}, not a LoadedModel")
+    made: LoadedModel = loaded
+    return made

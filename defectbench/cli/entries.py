@@ -1,0 +1,147 @@
+"""``defectbench rescore``, ``score``, ``compare`` and ``leaderboard``: what entries say, computed when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from defectbench.cli.arguments import EntryArgument, FolderArgument, path_of, several, text_of, writable_below
+
+score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
+leaderboard_app = typer.Typer(help="Leaderboard tables and figures.", no_args_is_help=True)
+
+
+@score_app.callback()
+def _score() -> None:
+    pass
+
+
+@leaderboard_app.callback()
+def _leaderboard() -> None:
+    pass
+
+
+def rescore(
+    entry: EntryArgument,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+        ),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
+    soap: Annotated[
+        bool, typer.Option("--soap", help="Repeat the search task with minima told apart by SOAP (needs dscribe). Metrics do not change.")
+    ] = False,
+) -> None:
+    """Score a finished entry again, without running the model."""
+    import defectbench
+    from defectbench.base.errors import RunError
+    from defectbench.cli import render
+
+    console = render.make_console()
+    by_soap = _search_by_soap(entry, dataset) if soap else None
+    found = defectbench.rescore(entry, dataset, write=not check)
+    if check and found.differences:
+        raise RunError(
+            f"{entry}: {len(found.differences)} metrics differ from those stored, first {found.differences[0]}", code="not-reproduced"
+        )
+    if check:
+        typer.echo(f"{entry}: every metric is reproduced")
+    else:
+        render.entry(console, found.now)
+    if by_soap is not None:
+        render.search_by_soap(console, by_soap)
+        if by_soap and not check:
+            from defectbench.entries.folder import write_csv
+
+            typer.echo(f"written to {write_csv(found.now.folder / 'tables' / 'search_soap.csv', by_soap)}")
+
+
+def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, object]]:
+    from defectbench.entries.rescoring import stored_scoring
+    from defectbench.tasks.search.score import soap_table
+
+    return list(soap_table(stored_scoring(entry, dataset)[1]))
+
+
+@score_app.command("explain")
+def explain(
+    entry: EntryArgument,
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks. Repeatable.")] = None,
+) -> None:
+    """Show how an entry's score came about: value, anchors, score and weight of each metric, task by task."""
+    import defectbench
+    from defectbench.cli import render
+
+    render.score(render.make_console(), defectbench.load_entry(entry), several(task, "--task"))
+
+
+@leaderboard_app.command("table")
+def table(
+    folder: FolderArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=path_of("--output"),
+            metavar="FILE",
+            help="Write the Markdown page (and its figures) to this file instead of printing it.",
+        ),
+    ] = None,
+) -> None:
+    """Write a Markdown leaderboard of all entries below a folder. Baselines are rows; datasets and suites are never mixed."""
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.leaderboard.board import load_leaderboard
+
+    board = load_leaderboard(folder)
+    if output is None:
+        typer.echo(board.markdown(), nl=False)
+        return
+    if output.is_dir():
+        raise DefectbenchError(f"{output} is a folder; give the page's file, e.g. {output / 'README.md'}", code="bad-output")
+    writable_below(output.parent)
+    drawn = board.write(output)
+    typer.echo(f"written to {output}" + (f", with {len(drawn)} files in {drawn[0].parent}" if drawn else ""))
+
+
+@leaderboard_app.command("figure")
+def figure(
+    folder: FolderArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", parser=path_of("--output"), metavar="FOLDER", help="Folder to draw into.")],
+) -> None:
+    """Draw accuracy against speed, with the Pareto front, for each group of comparable entries, as PNG and SVG."""
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.leaderboard.board import load_leaderboard
+
+    if output.exists() and not output.is_dir():
+        raise DefectbenchError(f"{output} is a file; give a folder to draw into", code="bad-output")
+    writable_below(output)
+    drawn = load_leaderboard(folder).draw(output)
+    if not drawn:
+        raise DefectbenchError(
+            f"nothing to draw in {folder}: no entry has an overall score and a time; evaluate with --task cost", code="nothing-to-draw"
+        )
+    typer.echo(f"written to {output}: {', '.join(path.name for path in drawn)}")
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(parser=path_of("OLD"), metavar="OLD", help="Baseline entry.")],
+    new: Annotated[Path, typer.Argument(parser=path_of("NEW"), metavar="NEW", help="Candidate entry.")],
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="Exit code 1 if any metric is worse beyond the joint interval.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")] = False,
+) -> None:
+    """Compare two entries of the same data metric by metric, e.g. two versions of a model in CI."""
+    import defectbench
+    from defectbench.base.errors import RunError
+    from defectbench.cli import render
+
+    found = defectbench.compare(old, new)
+    render.comparison(render.make_console(), found, everything)
+    if fail_if_worse and found.worse:
+        raise RunError(f"{new} is worse than {old} in {len(found.worse)}: {', '.join(found.worse)}", code="worse")

@@ -1,0 +1,127 @@
+"""Entries, comparisons and leaderboards as a notebook uses them."""
+
+from __future__ import annotations
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import defectbench
+from defectbench.leaderboard.report import render, report, write_report
+from defectbench.leaderboard.verdict import verdict
+
+ENTRIES = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies"
+
+
+@pytest.fixture(scope="module")
+def entry():
+    return defectbench.load_entry(ENTRIES / "qet-matq")
+
+
+def test_metrics_and_tables(entry):
+    rmsd = entry["relax"]["rmsd"]
+    assert float(rmsd) == rmsd.value
+    assert rmsd.interval[0] <= rmsd.value <= rmsd.interval[1]
+    assert rmsd.unit == "Å"
+    assert "unrelaxed" in rmsd.baselines
+    frame = entry["relax"].to_frame()
+    assert len(frame) == len(entry.record.selection.states)
+    assert set(entry.to_frame().reset_index()["task"]) == set(entry.tasks)
+
+
+@pytest.mark.parametrize(
+    ("ask", "code"),
+    [
+        (lambda e: e["relaks"], "unknown-task"),
+        (lambda e: e["relax"]["rmds"], "unknown-metric"),
+        (lambda e: e["relax"].to_frame("state"), "unknown-table"),
+        (lambda e: e.plot("relaks"), "unknown-task"),
+        (lambda e: float(next(m for t in e for m in e[t] if m.value is None)), "no-value"),
+        (lambda _: defectbench.load_entry("nowhere"), "no-entry"),
+    ],
+)
+def test_what_is_not_there(entry, ask, code):
+    with pytest.raises(defectbench.DefectbenchError) as error:
+        ask(entry)
+    assert error.value.code == code
+
+
+def test_everything_has_a_short_repr_and_html(entry):
+    board = defectbench.load_leaderboard(ENTRIES)
+    for shown in (entry, entry["relax"], defectbench.compare(entry, entry), board, defectbench.list_models(), defectbench.list_datasets()):
+        assert len(repr(shown)) < 2500
+        assert max(map(len, repr(shown).splitlines())) < 400
+        assert "<table" in shown._repr_html_()
+
+
+def test_the_structures_carry_their_charge(entry):
+    found = entry.structures()
+    assert {(a.info["defect"], a.info.get("charge")) for a in found if a.info["defect"] != "host"} == {
+        (s.defect, s.charge) for s in entry.record.selection.states
+    }
+
+
+def test_a_comparison_takes_entries_and_folders(entry):
+    found = defectbench.compare(ENTRIES / "sevennet-0", ENTRIES / "sevennet-l3i5")
+    assert "relax.success" not in found.worse
+    assert (found.to_frame()["verdict"] == "better").sum() == found.count("better") > 0
+    assert defectbench.compare(entry, entry.record).worse == ()
+
+
+def test_the_verdict_follows_the_scores(entry):
+    record = entry.record
+    assert "do not rely on it" in verdict(record)[0]
+    assert "charge" in verdict(record)[0]
+    assert "of 7 charge states" in verdict(record)[1]
+    perfect = {
+        name: task.model_copy(
+            update={
+                "metrics": [
+                    m.model_copy(update={"value": d.good, "interval": None, "reason": None}) if d.good is not None else m
+                    for m, d in zip(task.metrics, definitions(name), strict=True)
+                ]
+            }
+        )
+        for name, task in record.tasks.items()
+    }
+    assert "close to DFT" in verdict(record.model_copy(update={"tasks": perfect}))[0]
+    assert "nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
+
+
+def definitions(task):
+    from defectbench.tasks import get_tasks
+
+    return get_tasks([task])[0].metrics
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.loads += [value for name, value in attrs if name == "src" or (name == "href" and tag == "link")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_report_is_one_file_that_loads_nothing(entry, tmp_path):
+    shutil.copytree(entry.folder, tmp_path / "entry")
+    page = Links()
+    page.feed(write_report(defectbench.load_entry(tmp_path / "entry")).read_text())
+    assert len(page.loads) >= 5
+    assert all(source.startswith("data:image/") for source in page.loads)
+    assert all(sentence in page.text for sentence in entry.verdict)
+    assert all(task.title in page.text for task in entry.score.tasks)
+
+
+def test_texts_in_a_report_are_escaped(entry):
+    model = entry.record.model.model_copy(update={"name": "<script>alert(1)</script>"})
+    page = render(report(type(entry)(entry.record.model_copy(update={"model": model}), entry.folder)))
+    assert "<script" not in page

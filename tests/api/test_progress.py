@@ -1,0 +1,65 @@
+"""What a run shows while it calculates."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+from defectbench.cli.render import make_console
+from defectbench.progress import LineReport, LiveReport
+
+
+def plan(*kinds):
+    calculations = tuple(SimpleNamespace(kind=kind) for kind in kinds)
+    return SimpleNamespace(calculations=calculations, relaxations={}, shared=0, states=(), skipped=())
+
+
+OK = SimpleNamespace(status="ok", failure=None)
+FAILED = SimpleNamespace(status="failed", failure="no file [/data/model]")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(s=0.0)
+    monkeypatch.setattr("defectbench.progress.time.monotonic", lambda: now.s)
+    return now
+
+
+def test_the_time_left_weighs_calculations_by_kind(clock):
+    lines = []
+    report = LineReport(lines.append)
+    work = plan("relaxation", "relaxation", *["single_point"] * 60)
+    with report as reporter:
+        reporter.planned(work, work.calculations)
+        clock.s = 600
+        reporter.finished(work.calculations[0], OK)
+    # one relaxation of sixty calls took 10 min; another one and sixty single points are left
+    assert report.count.left_s == pytest.approx(1200)
+    assert "about 20 min left" in lines[-1]
+
+
+def test_a_log_gets_a_line_per_minute(clock):
+    lines = []
+    work = plan(*["single_point"] * 100)
+    with LineReport(lines.append) as reporter:
+        reporter.planned(work, work.calculations)
+        before = len(lines)
+        for calculation in work.calculations:
+            clock.s += 2.0
+            reporter.progress(1, 0.0, 0.1)
+            reporter.finished(calculation, OK)
+    assert len(lines) - before == 4  # three minutes, and the end
+
+
+def test_a_failure_and_a_stage_are_shown_as_they_are():
+    console = make_console(file=io.StringIO(), width=200, force_terminal=False)
+    report = LiveReport(console)
+    work = plan("single_point")
+    with report as reporter:
+        reporter.stage("building [/bold]")
+        reporter.planned(work, work.calculations)
+        reporter.finished(work.calculations[0], FAILED)
+        report.progress.refresh()
+    assert "failed: no file [/data/model]" in console.file.getvalue()

@@ -1,0 +1,98 @@
+"""The command line as a user meets it: arguments, exit codes, messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import defectbench
+from defectbench.base.errors import DefectbenchError
+from defectbench.cli import app
+from defectbench.cli.arguments import path_of, several, several_charges, text_of
+
+ENTRIES = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies"
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=True)
+
+
+@pytest.mark.parametrize(("given", "items"), [(None, None), (["a,b", "c"], ["a", "b", "c"]), (["a, b"], ["a", "b"]), (["a", "a"], ["a"])])
+def test_options_take_lists_and_repeat(given, items):
+    assert several(given, "--task") == items
+
+
+@pytest.mark.parametrize(("given", "charges"), [(["-3,-1"], [-3, -1]), (["-3", "+1"], [-3, 1]), (["−3"], [-3]), (None, None)])
+def test_charges(given, charges):
+    assert several_charges(given) == charges
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda: several_charges(["a"]), "bad-charge"),
+        (lambda: several_charges(["1.5"]), "bad-charge"),
+        (lambda: several([","], "--task"), "empty-value"),
+        (lambda: text_of("--model")(" "), "empty-value"),
+        (lambda: path_of("--output")(""), "empty-value"),
+        (lambda: path_of("--output")("x" * 100_000), "bad-path"),
+    ],
+)
+def test_values_that_are_refused(call, code):
+    with pytest.raises(DefectbenchError) as error:
+        call()
+    assert error.value.code == code
+
+
+def test_an_empty_value_names_its_option():
+    with pytest.raises(DefectbenchError, match="--environment"):
+        text_of("--environment")("")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("models", "show", "chgnt"), "unknown-model"),
+        (("evaluate", "--model", "chgnet-0.3.0", "--charge", "x"), "bad-charge"),
+        (("evaluate", "--model", "chgnet-0.3.0", "--task", "relaks"), "unknown-task"),
+        (("evaluate", "--model", "mace-mpa-0"), "untrusted-model"),
+        (("evaluate", "--model", "chgnet-0.3.0", "--dataset", "no"), "unknown-dataset"),
+        (("score", "explain", "nowhere"), "no-entry"),
+        (("leaderboard", "figure", str(ENTRIES), "-o", __file__), "bad-output"),
+        (("leaderboard", "table", str(ENTRIES / "chgnet-0.3.0" / "tables")), "no-entry"),
+    ],
+)
+def test_mistakes_have_codes(arguments, code):
+    found = run(*arguments)
+    assert isinstance(found.exception, DefectbenchError)
+    assert (found.exception.code, found.exception.exit_code) == (code, 2)
+
+
+def test_a_mistake_is_one_line_on_stderr_with_its_code():
+    line = [sys.executable, "-m", "defectbench", "models", "show", "chgnt"]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error[unknown-model]: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_compare_fails_a_candidate_that_is_worse():
+    found = run("compare", ENTRIES / "sevennet-l3i5", ENTRIES / "sevennet-0", "--fail-if-worse")
+    assert (found.exception.code, found.exception.exit_code) == ("worse", 1)
+    assert run("compare", ENTRIES / "sevennet-0", ENTRIES / "sevennet-l3i5", "--fail-if-worse").exit_code == 0
+
+
+def test_lists_name_everything():
+    models, datasets = run("models", "list").stdout, run("datasets", "list").stdout
+    assert all(model.id in models for model in defectbench.list_models())
+    assert all(dataset.id in datasets for dataset in defectbench.list_datasets())
+
+
+@pytest.mark.parametrize("command", [(), ("evaluate",), ("models", "check"), ("datasets", "import"), ("leaderboard", "table")])
+def test_help_of_every_command(command):
+    assert run(*command, "--help").exit_code == 0

@@ -1,0 +1,78 @@
+"""Printed tables: no number is ever cut, and texts of others are shown as text."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import defectbench
+from defectbench.cli import render, render_catalogue
+from defectbench.models.schema import ModelDefinition
+
+ENTRY = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "qet-matq"
+
+
+def printed(show, *arguments, width=80):
+    console = render.make_console(file=io.StringIO(), width=width, force_terminal=False)
+    show(console, *arguments)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def entry():
+    return defectbench.load_entry(ENTRY)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_number_of_an_entry_is_cut(entry, width):
+    text = printed(render.entry, entry, width=width)
+    assert "…" not in re.sub(r"\S+ … \S+", "", text)  # an interval is written low … high
+    for row in entry.record.tasks["relax"].tables["states"]:
+        if row["rmsd"] is not None:
+            assert f"{row['rmsd']:.3f}" in text
+    for task in entry:
+        for metric in entry[task]:
+            if metric.status == "scored" and metric.interval and entry[task].scored.metric(metric.name).weight > 0:
+                assert f"{metric.interval[0]:.3g} … {metric.interval[1]:.3g}" in text
+
+
+def test_tables_fit_eighty_columns(entry):
+    other = defectbench.compare(ENTRY, ENTRY.parent / "sevennet-0")
+    definition = defectbench.load_model("qet-matq")
+    texts = [
+        printed(render.comparison, other, True),
+        printed(render_catalogue.models, defectbench.list_models()),
+        printed(render_catalogue.datasets, defectbench.list_datasets()),
+        printed(render_catalogue.facts, [("notes", definition.notes)]),
+        printed(render._ground_states, entry),
+        *(printed(render.task_score, task) for task in entry.score.tasks),
+    ]
+    prose = re.compile(r" {2}\S.*(: | = |\()")  # sentences below a table, which a terminal breaks
+    assert max(len(line) for text in texts for line in text.splitlines() if line.startswith(" ") and not prose.match(line)) <= 80
+
+
+def test_an_entry_s_score_is_explained(entry):
+    text = printed(render.score, entry, ["relax"])
+    assert f"{entry['relax'].score:.3f}" in text
+    with pytest.raises(defectbench.DefectbenchError) as error:
+        render.score(render.make_console(file=io.StringIO()), entry, ["relaks"])
+    assert error.value.code == "unknown-task"
+
+
+@pytest.mark.parametrize("text", ["[/data/model]", "a [red] b", "[/bold]"])
+def test_texts_of_others_are_shown_as_text(text):
+    shown = text
+    definition = ModelDefinition(id="m", name=f"name {text}", adapter="mace", arguments={f"key {text}": 1}, level_of_theory="PBE")
+    assert f"name {shown}" in printed(render_catalogue.model, definition, width=200)
+    assert f"key {shown}" in printed(render_catalogue.model, definition, width=200)
+    metric = SimpleNamespace(
+        definition=SimpleNamespace(label=f"RMSD {text}", unit="1", bad=1.0, good=0.0),
+        status="failed", reason=f"why {text}", weight=1.0, value=None, interval=None, score=0.0, counts=True,
+    )  # fmt: skip
+    task = SimpleNamespace(title="Relax", task="relax", metrics=[metric], score=None, reason=f"none {text}", counts=False)
+    found = printed(render.task_score, task, width=200)
+    assert all(f"{begin} {shown}" in found for begin in ("RMSD", "why", "none"))
