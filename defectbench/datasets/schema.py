@@ -205,12 +205,12 @@ class Settings(_Closed):
     """Settings of a level of theory.
 
     Attributes:
-        input: everything that the program needs, in a form that the scripts which run it know; not interpreted here.
+        cp2k: for CP2K: everything that it needs, in a form that the scripts which run it know; not interpreted here.
         parameters: for any other code: free names with scalar values, e.g. ``ENCUT_eV: 350``.
         notes: sentences.
     """
 
-    input: dict[str, JsonValue] | None = None
+    cp2k: dict[str, JsonValue] | None = None
     parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -248,6 +248,14 @@ class LevelOfTheory(_Closed):
     chemical_potentials: tuple[ChemicalPotentials, ...] = ()
     corrections: tuple[Correction, ...] = ()
     correction_method: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out: dict[str, Any] = handler(self)
+        for name in ("uncertainty", "relaxed_host"):
+            if out[name] is None:
+                del out[name]  # content hashes of datasets without them are older than these fields
+        return out
 
     @model_validator(mode="after")
     def _unique(self) -> LevelOfTheory:

@@ -58,7 +58,8 @@ def validate_dataset(path: str | Path) -> ValidationReport:
     start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; whether the numbers can be true together
     (:mod:`~defectbench.datasets.plausibility`: ΔE against −F·Δx, energies of one defect against each other, order of band edges,
     ranges); how good the labels are (:mod:`~defectbench.datasets.quality`: net forces, image-charge corrections against an Ewald sum, a
-    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
+    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they
+    are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
         path: a dataset folder, or the name of a dataset that ships.

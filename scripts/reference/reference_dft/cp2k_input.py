@@ -71,7 +71,7 @@ def electrons(method: Cp2kMethod, symbols: Sequence[str], charge: int) -> int:
     """
     missing = sorted(set(symbols) - set(method.kinds))
     if missing:
-        raise DatasetError(f"the method block has no basis set and potential for {', '.join(missing)}; add them under settings.input.kinds")
+        raise DatasetError(f"the method block has no basis set and potential for {', '.join(missing)}; add them under settings.cp2k.kinds")
     return sum(method.kinds[symbol].valence_electrons for symbol in symbols) - charge
 
 

@@ -1,4 +1,4 @@
-"""The method block of a level of theory (``settings.input`` in ``dataset.yaml``) as CP2K needs it: a closed schema."""
+"""The method block of a level of theory (``settings.cp2k`` in ``dataset.yaml``) as CP2K needs it: a closed schema."""
 
 from __future__ import annotations
 
@@ -195,15 +195,15 @@ class Cp2kMethod(_Closed):
 
 
 def method_of(level: LevelOfTheory) -> Cp2kMethod | None:
-    """The CP2K method of a level of theory; None if it has no ``settings.input``.
+    """The CP2K method of a level of theory; None if it has no ``settings.cp2k``.
 
     Raises:
         DatasetError: what it has is not a CP2K method.
     """
-    if level.settings.input is None:
+    if level.settings.cp2k is None:
         return None
     try:
-        return Cp2kMethod.model_validate(level.settings.input)
+        return Cp2kMethod.model_validate(level.settings.cp2k)
     except ValidationError as error:
         field, message = explain(error)[0]
-        raise DatasetError(f"settings.input of level {level.name} is not a CP2K method: {field}: {message}") from error
+        raise DatasetError(f"settings.cp2k of level {level.name} is not a CP2K method: {field}: {message}") from error

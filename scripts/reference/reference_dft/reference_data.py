@@ -111,7 +111,7 @@ class ReferenceData:
         """
         method = method_of(self.dataset.level_of_theory(level))
         if method is None:
-            raise DatasetError(f"{self.folder}: level {level} has no settings.input, so nothing can be calculated at it")
+            raise DatasetError(f"{self.folder}: level {level} has no settings.cp2k, so nothing can be calculated at it")
         return method
 
     def base_level(self, level: str) -> str:

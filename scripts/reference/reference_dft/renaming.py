@@ -115,14 +115,14 @@ def _renamed(metadata: DatasetFile, names: Mapping[str, str], reference: str, ba
 
 def _renamed_level(level: LevelOfTheory, names: Mapping[str, str]) -> LevelOfTheory:
     settings = level.settings
-    if settings.input is not None:
-        content: dict[str, Any] = dict(settings.input)
+    if settings.cp2k is not None:
+        content: dict[str, Any] = dict(settings.cp2k)
         hybrid = content.get("hybrid")
         if isinstance(hybrid, dict):
             content["hybrid"] = {
                 k: names.get(v, v) if k in ("start_from", "added_to") and isinstance(v, str) else v for k, v in hybrid.items()
             }
-        settings = settings.model_copy(update={"input": content})
+        settings = settings.model_copy(update={"cp2k": content})
     # the same corrections by an older Ewald sum give way to those of the present one
     method = None if (level.correction_method or "").startswith("eFNV") else level.correction_method
     return level.model_copy(update={"name": names.get(level.name, level.name), "settings": settings, "correction_method": method})
