@@ -108,6 +108,16 @@ def is_relaxation(configuration: str) -> bool:
     return not configuration.startswith(_SINGLE_POINTS)
 
 
+def relaxation_group(configuration: str) -> str:
+    """The start that a configuration comes from: a repetition at another level (``Direct_…``) and the start itself belong to one.
+
+    Example:
+        >>> relaxation_group("Direct_Dimer"), relaxation_group("Start_Unperturbed"), relaxation_group("Path_+1_+0")
+        ('Dimer', 'Unperturbed', 'Path_+1_+0')
+    """
+    return configuration.removeprefix("Direct_").removeprefix("Start_")
+
+
 def sort_key(configuration: str) -> tuple[int, float, str]:
     """Sorts configurations: Unperturbed, Rattled, Dimer, then bond distortions by factor, then the rest."""
     fixed = {"Unperturbed": 0, "Rattled": 1, "Dimer": 2}
