@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from defectbench.base.errors import DefectbenchError
+    from defectbench.calculations.checking import certify
     from defectbench.datasets.catalogue import list_datasets, load_dataset
     from defectbench.datasets.importing.any_format import import_dataset
     from defectbench.datasets.validation import validate_dataset
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from defectbench.leaderboard.board import load_leaderboard
     from defectbench.leaderboard.comparison import compare
     from defectbench.leaderboard.entry_view import load_entry, rescore
-    from defectbench.models.checking import certify
     from defectbench.models.registry import list_models, load_model
     from defectbench.structures.pymatgen import from_pymatgen, to_pymatgen
 
@@ -37,7 +37,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DefectbenchError": "defectbench.base.errors",
-    "certify": "defectbench.models.checking",
+    "certify": "defectbench.calculations.checking",
     "compare": "defectbench.leaderboard.comparison",
     "evaluate": "defectbench.evaluation",
     "from_pymatgen": "defectbench.structures.pymatgen",

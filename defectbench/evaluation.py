@@ -127,6 +127,8 @@ def evaluate(
         >>> entry.charge_class, entry["relax"]["rmsd"].unit
         ('charge-blind', 'Å')
     """
+    from defectbench.calculations.preparation import ModelOptions, choose_model
+    from defectbench.calculations.progress import default_report
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
@@ -137,8 +139,6 @@ def evaluate(
     from defectbench.leaderboard.report import write_report
     from defectbench.models.certificate import check_claim, classify
     from defectbench.models.registry import check_against_definition, is_registered
-    from defectbench.preparation import ModelOptions, choose_model
-    from defectbench.progress import default_report
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from defectbench.base.errors import DownloadError
 from defectbench.base.files import contained, copy_file, sha256_of
-from defectbench.paths import full_path, user_path
+from defectbench.base.paths import full_path, user_path
 
 RETRIES = 2
 """How often a failed download is tried again, with pauses of one and two seconds."""

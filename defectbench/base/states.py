@@ -55,7 +55,7 @@ def charge_label(charge: int) -> str:
 def name_problem(name: str) -> str | None:
     """Why a text cannot name a defect, a configuration or a level of theory; None if it can.
 
-    Names are written into extxyz files and the database of results, which take whatever reads as numbers or truth values for such:
+    Names are written into extxyz files, which take what reads as a number or a truth value for one:
     ``1``, ``1e3``, ``nan``, ``1,2``, ``F``.
 
     Returns:

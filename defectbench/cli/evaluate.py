@@ -78,8 +78,8 @@ def evaluate(
     """
     import defectbench
     from defectbench.base.errors import Interrupted
+    from defectbench.calculations.progress import LineReport, LiveReport
     from defectbench.cli.render import evaluation, make_console
-    from defectbench.progress import LineReport, LiveReport
 
     console = make_console()
     report = LiveReport(console) if console.is_terminal else LineReport(lambda line: typer.echo(line, err=True))

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from defectbench.base.listing import Listing
+    from defectbench.calculations.checking import Certified
     from defectbench.datasets.catalogue import DatasetSummary
     from defectbench.datasets.dataset import Dataset
     from defectbench.datasets.importing.assemble import ImportReport
-    from defectbench.models.checking import Certified
     from defectbench.models.environment import EnvironmentStatus
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import Task

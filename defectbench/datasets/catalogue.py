@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DatasetError, UnknownNameError
-from defectbench.paths import user_path
+from defectbench.base.paths import user_path
 
 if TYPE_CHECKING:
     from defectbench.base.listing import Listing

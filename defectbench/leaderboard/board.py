@@ -113,7 +113,7 @@ def load_leaderboard(folder: str | Path = "leaderboards") -> Leaderboard:
         >>> bool(frame.groupby("group")["overall"].apply(lambda s: s.is_monotonic_decreasing).all())
         True
     """
-    from defectbench.paths import user_path
+    from defectbench.base.paths import user_path
 
     place = user_path(folder)
     return Leaderboard(place, tuple(group_entries(find_entries(place))))

@@ -179,7 +179,7 @@ class Drawing:
     def save(self, folder: str | Path) -> list[Path]:
         """Writes the files into a folder, which is made if need be; returns their paths."""
         from defectbench.base.files import write_bytes
-        from defectbench.paths import user_path
+        from defectbench.base.paths import user_path
 
         paths = [user_path(folder) / name for name in self.files]
         for path, content in zip(paths, self.files.values(), strict=True):
@@ -343,8 +343,8 @@ def load_entry(folder: str | Path) -> EntryView:
         >>> entry.record.model.id, entry.charge_class
         ('qet-matq', 'energy-only')
     """
+    from defectbench.base.paths import user_path
     from defectbench.entries.folder import entry_folder, read_entry
-    from defectbench.paths import user_path
 
     place = entry_folder(user_path(folder))
     return EntryView(read_entry(place), place)
@@ -394,10 +394,10 @@ def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None 
         ()
     """
     from defectbench.base.files import write_text
+    from defectbench.base.paths import user_path
     from defectbench.entries.folder import entry_folder, write_tables
     from defectbench.entries.rescoring import rescore as score_again
     from defectbench.entries.rescoring import same_metrics
-    from defectbench.paths import user_path
 
     folder = entry.folder if isinstance(entry, EntryView) else entry_folder(user_path(entry))
     old, new = score_again(folder, dataset)

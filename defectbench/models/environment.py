@@ -19,8 +19,8 @@ from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, UnknownNameError
 from defectbench.base.files import write_text
 from defectbench.base.hardware import gpus
+from defectbench.base.paths import user_path
 from defectbench.models.manifest import read_manifest
-from defectbench.paths import user_path
 
 MARKER = "defectbench-environment.json"
 PYTHON_VERSION = "3.11"

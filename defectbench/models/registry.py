@@ -18,11 +18,11 @@ from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.base.files import contained, copy_file, sha256_of
 from defectbench.base.listing import Listing
+from defectbench.base.paths import full_path, user_path
 from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
-from defectbench.paths import full_path, user_path
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from defectbench.calculations.progress import LineReport, LiveReport
 from defectbench.cli.render import make_console
-from defectbench.progress import LineReport, LiveReport
 
 
 def plan(*kinds):
@@ -23,7 +23,7 @@ FAILED = SimpleNamespace(status="failed", failure="no file [/data/model]")
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(s=0.0)
-    monkeypatch.setattr("defectbench.progress.time.monotonic", lambda: now.s)
+    monkeypatch.setattr("defectbench.calculations.progress.time.monotonic", lambda: now.s)
     return now
 
 

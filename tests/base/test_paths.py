@@ -10,6 +10,7 @@ import pytest
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.paths import full_path, user_path
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.importing.assemble import read_host_file
 from defectbench.datasets.importing.labelled_extxyz import import_extxyz
@@ -17,7 +18,6 @@ from defectbench.datasets.importing.shakenbreak import import_shakenbreak
 from defectbench.datasets.validation import validate_dataset
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
-from defectbench.paths import full_path, user_path
 
 NOBODY = "~nobody-of-this-name/there"
 

@@ -102,9 +102,9 @@ def certify(
         >>> found.charge_class, found.passed
         ('charge-blind', True)
     """
+    from defectbench.calculations.preparation import ModelOptions, choose_model
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
-    from defectbench.preparation import ModelOptions, choose_model
 
     options = ModelOptions(
         device=device,
