@@ -62,7 +62,7 @@ def train(
                 text = _line(epoch)
                 status.update(text)
                 if not console.is_terminal or epoch.improved:
-                    console.print(text, highlight=False, markup=False)
+                    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
             done = run(
                 data,
@@ -89,6 +89,9 @@ def _line(epoch: Epoch) -> str:
 def _report(console: Console, done: Training, made: Registered) -> None:
     for level in done.selection.missing_levels:
         console.print(f"level {level} of the recipe has no training frame in this dataset; it was left out", highlight=False, markup=False)
+    for level, charges in done.selection.missing_charges.items():
+        named = ", ".join(f"{charge:+d}" for charge in charges)
+        console.print(f"{level} has no training frame at charge {named}: do not rely on this head there", highlight=False, markup=False)
     for level, count in done.selection.left_out.items():
         console.print(f"{count} frames of {level} were left out: their forces are above the recipe's max_force", highlight=False)
     why = "no improvement for the recipe's patience" if done.stopped_early else "the last epoch was reached"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -219,9 +220,11 @@ def learning_rate(phases: list[dict[str, Any]], epoch: float) -> tuple[float, di
 
 def train_epoch(job: Job, epoch: int) -> float:
     """One pass; returns the mean loss."""
-    loader, total = job.epoch_loader(epoch), 0.0
+    loader, total, parent = job.epoch_loader(epoch), 0.0, os.getppid()
     phases = job.settings["phases"]
     for step, batch in enumerate(loader):
+        if os.getppid() != parent:  # nobody listens any more, and the same command may run again
+            sys.exit(4)
         rate, phase = learning_rate(phases, epoch + step / len(loader))
         for group in job.optimizer.param_groups:
             group["lr"] = rate

@@ -92,7 +92,7 @@ def pretraining_files(
     names = {use: f"{use}-{level}.xyz" for use in parts}
     digest = hashlib.sha256()
     for use, chosen in parts.items():
-        text = extxyz([frame.atoms for frame in chosen])
+        text = extxyz([frame.atoms.copy() for frame in chosen])  # the labels are in info and arrays
         write_text(folder / names[use], text)
         digest.update(f"{names[use]}\0{text}\0".encode())
     # charge-blind labels: one constant for all charges

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.paths import user_path
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.schema import DefectName, LevelName, explain
 from defectbench.datasets.splits import Part
-from defectbench.paths import user_path
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(strict=True, gt=0)]

@@ -21,7 +21,7 @@ from defectbench.calculations.client import worker_environment
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.training.export import TrainingFiles, export
 from defectbench.training.mace_files import configuration, settings
-from defectbench.training.recipe import Phase, Recipe
+from defectbench.training.recipe import Recipe
 from defectbench.training.splits import Selection, select_frames
 
 if TYPE_CHECKING:
@@ -170,40 +170,40 @@ def train(
         with FileLock(folder / LOCK_FILE, timeout=0):
             selection, files = prepare(dataset, recipe, folder)
             python = ensure_environment(environment or ENVIRONMENTS[recipe.kind], progress=tell)
+            process = _Process(python, device, threads, on_epoch)
             initial = None
             if recipe.pretraining is not None:
                 from defectbench.training.pretraining import pretraining_files
 
                 stage = folder / PRETRAINING
                 first = pretraining_files(dataset, recipe, selection, files, stage, tell)
-                _stage(python, recipe, first, recipe.pretraining.phases, stage, device, threads, PRETRAINING, None, on_epoch)
+                job = settings(recipe, first, recipe.pretraining.phases, device=device)
+                _stage(process, job, stage, PRETRAINING)
                 initial = f"{PRETRAINING}/{STATE_FILE}"
-            history, parameters, stopped = _stage(
-                python, recipe, files, recipe.phases, folder, device, threads, "training", initial, on_epoch
-            )
+            job = settings(recipe, files, recipe.phases, device=device, initial=initial)
+            history, parameters, stopped = _stage(process, job, folder, "training")
     except Timeout:
         raise RunError(f"{folder} is in use by another training; wait for it, or choose another --output", code="folder-in-use") from None
     return Training(folder, selection, files, history, parameters, stopped)
 
 
-def _stage(
-    python: PythonEnvironment,
-    recipe: Recipe,
-    files: TrainingFiles,
-    phases: tuple[Phase, ...],
-    folder: Path,
-    device: str,
-    threads: int,
-    stage: str,
-    initial: str | None,
-    on_epoch: Callable[[Epoch], None] | None,
-) -> tuple[tuple[Epoch, ...], int, bool]:
+@dataclass(frozen=True)
+class _Process:
+    """Where and how the training process runs, and who is told of its epochs."""
+
+    python: PythonEnvironment
+    device: str
+    threads: int
+    on_epoch: Callable[[Epoch], None] | None
+
+
+def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tuple[tuple[Epoch, ...], int, bool]:
     """One process; returns its epochs, the number of parameters and whether patience ended it."""
     from defectbench.training.curve import draw
 
-    write_text(folder / "job.json", json.dumps(settings(recipe, files, phases, device=device, initial=initial), indent=1) + "\n")
+    write_text(folder / "job.json", json.dumps(job, indent=1) + "\n")
     script = str(resources.files("defectbench.training") / "mace_process.py")
-    command = [str(python.python), "-I", script, str(folder / "job.json")]
+    command = [str(how.python.python), "-I", script, str(folder / "job.json")]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -212,7 +212,7 @@ def _stage(
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=worker_environment(threads, device, 0 if device == "cuda" else None),
+        env=worker_environment(how.threads, how.device, 0 if how.device == "cuda" else None),
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -229,8 +229,8 @@ def _stage(
                 end = message
             for line in message.get("history", [message] if message.get("type") == "epoch" else []):
                 history.append(_epoch(line, start["epochs"], stage))
-                if on_epoch is not None and message.get("type") == "epoch":
-                    on_epoch(history[-1])
+                if how.on_epoch is not None and message.get("type") == "epoch":
+                    how.on_epoch(history[-1])
             if history and message:
                 write_text(folder / CURVE_FILE, curve_csv(history))
     except BaseException:

@@ -67,6 +67,14 @@ class Selection:
         """Levels of the training frames, in the recipe's order."""
         return tuple(dict.fromkeys(frame.level for frame in self.train))
 
+    @property
+    def missing_charges(self) -> dict[str, tuple[int, ...]]:
+        """Level → trained charges of which this level has no frame: there its head answers from what the others know."""
+        there = {(frame.level, frame.charge) for frame in self.train}
+        charges = sorted({charge for _, charge in there})
+        found = {level: tuple(charge for charge in charges if (level, charge) not in there) for level in self.levels}
+        return {level: missing for level, missing in found.items() if missing}
+
 
 def select_frames(dataset: Dataset, recipe: Recipe) -> Selection:
     """The frames that a recipe trains and validates on, as the dataset's ``splits.yaml`` divides them.

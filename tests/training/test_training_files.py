@@ -55,7 +55,9 @@ def test_unknown_names():
         load_recipe("mace-mf", preset="large")
 
 
-@pytest.mark.parametrize("change", [{"train_on": ["train", "test"]}, {"validate_on": ["held_out"]}, {"validate_on": ["train"]}, {"phases": []}])
+@pytest.mark.parametrize(
+    "change", [{"train_on": ["train", "test"]}, {"validate_on": ["held_out"]}, {"validate_on": ["train"]}, {"phases": []}]
+)
 def test_recipe_that_would_see_the_test_is_refused(tmp_path: Path, change: dict[str, object]):
     path = tmp_path / "r.yaml"
     path.write_text(to_yaml({**recipe().model_dump(mode="json"), **change}))
@@ -167,7 +169,17 @@ def test_distorted_structures_repeat_under_a_seed(dataset, selection):
 
 def test_learning_curve(tmp_path):
     history = [
-        Epoch(i, 3, 0.01, 1.0 / i, {"PBE": {"energy": 1.0 / i, "forces": 0.1}, "HSE06": {"energy": 0.5, "forces": 0.2}}, 1.0, i != 3, 2.0, "training")
+        Epoch(
+            i,
+            3,
+            0.01,
+            1.0 / i,
+            {"PBE": {"energy": 1.0 / i, "forces": 0.1}, "HSE06": {"energy": 0.5, "forces": 0.2}},
+            1.0,
+            i != 3,
+            2.0,
+            "training",
+        )
         for i in (1, 2, 3)
     ]
     lines = curve_csv(history).splitlines()
