@@ -97,6 +97,8 @@ def _report(console: Console, done: Training, made: Registered) -> None:
     why = "no improvement for the recipe's patience" if done.stopped_early else "the last epoch was reached"
     console.print(f"best epoch {done.best.epoch} of {len(done.history)} ({why})", highlight=False)
     console.print(f"certificate: {made.certificate.charge_class}", highlight=False)
+    for check in made.certificate.failed:
+        console.print(f"  failed: {check.reason}", highlight=False, markup=False)
     for level, place in made.definitions.items():
         console.print(f"{level}: {place}", highlight=False, markup=False, soft_wrap=True)
     first = next(iter(made.definitions.values()))

@@ -7,6 +7,7 @@ One JSON object per line goes to standard output.
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import math
@@ -55,11 +56,11 @@ class Job:
         tools.set_default_dtype(args.default_dtype)
         self.args = args
         self.device = tools.init_device(args.device)
-        described = eval(args.heads, {"__builtins__": {}}) if isinstance(args.heads, str) else args.heads
+        described = ast.literal_eval(args.heads) if isinstance(args.heads, str) else args.heads
         self.heads = list(described)
         keys = data.KeySpecification()
         data.update_keyspec_from_kwargs(keys, vars(args))
-        energies = {head: eval(content["E0s"], {"__builtins__": {}}) for head, content in described.items()}
+        energies = {head: ast.literal_eval(content["E0s"]) for head, content in described.items()}
         numbers = sorted({int(z) for content in energies.values() for z in content})
         self.table = tools.AtomicNumberTable(numbers)
         self.energies = dict_to_array(energies, self.heads)
