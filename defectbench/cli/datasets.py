@@ -19,6 +19,7 @@ class ImportFormat(StrEnum):
     auto = "auto"
     shakenbreak = "shakenbreak"
     extxyz = "extxyz"
+    doped = "doped"
 
 
 @app.command("list")
@@ -76,11 +77,14 @@ def _label(what: str, default: str) -> Any:
 
 @app.command("import")
 def import_command(
-    source: Annotated[list[Path], typer.Argument(help="ShakeNBreak result folder, or extxyz files.")],
-    host: Annotated[Path, typer.Option("--host", help="Perfect supercell: POSCAR, extxyz or another file that ASE reads.")],
+    source: Annotated[list[Path], typer.Argument(help="ShakeNBreak result folder, extxyz files, or doped JSON files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")],
+    host: Annotated[
+        Path | None,
+        typer.Option("--host", help="Perfect supercell: POSCAR, extxyz or another file that ASE reads. doped: default from the file."),
+    ] = None,
     source_format: Annotated[
-        ImportFormat, typer.Option("--format", help="Default: a folder is ShakeNBreak's, a file is extxyz.")
+        ImportFormat, typer.Option("--format", help="Default: a folder is ShakeNBreak's, .json(.gz) doped's, another file extxyz.")
     ] = ImportFormat.auto,
     dataset_id: Annotated[str | None, typer.Option("--id", help="Name of the dataset. Default: that of the folder.")] = None,
     title: Annotated[str | None, typer.Option(help="One line.")] = None,

@@ -49,7 +49,7 @@ def read_extxyz(path: Path) -> list[Atoms]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        images = read(io.StringIO(content.decode("utf-8")), index=":", format="extxyz")
+        images = read(io.StringIO(_without_blanks(decoded(content))), index=":", format="extxyz")
     except Exception as error:  # ASE raises anything on malformed text
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path} is not extended XYZ: {reason}") from error
@@ -61,6 +61,27 @@ def read_extxyz(path: Path) -> list[Atoms]:
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 atoms.info[key] = value.item()
     return frames
+
+
+def decoded(content: bytes) -> str:
+    """Text as UTF-8 without a byte-order mark; else as Latin-1, which old comments are in."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _without_blanks(text: str) -> str:
+    """Without blank lines between frames; a blank comment line stays."""
+    lines, out, position = text.splitlines(), [], 0
+    while position < len(lines):
+        line = lines[position].strip()
+        if line:
+            count = int(line) if line.isdecimal() and len(line) < 10 else len(lines)
+            out += lines[position : position + count + 2]
+            position += count + 1
+        position += 1
+    return "\n".join(out) + "\n"
 
 
 def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:

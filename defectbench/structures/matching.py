@@ -79,10 +79,16 @@ _alignment_cache = _Cache(_CACHE_SIZE)
 _match_cache = _Cache(_CACHE_SIZE)
 
 
+def clear_results() -> None:
+    """Forgets alignments and matches, but not what is known of the host (for timing)."""
+    _alignment_cache.clear()
+    _match_cache.clear()
+
+
 def clear_caches() -> None:
     """Forgets all cached operations, alignments and matches (for timing)."""
-    for cache in (_operations_cache, _alignment_cache, _match_cache):
-        cache.clear()
+    clear_results()
+    _operations_cache.clear()
     bounds.clear_caches()
 
 

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.structures import matching
-from defectbench.structures.matching import match, match_within
+from defectbench.structures.matching import match, match_within, matches_within
 from defectbench.structures.symmetry import Operations, host_operations
 
 LIMIT_S = 0.020
@@ -53,3 +54,35 @@ def test_a_pair_takes_less_than_the_limit(pair, amplitude: float):
         cold(candidate, *pair[1:])
         seconds.append(time.process_time() - begin)
     assert min(seconds) < LIMIT_S
+
+
+@pytest.fixture(scope="module")
+def many_operations() -> tuple[Atoms, Atoms, Operations]:
+    """An antisite in 216-atom rock salt, two structures that differ by a host operation and noise: 5,184 operations."""
+    host = bulk("MgO", "rocksalt", a=4.2, cubic=True).repeat(3)
+    operations = host_operations(host)
+    structures = []
+    for seed in (0, 1):
+        atoms = host.copy()
+        site = int(np.flatnonzero(atoms.numbers == 8)[50])
+        atoms.numbers[site] = 12
+        atoms.positions[site] += (0.9, 0.6, 0.2)
+        atoms.positions += np.random.default_rng(seed).normal(size=(len(host), 3)) * 0.02
+        structures.append(atoms)
+    structures[1].positions = operations.apply(2345, structures[1].positions)
+    return structures[0], structures[1], operations
+
+
+def test_match_among_thousands_of_operations(benchmark, many_operations):
+    assert (len(many_operations[0]), len(many_operations[2])) == (216, 5184)
+
+    def fresh():
+        matching.clear_results()
+        return match(*many_operations)
+
+    fresh()
+    assert benchmark(fresh).rmsd < 0.1
+
+
+def test_all_images_among_thousands_of_operations(benchmark, many_operations):
+    assert benchmark(lambda: matches_within(*many_operations, 0.2))

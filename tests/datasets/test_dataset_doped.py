@@ -15,7 +15,7 @@ from defectbench.datasets.remote import remote_files
 from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 from defectbench.datasets.validation import validate_dataset
 from defectbench.structures.lattice import Lattice
-from defectbench.thermodynamics.formation import formation_line
+from defectbench.thermodynamics.formation import exchange_energy, formation_energy
 from defectbench.thermodynamics.levels import pairwise_level, stable_charges
 
 NAMES = ("mgo-antisite-doped", "cdte-doped")
@@ -52,10 +52,8 @@ def energies(dataset: Dataset, name: str, level: str, configuration: str = "Publ
         correction = dataset.correction(name, charge, level)
         assert correction is not None
         energy = dataset.minima(name, charge, level)[configuration].energy
-        potentials = theory.chemical_potentials[0].potentials
-        out[charge] = formation_line(
-            charge, energy, theory.host_energy, added, potentials, theory.band_edges.vbm, correction.total
-        ).at(0.0)  # fmt: skip
+        exchanged = exchange_energy(added, theory.chemical_potentials[0].potentials)
+        out[charge] = formation_energy(charge, energy, theory.host_energy, exchanged, theory.band_edges.vbm, correction.total)
     return out
 
 

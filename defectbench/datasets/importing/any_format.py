@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.paths import user_path
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from defectbench.datasets.importing.assemble import ImportReport
 
-ImportFormat = Literal["auto", "shakenbreak", "extxyz"]
+ImportFormat = Literal["auto", "shakenbreak", "extxyz", "doped"]
 
 
 def import_dataset(
     source: str | Path | Sequence[str | Path],
-    host: str | Path | Atoms,
+    host: str | Path | Atoms | None,
     output: str | Path,
     *,
     source_format: ImportFormat = "auto",
@@ -35,10 +35,10 @@ def import_dataset(
     """Makes a dataset of your own results, for ``evaluate(model, dataset=output)``.
 
     Args:
-        source: a ShakeNBreak result folder, or one or more extxyz files.
-        host: the perfect supercell, a file or atoms; its cell must be that of the defects.
+        source: a ShakeNBreak result folder, one or more extxyz files, or JSON files of doped (``.json``, ``.json.gz``).
+        host: the perfect supercell, a file or atoms; its cell must be that of the defects. None: the one in doped's files.
         output: the dataset folder to make.
-        source_format: ``auto`` takes a folder for ShakeNBreak's and files for extxyz.
+        source_format: ``auto`` takes a folder for ShakeNBreak's, ``.json`` and ``.json.gz`` for doped's and other files for extxyz.
         dataset_id: the dataset's name; default: the folder's.
         title: one line.
         level: name of the level of theory, e.g. ``PBE``.
@@ -65,8 +65,8 @@ def import_dataset(
         (1, (('V_Se2', 2),))
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    if source_format not in ("auto", "shakenbreak", "extxyz"):
-        raise UnknownNameError("format", source_format, ("auto", "shakenbreak", "extxyz"))
+    if source_format not in get_args(ImportFormat):
+        raise UnknownNameError("format", source_format, get_args(ImportFormat))
     if not sources:
         raise DatasetError("there is nothing to import; give a ShakeNBreak folder or extxyz files")
     about: dict[str, Any] = {
@@ -78,6 +78,15 @@ def import_dataset(
         "licence": licence,
         "overwrite": overwrite,
     }
+    json = all(str(path).endswith((".json", ".json.gz")) for path in sources)
+    if source_format == "doped" or (source_format == "auto" and json):
+        from defectbench.datasets.importing.doped import import_doped
+
+        if labels:
+            raise DatasetError(f"{', '.join(sorted(labels))}: for extxyz files only; doped's files have no such labels")
+        return import_doped(sources, output, host=host, **about)
+    if host is None:
+        raise DatasetError("the perfect supercell is missing; name its file with --host")
     if source_format == "extxyz" or (source_format == "auto" and not user_path(sources[0]).is_dir()):
         from defectbench.datasets.importing.labelled_extxyz import import_extxyz
 

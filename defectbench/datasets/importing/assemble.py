@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from defectbench.datasets.vasp import read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
 from defectbench.structures.lattice import minimum_image
 
+NO_START = "no POSCAR: no start structure"
+"""Why a configuration has no start."""
 _DEFECT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.,-]*$")
 _CONVERGED_BY_DEFAULT = 0.03
 """eV/Å; the largest force below which an extxyz relaxation without a ``converged`` label counts as converged."""
@@ -107,11 +110,20 @@ def read_host_file(path: str | Path) -> Atoms:
         raise DatasetError(f"there is no host file {file}")
     if file.name.upper().startswith(("POSCAR", "CONTCAR", "SPOSCAR")) or file.suffix in (".vasp", ".poscar"):
         return read_poscar(file)
+    if file.suffix in (".xyz", ".extxyz"):
+        frames = read_extxyz(file)
+        if abs(frames[-1].cell.volume) < 1.0:
+            raise DatasetError(f"{file} holds no periodic structure")
+        return Atoms(frames[-1].get_chemical_symbols(), positions=frames[-1].positions, cell=frames[-1].cell, pbc=True)
     from ase.io import read
 
     try:
         atoms = read(file)
     except Exception as error:  # ASE raises anything on malformed text
+        try:
+            return read_poscar(file)  # under whatever name
+        except DatasetError:
+            pass
         raise DatasetError(
             f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
@@ -142,6 +154,8 @@ class _Options:
     code: str | None
     licence: str
     overwrite: bool
+    theory: LevelOfTheory | None = None
+    """What the source says of the level besides its name."""
 
 
 def _frames_of(path: Path, found: _Findings) -> list[Atoms]:
@@ -181,11 +195,10 @@ def _text(value: object) -> str:
 
 def _with_results(atoms: Atoms, file: object, index: int, keys: _Keys, found: _Findings) -> Atoms | None:
     """The bare frame with its energy and forces under the given keys; None if it has no energy."""
-    stored = stored_results(atoms)
-    energy = stored.get("energy") if keys.energy == "energy" else None
-    energy = atoms.info.get(keys.energy, energy)
-    forces = stored.get("forces") if keys.forces == "forces" else None
-    forces = atoms.arrays.get(keys.forces, forces)
+    stored = stored_results(atoms)  # ASE moves labels that it knows (energy, free_energy, forces) there
+    energy = atoms.info.get(keys.energy, stored.get(keys.energy))
+    forces = atoms.arrays.get(keys.forces, stored.get(keys.forces))
+    unused = None if forces is not None else _other_forces(atoms)
     try:
         number = float(energy)  # type: ignore[arg-type]  # None and text are what the except clause is for
     except (TypeError, ValueError, OverflowError):
@@ -202,7 +215,15 @@ def _with_results(atoms: Atoms, file: object, index: int, keys: _Keys, found: _F
         return None
     frame = Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
     frame.info = {"_index": index, **{k: atoms.info[k] for k in (keys.step, keys.converged, "spin_multiplicity") if k in atoms.info}}
+    if unused is not None:
+        frame.info["_unused"] = unused
     return attach_results(frame, energy=number, forces=forces)
+
+
+def _other_forces(atoms: Atoms) -> str | None:
+    """The name of an array that looks like forces under another key; None if there is none."""
+    arrays = {**atoms.arrays, **stored_results(atoms)}
+    return next((name for name, value in arrays.items() if "force" in name.lower() and np.asarray(value).shape == (len(atoms), 3)), None)
 
 
 def _settle_relaxation(item: _Item, keys: _Keys, max_force: float) -> int:
@@ -220,6 +241,8 @@ def _settle_relaxation(item: _Item, keys: _Keys, max_force: float) -> int:
         converged = str(label).lower() in ("true", "t", "1")
     elif forces is not None:
         converged = float(np.linalg.norm(forces, axis=1).max()) <= max_force
+    elif "_unused" in last.info:
+        converged = False  # there are forces, only not under this key
     else:
         converged, assumed = True, 1
     first = 0 if len(item.frames) > 1 and item.start is None else 1
@@ -237,7 +260,8 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     perfect = Atoms(perfect.get_chemical_symbols(), positions=np.round(perfect.positions, 8), cell=perfect.cell, pbc=True)
     destination = full_path(options.destination)
     try:
-        level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code)
+        known = {} if options.theory is None else options.theory.model_dump(exclude={"name", "functional", "code"})
+        level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code, **known)
     except ValidationError as error:
         raise DatasetError(f"the level of theory '{options.level}': {explain(error)[0][1]}") from error
     groups: dict[str, list[_Item]] = {}
@@ -272,6 +296,11 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
                 relaxations[level.name, name, item.charge, item.configuration] = frames
             if start is not None or frames:
                 kept.add(item.charge)
+            if frames and (away := _moved_defect(frames[-1], perfect, defect)) is not None:
+                found.notes.append(
+                    f"{ChargeState(name, item.charge)} {item.configuration}: the defect has moved {away:.2f} Å to another site; the local "
+                    "RMSD stays centred where the starts have it"
+                )
         if not kept:
             continue
         defect = defect.model_copy(update={"charges": tuple(sorted(kept))})
@@ -283,10 +312,13 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     if moved:
         found.notes.append(f"{moved} structures had another origin than the host and were moved onto it")
     if not defects:
-        reasons = "; ".join(str(item) for item in found.dropped[:3])
+        dropped = sorted(found.dropped, key=lambda item: item.reason == NO_START)  # that is seldom why
+        reasons = "; ".join(str(item) for item in dropped[:3])
         raise DatasetError(f"nothing could be imported: {reasons or 'no configurations were found'}")
     metadata = _metadata(options, destination, level, tuple(defects))
-    written = write_dataset(destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite, check=_refuse_invalid)
+    written = write_dataset(
+        destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite, check=partial(_refuse_invalid, notes=found.notes)
+    )
     return ImportReport(
         path=destination,
         metadata=written,
@@ -299,10 +331,12 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     )
 
 
-def _refuse_invalid(folder: Path) -> None:
+def _refuse_invalid(folder: Path, notes: list[str]) -> None:
+    """Refuses what contradicts itself; numbers that cannot be true together are the user's own, and named in a note."""
     report = validate_dataset(folder)
-    if not report.valid:
+    if len(report.problems) > len(report.doubts):
         raise DatasetError(f"what would be imported is no valid dataset: {report.problems[0]}")
+    notes += [f"cannot be right, please check: {doubt}" for doubt in report.doubts]
 
 
 def _check_destination(destination: str | Path, overwrite: bool, sources: Sequence[str | Path], host: str | Path | Atoms) -> None:
@@ -418,6 +452,19 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
         found.drop(item.source, problems[0].frame, f"{problems[0].field}: {problems[0].message}")
         frames = []
     return start, frames, moved
+
+
+def _moved_defect(atoms: Atoms, host: Atoms, defect: Defect) -> float | None:
+    """How far a vacancy or substitution is from its site after relaxation, Å; None if it is there, or not told."""
+    if defect.site is None:
+        return None
+    try:
+        site = find_defect(defect.name, atoms, host, defect.charges)[0].site
+    except DatasetError:
+        return None
+    if site is None or site == defect.site:
+        return None
+    return float(np.linalg.norm(minimum_image(host.positions[[site]] - host.positions[[defect.site]], host.cell)))
 
 
 def _near(atoms: Atoms, placement: Placement, host: Atoms, defect: Defect) -> bool:

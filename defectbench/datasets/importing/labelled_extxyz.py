@@ -10,6 +10,7 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.paths import full_path
+from defectbench.datasets.extxyz import stored_results
 from defectbench.datasets.importing.assemble import (
     _CONVERGED_BY_DEFAULT,
     ImportReport,
@@ -101,6 +102,9 @@ def import_extxyz(
             labels = _labels(atoms, Path(file), index, keys, found)
             if labels is None:
                 continue
+            if len(atoms) == 1:
+                found.drop(file, index, "an isolated atom")
+                continue
             frame = _with_results(atoms, file, index, keys, found)
             if frame is not None:
                 item = items.setdefault(labels, _Item(*labels, source=str(file)))
@@ -110,6 +114,7 @@ def import_extxyz(
             labels = _labels(atoms, Path(file), index, keys, found)
             if labels is not None:
                 items.setdefault(labels, _Item(*labels, source=str(file))).start = atoms
+    _check_forces_key(list(items.values()), forces_key, found)
     assumed = 0
     for item in items.values():
         assumed += _settle_relaxation(item, keys, max_force)
@@ -122,6 +127,25 @@ def import_extxyz(
     found.items = list(items.values())
     default = f"Frames from {Path(files[0]).name}" + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
     return _assemble(found, host, _Options(destination, dataset_id, title or default, level, functional, code, licence, overwrite))
+
+
+def _check_forces_key(items: Sequence[_Item], forces_key: str, found: _Findings) -> None:
+    """Forces under another key than the one given are named; a key that no frame has was given by mistake.
+
+    Raises:
+        DatasetError: ``forces_key`` is not the default, and no frame has it.
+    """
+    frames = [frame for item in items for frame in item.frames]
+    unused = sorted({frame.info["_unused"] for frame in frames if "_unused" in frame.info})
+    there = any("forces" in stored_results(frame) for frame in frames)
+    hint = f"there is '{', '.join(unused)}'" if unused else "there are no other arrays of forces"
+    if frames and not there and forces_key != "forces":
+        raise DatasetError(f"no frame has an array '{forces_key}' ({hint}); name the array of the forces with --forces-key")
+    if unused:
+        found.notes.append(
+            f"arrays '{', '.join(unused)}' were not used (--forces-key {unused[0]} reads them as forces); frames with them and without "
+            "a convergence label are not taken as minima"
+        )
 
 
 def _check_keys(keys: _Keys) -> None:

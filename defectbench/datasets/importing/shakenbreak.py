@@ -18,13 +18,15 @@ from defectbench.base.paths import full_path
 from defectbench.base.states import format_charge, sort_key
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.dataset import StateKey
-from defectbench.datasets.extxyz import attach_results
-from defectbench.datasets.importing.assemble import ImportReport, _assemble, _check_destination, _Findings, _Item, _Options
+from defectbench.datasets.extxyz import attach_results, stored_results
+from defectbench.datasets.importing.assemble import NO_START, ImportReport, _assemble, _check_destination, _Findings, _Item, _Options
+from defectbench.datasets.importing.outputs import read_output, read_start
 from defectbench.datasets.schema import MAX_CHARGE
 from defectbench.datasets.vasp import read_poscar
 
 _STATE_FOLDER = re.compile(r"^(?P<defect>.+)_(?P<charge>[+-]?\d+)$")
-_CONFIGURATION = re.compile(r"^(Unperturbed|Rattled|Dimer|Bond_Distortion_-?\d+(\.\d+)?%)(_from_[+-]?\d+)?$")
+_CONFIGURATION = re.compile(r"^Unperturbed|Rattled|Dimer|Bond_Distortion")
+"""What ShakeNBreak itself looks for in a folder's name; users add suffixes (``_nupdown_2``, ``_from_stdev_0pt18``)."""
 _SUBFOLDERS = ("", "vasp_std", "vasp_nkred_std", "vasp_gam", "vasp_ncl")
 _OWN_ARRAYS = ("positions", "numbers", "momenta", "masses", "tags", "initial_magmoms", "initial_charges")
 """What ASE keeps per atom besides results."""
@@ -45,11 +47,13 @@ def import_shakenbreak(
 ) -> ImportReport:
     """Makes a dataset of a ShakeNBreak result folder.
 
-    Read are ``<defect>_<charge>/<configuration>/{POSCAR,CONTCAR}`` (start and relaxed structure; also in ``vasp_std`` and the like
-    below) and the energies in ``<defect>_<charge>/<defect>_<charge>.yaml``; charges with and without ``+``. ``folder`` may also be
-    one such charge state. Folders ``*_High_Energy`` are skipped and counted; configurations imported from other charge states keep
-    their names (``…_from_+2``). There are no forces. A relaxed structure counts as converged if it has an energy, as in ShakeNBreak.
-    A charge state without any POSCAR gets the ideal structure as its ``Unperturbed`` start.
+    Read are ``<defect>_<charge>/<configuration>/{POSCAR,CONTCAR}`` (start and relaxed structure; also gzipped, and in ``vasp_std`` and the
+    like below) and the energies in ``<defect>_<charge>/<defect>_<charge>.yaml``; charges with and without ``+``. ``folder`` may also be
+    one such charge state. Where one of these is missing, outputs of VASP (``vasprun.xml``, ``OUTCAR``), FHI-aims, CASTEP, Quantum
+    ESPRESSO and restart files of CP2K are read instead, also gzipped, with forces where they have them. Folders ``*_High_Energy`` are
+    skipped and counted; configurations imported from other charge states keep their names (``…_from_+2``), and so do those with a suffix
+    of the user. A relaxed structure counts as converged if it has an energy, as in ShakeNBreak. Energies without a relaxed structure
+    are named. A charge state without any start gets the ideal structure as its ``Unperturbed`` start.
 
     Args:
         folder: the result folder.
@@ -98,7 +102,7 @@ def import_shakenbreak(
 def _is_state_folder(folder: Path) -> bool:
     if _STATE_FOLDER.match(folder.name) is None:
         return False
-    return any(path.is_dir() and _CONFIGURATION.match(path.name.removesuffix("_High_Energy")) for path in folder.iterdir())
+    return any(path.is_dir() and _CONFIGURATION.search(path.name.removesuffix("_High_Energy")) for path in folder.iterdir())
 
 
 def _read_state_folder(folder: Path, base: Path, defect: str, charge: int, found: _Findings) -> None:
@@ -110,22 +114,32 @@ def _read_state_folder(folder: Path, base: Path, defect: str, charge: int, found
         if path.name.endswith("_High_Energy"):
             found.high_energy += 1
             continue
-        if _CONFIGURATION.match(path.name) is None:
+        if _CONFIGURATION.search(path.name) is None:
             found.drop(shown, None, "not the name of a ShakeNBreak configuration")
             continue
         item = _Item(defect, charge, path.name, str(shown))
         places = [path / name if name else path for name in _SUBFOLDERS]
-        poscar = next((p / "POSCAR" for p in places if (p / "POSCAR").is_file()), None)
-        contcar = next((p / "CONTCAR" for p in places if (p / "CONTCAR").is_file() and (p / "CONTCAR").stat().st_size > 0), None)
+        poscar, contcar = _first(places, "POSCAR"), _first(places, "CONTCAR")
+        output, written = None, None
+        try:
+            if poscar is None or contcar is None or path.name not in energies:
+                output, written = read_output(places), read_start(places) if poscar is None else None
+        except DatasetError as error:
+            found.drop(shown, None, error)
         if poscar is not None:
             try:
                 item.start = read_poscar(poscar)
             except DatasetError as error:
                 found.drop(poscar.relative_to(base), None, error)
+        elif written is not None:
+            item.start = written
         else:
-            found.drop(shown, None, "no POSCAR: no start structure")
+            found.drop(shown, None, NO_START)
         energy = energies.get(path.name)
-        if contcar is None:
+        if output is not None and (output.frames or energy is not None):
+            item.frames = output.relaxation(energy)
+            item.start = item.start if item.start is not None or len(item.frames) < 2 else item.frames[0]
+        elif contcar is None:
             found.drop(shown, None, "no CONTCAR: no relaxed structure")
         elif energy is None:
             found.drop(contcar.relative_to(base), None, f"no energy for it in {folder.name}.yaml")
@@ -138,6 +152,29 @@ def _read_state_folder(folder: Path, base: Path, defect: str, charge: int, found
                 found.drop(contcar.relative_to(base), None, error)
         if item.start is not None or item.frames:
             found.items.append(item)
+    _name_energies_without_structure(folder, base, energies, [i for i in found.items if (i.defect, i.charge) == (defect, charge)], found)
+
+
+def _first(places: list[Path], name: str) -> Path | None:
+    """The first file of that name, plain or gzipped, that is not empty."""
+    candidates = (place / f"{name}{ending}" for place in places for ending in ("", ".gz"))
+    return next((path for path in candidates if path.is_file() and path.stat().st_size > 0), None)
+
+
+def _name_energies_without_structure(folder: Path, base: Path, energies: dict[str, float], items: list[_Item], found: _Findings) -> None:
+    """Energies whose relaxed structure was not found: named, and above all those below the lowest that was."""
+    there = {item.configuration: float(stored_results(item.frames[-1])["energy"]) for item in items if item.frames}
+    missing = {name: energy for name, energy in energies.items() if name not in there}
+    if not missing:
+        return
+    listed = ", ".join(f"{name} ({energy:g} eV)" for name, energy in sorted(missing.items(), key=lambda pair: pair[1]))
+    note = f"{(folder / folder.name).relative_to(base)}.yaml has energies without a relaxed structure: {listed}"
+    if there:
+        ground = min(there, key=lambda name: there[name])
+        below = sum(energy < there[ground] for energy in missing.values())
+        if below:
+            note += f". {below} of them are BELOW the ground state that is imported ({ground}, {there[ground]:g} eV): it is not DFT's"
+    found.notes.append(note)
 
 
 def _read_energies(folder: Path, base: Path, found: _Findings) -> dict[str, float]:
