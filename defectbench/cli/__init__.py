@@ -72,6 +72,8 @@ def main() -> None:
         if isinstance(error, Interrupted):  # a further Ctrl-C would end the interpreter as it shuts down, with another exit code
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
+        if error.exit_code == 130:  # a further Ctrl-C would kill the interpreter while it ends, with another exit code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
