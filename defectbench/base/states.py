@@ -55,7 +55,7 @@ def charge_label(charge: int) -> str:
 def name_problem(name: str) -> str | None:
     """Why a text cannot name a defect, a configuration or a level of theory; None if it can.
 
-    Names are written into extxyz files and the database of results, which take whatever reads as numbers or truth values for such:
+    Names are written into extxyz files, which take what reads as a number or a truth value for one:
     ``1``, ``1e3``, ``nan``, ``1,2``, ``F``.
 
     Returns:
@@ -106,6 +106,16 @@ def is_relaxation(configuration: str) -> bool:
     in a dataset as unconverged frames. They are DFT data like any other at a given geometry, but no step of a relaxation.
     """
     return not configuration.startswith(_SINGLE_POINTS)
+
+
+def relaxation_group(configuration: str) -> str:
+    """The start that a configuration comes from: a repetition at another level (``Direct_…``) and the start itself belong to one.
+
+    Example:
+        >>> relaxation_group("Direct_Dimer"), relaxation_group("Start_Unperturbed"), relaxation_group("Path_+1_+0")
+        ('Dimer', 'Unperturbed', 'Path_+1_+0')
+    """
+    return configuration.removeprefix("Direct_").removeprefix("Start_")
 
 
 def sort_key(configuration: str) -> tuple[int, float, str]:

@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from defectbench.base.errors import DefectbenchError
+from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
 from defectbench.cli import datasets, entries, environments, models, tasks
 from defectbench.cli.evaluate import evaluate
@@ -67,6 +67,8 @@ def main() -> None:
     try:
         app()
     except DefectbenchError as error:
+        if isinstance(error, Interrupted):  # a further Ctrl-C would end the interpreter as it shuts down, with another exit code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:

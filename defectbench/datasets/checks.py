@@ -122,6 +122,16 @@ def check_host(file: str, host: Atoms, metadata: DatasetFile) -> Iterator[Proble
                 yield Problem(METADATA_FILE, None, field, f"{defect.name}: {away:.2f} Å from its host atom {defect.site}")
 
 
+def check_relaxed_host(file: str, relaxed: Atoms, host: Atoms) -> Iterator[Problem]:
+    """The host at another level has the host's cell and its atoms in its order."""
+    if relaxed.get_chemical_symbols() != host.get_chemical_symbols():
+        yield Problem(file, 0, "species", "are not those of the host in its order")
+    elif not np.abs(relaxed.cell.array - host.cell.array).max() <= CELL_TOLERANCE:
+        yield Problem(file, 0, "cell", "is not the host's")
+    elif (far := float(np.linalg.norm(minimum_image(relaxed.positions - host.positions, host.cell), axis=1).max())) > 1.0:
+        yield Problem(file, 0, "positions", f"an atom is {far:.2f} Å from its place in the host: are the atoms in another order?")
+
+
 def expected_composition(host: Atoms, defect: Defect) -> Counter[str]:
     """Element counts of the host with the defect in it."""
     counts = Counter(host.get_chemical_symbols())

@@ -113,6 +113,20 @@ class Dataset:
         host: Atoms = self._host.copy()
         return host
 
+    def host_at(self, level: str | None = None) -> Atoms:
+        """A copy of the perfect supercell as relaxed at a level of theory, or of :attr:`host` if the level has none of its own.
+
+        Raises:
+            UnknownNameError: no such level.
+            DatasetError: its file is unreadable or contradicts the host.
+        """
+        file = self.metadata.level(level).relaxed_host
+        if file is None:
+            return self.host
+        relaxed = read_host(self.path / file)
+        checks.refuse(self.path, checks.check_relaxed_host(file, relaxed, self._host))
+        return relaxed
+
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of all levels of theory, the reference level first."""

@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -186,152 +187,30 @@ class Convergence(_Closed):
     quantity: Literal["component", "norm"] = "norm"
 
 
-class Cp2kKind(_Closed):
-    """Basis set and pseudopotential of an element, by CP2K's names.
+class Uncertainty(_Closed):
+    """What is left of the numerical error of a level's data, by which its numbers may differ from those of better settings.
 
     Attributes:
-        basis_set: orbital basis.
-        potential: pseudopotential.
-        valence_electrons: electrons it leaves.
-        auxiliary_basis_set: for the auxiliary density matrix method (ADMM).
+        energy: of energy differences between minima of one charge state, eV.
+        force: root mean square error of force components, eV/Å.
+        source: what it was measured with.
     """
 
-    basis_set: str
-    potential: str
-    valence_electrons: Annotated[int, Field(gt=0)]
-    auxiliary_basis_set: str | None = None
-
-
-class Cp2kScf(_Closed):
-    """Self-consistency by orbital transformation; names and units as in CP2K's input reference.
-
-    Attributes:
-        minimizer: of OT.
-        preconditioner: of OT.
-        energy_gap: lower bound of the gap that the preconditioner assumes, Ha.
-        eps_scf: convergence criterion.
-        max_scf: steps of an inner loop.
-        outer_max_scf: outer loops.
-    """
-
-    minimizer: Literal["DIIS", "CG", "BROYDEN", "SD"]
-    preconditioner: str = "FULL_ALL"
-    energy_gap: float
-    eps_scf: float
-    max_scf: Annotated[int, Field(gt=0)]
-    outer_max_scf: Annotated[int, Field(gt=0)]
-
-
-class Cp2kOptimizer(_Closed):
-    """Relaxation by CP2K's GEO_OPT at fixed cell; names and units as in CP2K's input reference.
-
-    Attributes:
-        name: of the optimiser.
-        trust_radius_angstrom: of BFGS.
-        max_force_hartree_bohr: largest force component at convergence.
-        rms_force_hartree_bohr: root mean square force component at convergence.
-        max_dr_bohr: largest displacement component at convergence.
-        rms_dr_bohr: root mean square displacement component at convergence.
-        max_steps: relaxation steps.
-    """
-
-    name: Literal["BFGS", "LBFGS", "CG"]
-    trust_radius_angstrom: float | None = None
-    max_force_hartree_bohr: float
-    rms_force_hartree_bohr: float
-    max_dr_bohr: float
-    rms_dr_bohr: float
-    max_steps: Annotated[int, Field(gt=0)] = 200
-
-
-class Cp2kHybrid(_Closed):
-    """A screened hybrid functional with the auxiliary density matrix method; names as in CP2K's input reference.
-
-    Attributes:
-        pbe_scale_x: weight of full PBE exchange.
-        pbe_scale_c: weight of PBE correlation.
-        xwpbe_scale_x: weight of short-range PBE exchange.
-        xwpbe_scale_x0: weight of its ω = 0 limit.
-        omega: screening parameter, 1/bohr.
-        hf_fraction: fraction of exact exchange.
-        interaction: potential of the exact exchange.
-        eps_schwarz: integral screening.
-        eps_schwarz_forces: integral screening of forces; None for CP2K's default.
-        screen_on_initial_p: screening with the initial density matrix.
-        number_of_shells: of periodic images within which exchange is summed; None for as many as the range of the interaction needs.
-        admm_method: projection.
-        admm_purification: purification.
-        admm_exchange_correction: functional of the ADMM exchange correction.
-        start_from: level of theory whose wave function starts the calculation.
-    """
-
-    pbe_scale_x: float
-    pbe_scale_c: float
-    xwpbe_scale_x: float
-    xwpbe_scale_x0: float
-    omega: float
-    hf_fraction: float
-    interaction: str
-    eps_schwarz: float
-    eps_schwarz_forces: float | None = None
-    screen_on_initial_p: bool = False
-    number_of_shells: Annotated[int, Field(gt=0)] | None = None
-    admm_method: str
-    admm_purification: str
-    admm_exchange_correction: str
-    start_from: LevelName | None = None
-
-
-class Cp2kMethod(_Closed):
-    """A CP2K Quickstep (GPW) method, complete enough to write an input file from.
-
-    Attributes:
-        basis_set_files: BASIS_SET_FILE_NAME entries.
-        potential_file: POTENTIAL_FILE_NAME.
-        kinds: per element.
-        cutoff_ry: plane-wave cutoff, Ry.
-        rel_cutoff_ry: relative cutoff, Ry.
-        eps_default: EPS_DEFAULT.
-        functional: of the XC section; with ``hybrid`` its parent.
-        hybrid: None for a semilocal functional.
-        extrapolation: of the wave function along a relaxation.
-        extrapolation_order: its order.
-        kpoints: sampling of the Brillouin zone of the supercell.
-        spin_rule: ``lowest``: multiplicity 1, restricted, for an even number of electrons; 2, unrestricted, for an odd one.
-        charge_treatment: ``total_charge``: CHARGE of the whole cell, compensated by a uniform background.
-        scf_restricted: for even electron counts.
-        scf_unrestricted: for odd electron counts.
-        optimizer: relaxation; None where only single points are planned.
-    """
-
-    basis_set_files: tuple[str, ...]
-    potential_file: str
-    kinds: dict[Element, Cp2kKind]
-    cutoff_ry: float
-    rel_cutoff_ry: float
-    eps_default: float
-    functional: str
-    hybrid: Cp2kHybrid | None = None
-    extrapolation: str
-    extrapolation_order: int
-    kpoints: Literal["gamma"] = "gamma"
-    spin_rule: Literal["lowest"] = "lowest"
-    charge_treatment: Literal["total_charge"] = "total_charge"
-    scf_restricted: Cp2kScf
-    scf_unrestricted: Cp2kScf
-    optimizer: Cp2kOptimizer | None = None
+    energy: Annotated[float, Field(ge=0)]
+    force: Annotated[float, Field(ge=0)]
+    source: str
 
 
 class Settings(_Closed):
     """Settings of a level of theory.
 
     Attributes:
-        cp2k: for CP2K, complete.
+        cp2k: for CP2K: everything that it needs, in a form that the scripts which run it know; not interpreted here.
         parameters: for any other code: free names with scalar values, e.g. ``ENCUT_eV: 350``.
         notes: sentences.
     """
 
-    cp2k: Cp2kMethod | None = None
+    cp2k: dict[str, JsonValue] | None = None
     parameters: dict[str, str | int | float | bool] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -345,7 +224,10 @@ class LevelOfTheory(_Closed):
         code: program and version.
         dispersion: dispersion correction; None if there is none.
         convergence: relaxation criterion; None if unknown.
+        uncertainty: of its energies and forces; None if unknown.
         settings: see :class:`Settings`.
+        relaxed_host: extxyz file of the perfect supercell relaxed at this level, atoms in the order of the host file; None if the host
+            file is at this level (or nothing is known).
         host_energy: total energy of the perfect supercell, eV; None until it is known.
         band_edges: None until they are known.
         chemical_potentials: growth conditions; empty until they are known.
@@ -358,12 +240,22 @@ class LevelOfTheory(_Closed):
     code: str | None = None
     dispersion: str | None = None
     convergence: Convergence | None = None
+    uncertainty: Uncertainty | None = None
     settings: Settings = Settings()
+    relaxed_host: str | None = None
     host_energy: float | None = None
     band_edges: BandEdges | None = None
     chemical_potentials: tuple[ChemicalPotentials, ...] = ()
     corrections: tuple[Correction, ...] = ()
     correction_method: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out: dict[str, Any] = handler(self)
+        for name in ("uncertainty", "relaxed_host"):
+            if out[name] is None:
+                del out[name]  # content hashes of datasets without them are older than these fields
+        return out
 
     @model_validator(mode="after")
     def _unique(self) -> LevelOfTheory:
@@ -473,6 +365,9 @@ class DatasetFile(_Closed):
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
         if self.host.file is not None and self.host.file not in self.files:
             raise ValueError(f"host.file '{self.host.file}' is not listed under files")
+        for level in self.levels:
+            if level.relaxed_host is not None and level.relaxed_host not in self.files:
+                raise ValueError(f"relaxed_host '{level.relaxed_host}' of level {level.name} is not listed under files")
         if self.remote is None:
             for defect in self.defects:
                 if defect.kind == "interstitial" and defect.position is None:

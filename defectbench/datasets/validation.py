@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from defectbench.base.errors import DatasetError
 from defectbench.base.paths import user_path
 from defectbench.base.text import one_line
-from defectbench.datasets import checks, plausibility
+from defectbench.datasets import checks, plausibility, quality
 from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
+from defectbench.datasets.splits import SPLITS_FILE, check_splits, read_splits
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def validate_dataset(path: str | Path) -> ValidationReport:
     energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
     start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; whether the numbers can be true together
     (:mod:`~defectbench.datasets.plausibility`: ΔE against −F·Δx, energies of one defect against each other, order of band edges,
-    ranges). Of a remote dataset the files in
-    its folder are checked, and, if they are in the cache, whether the fetched ones can be read; nothing is downloaded.
+    ranges); how good the labels are (:mod:`~defectbench.datasets.quality`: net forces, image-charge corrections against an Ewald sum, a
+    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they
+    are in the cache, whether the fetched ones can be read; nothing is downloaded.
 
     Args:
         path: a dataset folder, or the name of a dataset that ships.
@@ -99,6 +101,7 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         data = file.suffix == ".extxyz" or name.startswith(("starts/", "frames/"))
         if file.is_file() and data and not file.name.startswith(".") and name not in metadata.files:
             problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
+    problems += _validate_splits(folder, metadata)
     if metadata.remote is not None:
         problems += [] if problems else _validate_remote(folder, metadata)
     if metadata.host.file is None:
@@ -152,9 +155,29 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         doubts += [] if found else plausibility.check_results(name, frames, host)
         if not found:
             lasts.setdefault(level.name, {})[key] = frames[-1]
+        problems += quality.check_net_force(name, frames)
     for level_name, last in lasts.items():
         doubts += plausibility.check_level(metadata.level(level_name), last, len(host), f"frames/{level_name}")
+    for level in metadata.levels:
+        if level.relaxed_host is not None and (folder / level.relaxed_host).is_file():
+            try:
+                problems += checks.check_relaxed_host(level.relaxed_host, read_host(folder / level.relaxed_host), host)
+            except DatasetError as error:
+                problems.append(Problem(level.relaxed_host, None, "file", str(error)))
+    problems += quality.check_image_charge(metadata, host)
+    problems += quality.check_uncertainty(folder, metadata)
     return ValidationReport(folder, (*problems, *doubts), len(metadata.files), count, tuple(doubts))
+
+
+def _validate_splits(folder: Path, metadata: DatasetFile) -> list[Problem]:
+    try:
+        splits = read_splits(folder)
+    except DatasetError as error:
+        return [Problem(SPLITS_FILE, None, "(top level)", str(error))]
+    if splits is None:
+        return []
+    unlisted = [] if SPLITS_FILE in metadata.files else [Problem(SPLITS_FILE, None, "files", f"is not listed in {METADATA_FILE}")]
+    return [*unlisted, *check_splits(splits, metadata)]
 
 
 def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:

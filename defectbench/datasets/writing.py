@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path, PurePath
 
-import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
@@ -20,7 +19,6 @@ from defectbench.datasets import checks
 from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
 from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
-from defectbench.structures.lattice import minimum_image
 
 _FRAME_KEYS = (
     "defect",
@@ -276,29 +274,6 @@ def update_metadata(folder: Path, change: Callable[[DatasetFile], DatasetFile], 
             return False
         write_text(folder / METADATA_FILE, metadata_to_yaml(checked))
     return True
-
-
-def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
-    """The frames of a CP2K relaxation as the format wants them.
-
-    CP2K prints its trajectory after each move, so the frame it calls 0 has moved once and becomes step 1 (unless it is the start).
-    After convergence it evaluates the last structure once more: of two equal frames in a row the later one is kept, under the
-    earlier one's step number.
-
-    Args:
-        frames: as parsed, ``info`` with ``step``.
-        start: the structure that the relaxation started from.
-    """
-    out: list[Atoms] = []
-    moved = minimum_image(frames[0].positions - start.positions, start.cell)
-    offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > checks.START_TOLERANCE else 0
-    for atoms in frames:
-        frame = copy_with_results(atoms)
-        frame.info["step"] = int(atoms.info["step"]) + offset
-        if out and np.allclose(out[-1].positions, frame.positions, rtol=0.0, atol=1e-7):
-            frame.info["step"] = out.pop().info["step"]
-        out.append(frame)
-    return out
 
 
 def _start_of(folder: Path, metadata: DatasetFile, defect: str, charge: int, configuration: str) -> Atoms | None:

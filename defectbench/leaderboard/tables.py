@@ -229,7 +229,7 @@ def no_baseline(group: Group, task: Task) -> str | None:
         from defectbench.tasks.cost.score import NO_BASELINE
 
         return NO_BASELINE
-    return "No baseline: these data hold nothing to make one of."
+    return "No baseline can be built from this dataset."
 
 
 def not_run(group: Group) -> list[str]:

@@ -86,6 +86,7 @@ def test_scoring_a_finished_run(benchmark, tmp_path, request):
     import numpy as np
 
     from defectbench.calculations.plan import make_plan, select_states
+    from defectbench.calculations.results import Stored, parse
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 
@@ -111,8 +112,10 @@ def test_scoring_a_finished_run(benchmark, tmp_path, request):
         for c in plan.calculations
     }
 
+    stored = {c.content_hash: Stored(parse(c, results[c.content_hash])) for c in plan.calculations}
+
     def score():
-        scored = scoring_input(dataset, plan, "charge-blind", results)
+        scored = scoring_input(dataset, plan, "charge-blind", stored)
         return [task.score(scored) for task in tasks]
 
     outcome = benchmark(score)

@@ -64,6 +64,7 @@ def make_relaxation(
     """Frames from the start on, with forces that vanish and energies that fall by their work; multiplicity 1 or 2 as the electrons want."""
     generator = np.random.default_rng(seed)
     direction = generator.normal(size=(len(start), 3)) * 0.05
+    direction -= direction.mean(axis=0)  # forces add up to zero
     multiplicity = 1 if (int(start.numbers.sum()) - charge) % 2 == 0 else 2
     frames = []
     for step in range(steps):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from defectbench import load_dataset
 from defectbench.base.errors import DatasetError
 from defectbench.datasets.dataset import ideal_structure
-from defectbench.datasets.extxyz import attach_results, copy_with_results, read_extxyz, stored_results, write_extxyz
+from defectbench.datasets.extxyz import attach_results, read_extxyz, stored_results, write_extxyz
 from defectbench.datasets.schema import DatasetFile, parse_metadata
 from defectbench.datasets.validation import validate_dataset
-from defectbench.datasets.writing import add_relaxation, from_cp2k, update_metadata, write_dataset
+from defectbench.datasets.writing import add_relaxation, update_metadata, write_dataset
 
 
 def labelled(
@@ -259,20 +259,6 @@ def test_what_a_check_refuses_is_not_put_in_place(tiny: Path) -> None:
         write_dataset(tiny, make_metadata(host), host, {}, {}, overwrite=True, check=refuse)
     assert contents(tiny) == before
     assert [path.name for path in tiny.parent.iterdir()] == ["tiny"]
-
-
-def test_cp2k_prints_after_the_first_move_and_repeats_the_end() -> None:
-    start = make_host()
-    frames = make_relaxation(start, 0, steps=4)[1:]
-    frames.append(copy_with_results(frames[-1]))
-    for index, atoms in enumerate(frames):
-        atoms.info.update(step=index, converged=index == 3)
-    out = from_cp2k(frames, start)
-    assert [atoms.info["step"] for atoms in out] == [1, 2, 3]
-    assert [atoms.info["converged"] for atoms in out] == [False, False, True]
-    assert [atoms.info["step"] for atoms in frames] == [0, 1, 2, 3], "the given frames are left alone"
-    from_start = make_relaxation(start, 0, steps=3)
-    assert [atoms.info["step"] for atoms in from_cp2k(from_start, start)] == [0, 1, 2]
 
 
 @settings(max_examples=30, deadline=None)

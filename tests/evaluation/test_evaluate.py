@@ -525,7 +525,7 @@ def test_interrupting_leaves_exit_code_130_and_what_was_finished(toy, tmp_path, 
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.count("\n") <= times
+    assert "interrupted" in err
     assert len(ResultStore(database)) >= 3
 
 

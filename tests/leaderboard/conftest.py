@@ -77,7 +77,7 @@ def make_entry():
         timed = TaskRecord(metrics=[metric("seconds_per_call", seconds)], tables={"states": [{"atoms": 59}]}, baselines={}, notes=[])
         return Entry(
             model=ModelRecord(
-                id=model,
+                id=model.replace("|", "-"),
                 name=model.title(),
                 package="",
                 adapter="ase_calculator",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.entries.folder import entry_folder, read_calculations, read_entry
+from defectbench.base.hardware import Machine
+from defectbench.entries.folder import entry_folder, read_calculations, read_entry, write_rescored
 
 
 def change(folder, *path_and_value):
@@ -70,12 +72,45 @@ def test_an_entry_is_its_folder_or_its_file(write_entry):
 
 
 @pytest.mark.parametrize("content", [b"[]", b"[[1, 2]]", b"[" * 100000, b"\xff", b"{"])
-def test_calculations_are_a_mapping(tmp_path, content):
-    import gzip
+def test_calculations_are_a_mapping(write_entry, content):
+    folder = write_entry("one")
+    (folder / "calculations.json.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DefectbenchError):
+        read_calculations(folder, read_entry(folder))
 
-    (tmp_path / "calculations.json.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(DefectbenchError, match=r"cannot read .*calculations\.json\.gz"):
-        read_calculations(tmp_path)
+
+def as_version_1(folder):
+    """An entry as the first version of the schema had it: a second machine, results without echo and kind."""
+    content = json.loads((folder / "entry.json").read_text())
+    (machine,) = content["provenance"].pop("machines")
+    machine = {name: value for name, value in machine.items() if name not in ("calculations", "relaxations")}
+    other = {**machine, "hardware": {"processor": "Other"}, "calculations": 1, "relaxations": 1}
+    content["provenance"] |= {**machine, "other_machines": [other]}
+    content["schema_version"] = 1
+    (folder / "entry.json").write_text(json.dumps(content))
+    results = {"ab": {"status": "ok", "energy": 1.0}, "cd": {"status": "ok", "energy": 2.0, "machine": 1}, "ef": {"machine": 7}}
+    (folder / "calculations.json.gz").write_bytes(gzip.compress(json.dumps(results).encode()))
+
+
+def test_an_entry_of_version_1_keeps_its_content_and_nothing_is_invented(write_entry):
+    folder = write_entry("one")
+    now = read_entry(folder)
+    as_version_1(folder)
+    entry = read_entry(folder)
+    assert entry.model_copy(update={"provenance": now.provenance}) == now
+    first, second = entry.provenance.machines
+    assert first.machine == now.provenance.machines[0].machine
+    assert (first.calculations, second.calculations) == (3, 1)
+    assert second.hardware.processor == "Other"
+    content = read_calculations(folder, entry)
+    assert content["ab"] == {"result": {"echo": None, "status": "ok", "energy": 1.0}, "machine": first.machine.model_dump(mode="json")}
+    assert content["cd"]["machine"]["hardware"]["processor"] == "Other"
+    with pytest.raises(ValueError, match="which the entry does not have"):
+        Machine.model_validate(content["ef"]["machine"])
+    write_rescored(folder, entry)
+    assert json.loads(gzip.decompress((folder / "calculations.json.gz").read_bytes()))["schema_version"] == 2
+    assert read_entry(folder) == entry
+    assert read_calculations(folder, entry) == content
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def main() -> int:
                 handle.write(f"       {len(symbols)}\n i = {step:8d}, E = {energy:19.10f}\n  H   0.1")
             return 9
         if relax and step > 0:
-            for name, values in (("pos", positions), ("frc", [[0.0, 0.0, 0.0], [force, 0.0, 0.0]])):
+            for name, values in (("pos", positions), ("frc", [[-force, 0.0, 0.0], [force, 0.0, 0.0]])):
                 with Path(f"relax-{name}-1.xyz").open("a") as handle:
                     handle.write(f"       {len(symbols)}\n i = {step:8d}, E = {energy:19.10f}\n")
                     for symbol, value in zip(symbols, values, strict=False):
@@ -89,7 +89,7 @@ def main() -> int:
         if with_forces:
             say(" ATOMIC FORCES in [a.u.]\n\n # Atom   Kind   Element          X                Y                Z")
             for index, symbol in enumerate(symbols):
-                x = force if index == 1 else 0.0
+                x = {0: -force, 1: force}.get(index, 0.0)
                 say(f" {index + 1:6d} {1:6d}      {symbol}     {x:16.10f} {0.0:16.10f} {0.0:16.10f}")
             say(" SUM OF ATOMIC FORCES           0.0 0.0 0.0 0.0")
         if not relax:

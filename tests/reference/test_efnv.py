@@ -16,13 +16,10 @@ from test_kinds import RELAX, work_through
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.schema import Citation, DielectricTensor
 from defectbench.datasets.writing import add_relaxation, update_metadata
-
-pytest.importorskip("pydefect")
+from defectbench.structures.ewald import COULOMB, ewald_potential
 
 MADELUNG = 2.837297
 """Of a point charge in a cubic cell with uniform background."""
-COULOMB = 14.399645
-"""e²/(4πε₀), eV Å."""
 EDGE = 12.0
 
 
@@ -31,30 +28,18 @@ def lattice() -> Atoms:
     return Atoms("He", cell=[EDGE / 4] * 3, pbc=True).repeat(4)
 
 
-def point_charge_potentials(atoms: Atoms, charge: int, epsilon: float) -> np.ndarray:
-    """Potential at the atoms of a point charge at the origin, its images and the background, V, by pydefect's own Ewald sum."""
-    from pydefect.corrections.ewald import Ewald
-
-    ewald = Ewald(atoms.cell.array, np.eye(3) * epsilon, accuracy=15.0)
-    return np.array([ewald.atomic_site_potential(s) * charge * 180.95128169876497 for s in atoms.get_scaled_positions().tolist()])
+SITES = np.arange(1, 64)
 
 
 @pytest.mark.parametrize("charge", [-3, -1, 1, 2])
 def test_point_charge_in_a_uniform_dielectric(charge: int) -> None:
-    host, epsilon, shift = lattice(), 10.0, 0.07
+    host, epsilon, shift = lattice(), np.eye(3) * 10.0, 0.07
     defect = host[1:]
-    found = efnv(
-        host,
-        np.full(64, 5.0),
-        defect,
-        5.0 + shift + point_charge_potentials(defect, charge, epsilon),
-        (0, 0, 0),
-        charge,
-        np.eye(3) * epsilon,
-    )
-    assert found.point_charge == pytest.approx(charge**2 * MADELUNG * COULOMB / (2 * epsilon * EDGE), rel=1e-4)
-    assert found.alignment == pytest.approx(-charge * shift, abs=1e-4)
-    assert found.spread == pytest.approx(0.0, abs=1e-4)
+    of_charge = charge * ewald_potential(defect.cell.array, epsilon, defect.positions)
+    found = efnv(np.full(64, 5.0), defect, 5.0 + shift + of_charge, SITES, (0, 0, 0), charge, epsilon)
+    assert found.point_charge == pytest.approx(charge**2 * MADELUNG * COULOMB / (2 * 10.0 * EDGE), rel=1e-6)
+    assert found.alignment == pytest.approx(-charge * shift, abs=1e-6)
+    assert found.spread == pytest.approx(0.0, abs=1e-6)
     assert found.radius == pytest.approx(EDGE / 2)
     assert found.sites > 5
     assert found.total == pytest.approx(found.point_charge + found.alignment)
@@ -66,12 +51,10 @@ def test_the_position_is_taken_as_cartesian() -> None:
     host.wrap()
     place = host.positions[0]
     defect = host[1:]
-    centred = defect.copy()
-    centred.positions -= place
-    values = point_charge_potentials(centred, 1, 8.0)
-    found = efnv(host, np.zeros(64), defect, values, place, 1, np.eye(3) * 8.0)
-    assert abs(found.alignment) < 1e-3
-    assert found.spread < 1e-3
+    values = ewald_potential(defect.cell.array, np.eye(3) * 8.0, defect.positions - place)
+    found = efnv(np.zeros(64), defect, values, SITES, place, 1, np.eye(3) * 8.0)
+    assert abs(found.alignment) < 1e-6
+    assert found.spread < 1e-6
 
 
 def test_corrections_come_with_the_last_potential_and_go_with_a_lower_minimum(tmp_path: Path, fake_cp2k: Path) -> None:

@@ -9,14 +9,16 @@ import pytest
 from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from reference_dft.cp2k_input import LAST_ATTEMPT, RunOptions, electrons, multiplicity, safer_scf, write_input
-from tiny_dataset import HYBRID, METHOD
+from reference_dft.cp2k_schema import Cp2kMethod
+from tiny_dataset import HYBRID, MESH, METHOD
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.schema import Cp2kMethod
 
 PBE = Cp2kMethod.model_validate(METHOD)
 HSE = Cp2kMethod.model_validate(HYBRID)
+KPOINTS = Cp2kMethod.model_validate(MESH)
 H2 = Atoms("H2", positions=[[0.0, 0.0, 0.0], [0.74, 0.0, 0.0]], cell=[[5.0, 0.0, 0.0], [1.0, 6.0, 0.0], [0.0, 0.5, 7.0]], pbc=True)
 
 
@@ -139,7 +141,7 @@ def test_band_edges_and_potential_are_printed_on_request() -> None:
 
 
 def test_kpoints_replace_orbital_transformation() -> None:
-    text = write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE", kpoints=(4, 4, 2)))
+    text = write_input(PBE, H2, 0, RunOptions("ENERGY_FORCE", kpoints=(4, 4, 2), metal=True))
     found = sections(text)
     assert found["FORCE_EVAL/DFT/KPOINTS"]["SCHEME"] == ["MONKHORST-PACK 4 4 2"]
     assert "FORCE_EVAL/DFT/SCF/OT" not in found
@@ -156,3 +158,36 @@ def test_what_the_method_lacks_is_said() -> None:
     bare = HSE.model_copy(update={"kinds": PBE.kinds})
     with pytest.raises(DatasetError, match="no auxiliary_basis_set for H"):
         write_input(bare, H2, 0, RunOptions("ENERGY_FORCE"))
+
+
+def test_mesh_of_a_level() -> None:
+    found = sections(write_input(KPOINTS, H2, 1, RunOptions(restart=True)))
+    assert found["FORCE_EVAL/DFT/KPOINTS"]["SCHEME"] == ["MONKHORST-PACK 2 2 1"]
+    assert found["FORCE_EVAL/DFT/QS"]["EXTRAPOLATION"] == ["USE_PREV_P"]
+    assert "EXTRAPOLATION_ORDER" not in found["FORCE_EVAL/DFT/QS"]
+    assert found["FORCE_EVAL/DFT"]["WFN_RESTART_FILE_NAME"] == ["relax-RESTART.kp"]
+    assert found["FORCE_EVAL/DFT/SCF/MIXING"] == {"METHOD": ["BROYDEN_MIXING"], "ALPHA": ["0.3"], "NBROYDEN": ["8"]}
+    assert "FORCE_EVAL/DFT/SCF/SMEAR ON" not in found
+    finer = sections(write_input(KPOINTS, H2, 1, RunOptions("ENERGY_FORCE", kpoints=(3, 3, 3))))
+    assert finer["FORCE_EVAL/DFT/KPOINTS"]["SCHEME"] == ["MONKHORST-PACK 3 3 3"]
+    assert finer["FORCE_EVAL/DFT/SCF/MIXING"]["ALPHA"] == ["0.3"]
+
+
+def test_safer_diagonalisation_by_attempt() -> None:
+    inputs = [sections(write_input(KPOINTS, H2, 1, RunOptions(attempt=attempt))) for attempt in range(LAST_ATTEMPT + 1)]
+    scf = "FORCE_EVAL/DFT/SCF"
+    assert [float(found[f"{scf}/MIXING"]["ALPHA"][0]) for found in inputs] == [0.3, 0.1, 0.05]
+    steps = [int(found[scf]["MAX_SCF"][0]) for found in inputs]
+    assert steps == sorted(set(steps))
+    assert [f"{scf}/SMEAR ON" in found for found in inputs] == [False, False, True]
+    assert inputs[-1][scf]["ADDED_MOS"] == ["20 20"]
+    assert len({found[scf]["EPS_SCF"][0] for found in inputs}) == 1, "a retry never loosens the criterion"
+
+
+def test_mesh_and_self_consistency_must_fit() -> None:
+    with pytest.raises(ValidationError, match="orbital transformation"):
+        Cp2kMethod.model_validate({**METHOD, "scf_restricted": MESH["scf_restricted"]})
+    with pytest.raises(ValidationError, match="diagonalisation"):
+        Cp2kMethod.model_validate({**MESH, "scf_unrestricted": METHOD["scf_unrestricted"]})
+    with pytest.raises(ValidationError, match="hybrid"):
+        Cp2kMethod.model_validate({**MESH, "hybrid": HYBRID["hybrid"]})

@@ -339,3 +339,21 @@ def test_labels_are_unique_paths_and_can_be_selected() -> None:
     assert matches(task, ("Dimer_step-00[1-4]",), "HSE06")
     assert not matches(task, ("q-2",), None)
     assert not matches(task, (), "PBE")
+
+
+def test_one_level_continues_another_and_relaxes_a_start_directly_besides(tmp_path: Path, fake_cp2k: Path) -> None:
+    def block(**more: object) -> dict[str, object]:
+        return {"kind": "relaxation", "level": "PBE-k", "defect": "V_H1", "charges": [0], "configurations": ["Dimer"], **more}
+
+    folder, lines = work_through(tmp_path, fake_cp2k, block(continue_from="PBE"), block(prefix="Direct_"), RELAX)
+    dataset = load_dataset(folder)
+    assert set(dataset.minima("V_H1", 0, "PBE-k")) == {"Dimer", "Direct_Dimer"}
+    gamma = dataset.frames("V_H1", 0, "Dimer", "PBE")
+    went_on = dataset.frames("V_H1", 0, "Dimer", "PBE-k")
+    direct = dataset.frames("V_H1", 0, "Direct_Dimer", "PBE-k")
+    np.testing.assert_allclose(went_on[0].positions, gamma[-1].positions, atol=1e-6)
+    assert went_on[0].info["step"] == 1, "step 0 is a start"
+    np.testing.assert_allclose(direct[0].positions, dataset.starts("V_H1", 0)["Dimer"].positions, atol=1e-6)
+    assert [atoms.info["step"] for atoms in direct] == list(range(len(direct)))
+    begun = [line.split(": segment")[0].split("/", 1)[1] for line in lines if "segment 0 started" in line]
+    assert begun.index("PBE/V_H1_q+0_Dimer") < begun.index("PBE-k/V_H1_q+0_Dimer")

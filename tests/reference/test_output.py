@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_dft.cp2k_output import parse_output, read_trajectory
+from reference_dft.cp2k_output import from_cp2k, parse_output, read_trajectory
 from reference_dft.job import read_segment
 
 OUTPUTS = Path(__file__).parent / "outputs"
@@ -162,3 +164,19 @@ def test_an_empty_eigenvalue_behind_a_warning_is_found() -> None:
     edges = parse_output(excerpt).band_edges
     assert edges is not None
     assert (edges.vbm, edges.cbm) == (pytest.approx(0.12345678 * Hartree), pytest.approx(0.19626964 * Hartree))
+
+
+def test_cp2k_prints_after_the_first_move_and_repeats_the_end() -> None:
+    start = Atoms("H2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]], cell=[5.0, 5.0, 5.0], pbc=True)
+    frames = []
+    for index, x in enumerate((0.0, 0.1, 0.2, 0.3, 0.3)):
+        atoms = start.copy()
+        atoms.positions[1, 0] += x
+        atoms.info = {"step": index}
+        atoms.calc = SinglePointCalculator(atoms, energy=-x, forces=np.zeros((2, 3)))
+        frames.append(atoms)
+    assert [atoms.info["step"] for atoms in from_cp2k(frames[:3], start)] == [0, 1, 2]
+    for index, atoms in enumerate(frames[1:]):
+        atoms.info["step"] = index
+    assert [atoms.info["step"] for atoms in from_cp2k(frames[1:], start)] == [1, 2, 3]
+    assert [atoms.info["step"] for atoms in frames[1:]] == [0, 1, 2, 3], "the given frames are left alone"

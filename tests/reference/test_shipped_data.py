@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from reference_dft.analysis import clusters, describe_state, homonuclear_bonds
 from reference_dft.cp2k_input import electrons, multiplicity
+from reference_dft.cp2k_schema import method_of
 from reference_dft.describe import tables
 from reference_dft.properties import read_properties
 from reference_dft.reference_data import ReferenceData
@@ -49,33 +50,35 @@ def test_every_listed_file_has_its_hash_and_every_data_file_is_listed(dataset: D
     for name, digest in dataset.metadata.files.items():
         assert sha256_of(FOLDER / name) == digest, name
     present = {path.relative_to(FOLDER).as_posix() for kind in ("*.extxyz", "*.json") for path in FOLDER.rglob(kind)}
-    assert present == set(dataset.metadata.files)
+    assert present | {"splits.yaml"} == set(dataset.metadata.files)
 
 
 def test_there_are_relaxations_of_v_sb1_in_all_five_charges(dataset: Dataset) -> None:
     assert {charge for defect, charge, _ in relaxations(dataset, "PBE") if defect == "V_Sb1"} == {-3, -2, -1, 0, 1}
 
 
-def test_energies_of_a_relaxation_fall(dataset: Dataset) -> None:
-    for key, frames in relaxations(dataset, "PBE").items():
+@pytest.mark.parametrize("level", ["PBE", "PBE-k222"])
+def test_energies_of_a_relaxation_fall(dataset: Dataset, level: str) -> None:
+    for key, frames in relaxations(dataset, level).items():
         energies = [float(a.get_potential_energy()) for a in frames]
         worst = max((later - earlier for earlier, later in pairwise(energies)), default=0.0)
         assert worst < RISE, f"{key}: an energy rises by {worst:.4f} eV"
         assert energies[-1] <= min(energies) + RISE, key
 
 
-def test_last_frames_meet_the_criterion_and_only_they_are_converged(dataset: Dataset) -> None:
-    criterion = dataset.level_of_theory("PBE").convergence
+@pytest.mark.parametrize("level", ["PBE", "PBE-k222"])
+def test_last_frames_meet_the_criterion_and_only_they_are_converged(dataset: Dataset, level: str) -> None:
+    criterion = dataset.level_of_theory(level).convergence
     assert criterion is not None
-    for key, frames in relaxations(dataset, "PBE").items():
+    for key, frames in relaxations(dataset, level).items():
         assert not any(a.info["converged"] for a in frames[:-1]), key
         if frames[-1].info["converged"]:
             assert largest_force(frames[-1].get_forces(), criterion) <= criterion.max_force * 1.001, key
 
 
-@pytest.mark.parametrize("level", ["PBE", "HSE06"])
+@pytest.mark.parametrize("level", ["PBE", "PBE-k222", "HSE06"])
 def test_spin_fits_the_electron_count(dataset: Dataset, level: str) -> None:
-    method = dataset.level_of_theory(level).settings.cp2k
+    method = method_of(dataset.level_of_theory(level))
     assert method is not None
     for key, frames in relaxations(dataset, level).items():
         for atoms in frames:
@@ -87,7 +90,7 @@ def test_spin_fits_the_electron_count(dataset: Dataset, level: str) -> None:
                 assert 0.749 < spin < 1.5, f"{key}, step {atoms.info['step']}: S² is {spin}"
 
 
-@pytest.mark.parametrize("level", ["PBE", "HSE06"])
+@pytest.mark.parametrize("level", ["PBE", "PBE-k222", "HSE06"])
 def test_no_two_frames_are_equal(dataset: Dataset, level: str) -> None:
     for defect, charge in dataset.states:
         frames = [

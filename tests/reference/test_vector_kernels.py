@@ -15,11 +15,11 @@ from reference_dft import vector_kernels
 from reference_dft.cli import main
 from reference_dft.cp2k_input import RunOptions, write_input
 from reference_dft.cp2k_output import parse_output
+from reference_dft.cp2k_schema import Cp2kMethod
 from reference_dft.vector_kernels import with_vector_kernels
 from tiny_dataset import METHOD, write_tiny_dataset
 
 from defectbench.base.errors import RunError
-from defectbench.datasets.schema import Cp2kMethod
 
 
 def known_program() -> str | None:

@@ -51,6 +51,17 @@ HYBRID: dict[str, Any] = {
     },
 }
 
+MIXING: dict[str, Any] = {"alpha": 0.3, "eps_scf": 1e-6, "max_scf": 60}
+MESH: dict[str, Any] = {
+    **METHOD,
+    "extrapolation": "USE_PREV_P",
+    "kpoints": [2, 2, 1],
+    "scf_restricted": MIXING,
+    "scf_unrestricted": MIXING,
+}
+
+COMPOSITE: dict[str, Any] = {**HYBRID, "hybrid": {**HYBRID["hybrid"], "added_to": "PBE-k"}}
+
 QUEUE: dict[str, Any] = {
     "blocks": [{"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}]
 }
@@ -85,7 +96,14 @@ def write_tiny_dataset(folder: Path, queue: dict[str, Any] | None = None) -> Pat
                     "convergence": {"max_force": 0.103, "quantity": "component"},
                     "settings": {"cp2k": METHOD},
                 },
+                {
+                    "name": "PBE-k",
+                    "functional": "PBE",
+                    "convergence": {"max_force": 0.103, "quantity": "component"},
+                    "settings": {"cp2k": MESH},
+                },
                 {"name": "HSE06", "functional": "HSE06", "settings": {"cp2k": HYBRID}},
+                {"name": "HSE06-c", "functional": "HSE06 on top of PBE-k", "settings": {"cp2k": COMPOSITE}},
             ],
             "defects": [{"name": "V_H1", "kind": "vacancy", "site": 2, "removed": "H", "charges": [0, 1]}],
             "files": {"host.extxyz": "0" * 64},

@@ -171,7 +171,7 @@ def scoring(task: Task, model: Model, dataset: Dataset = DATASET, **extra: Any) 
 
 
 def _point(answer: tuple[float, np.ndarray] | None) -> dict[str, Any]:
-    if answer is None:
+    if answer is None or not np.isfinite(answer[0]) or not np.isfinite(answer[1]).all():
         return {"status": "failed", "failure": "it fell apart", "failure_kind": "exception", "wall_s": 0.1}
     return {"status": "ok", "energy": answer[0], "forces": np.asarray(answer[1]).tolist(), "wall_s": 0.1, "peak_memory_mb": 1.0}
 

@@ -104,13 +104,13 @@ def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class
     results: dict[str, dict[str, Any]] = {}
     for calculation in plan.calculations:
         if calculation.kind == "single_point":
-            results[calculation.content_hash] = {
-                "status": "ok",
-                "energy": energy(calculation.structure.to_atoms(), calculation.charge),
-                "forces": [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols],
-            }
+            value = energy(calculation.structure.to_atoms(), calculation.charge)
+            forces = [[0.0, 0.0, 0.0] for _ in calculation.structure.symbols]
+            failed = {"status": "failed", "failure": "the model gave an energy that is not a number", "failure_kind": "nan"}
+            results[calculation.content_hash] = {"status": "ok", "energy": value, "forces": forces} if np.isfinite(value) else failed
     for calculation in plan.host.values():
-        results[calculation.content_hash] = _relaxed(calculation, (data.host, energy(data.host, None)))
+        of_host = energy(data.host, None)
+        results[calculation.content_hash] = _relaxed(calculation, (data.host, of_host) if np.isfinite(of_host) else None)
     for (defect, charge, name), calculation in plan.relaxations.items():
         answer = relax(defect, charge, name, calculation.structure.to_atoms())
         results[calculation.content_hash] = _relaxed(calculation, answer)
@@ -119,6 +119,7 @@ def score(task: Task, data: Dataset, relax: Answer, energy: Energy, charge_class
 
 
 def _relaxed(calculation: Calculation, answer: tuple[Atoms, float] | None) -> dict[str, Any]:
+    answer = answer if answer is not None and np.isfinite(answer[1]) else None
     positions = calculation.structure.positions if answer is None else answer[0].positions
     return {
         "status": "failed" if answer is None else "converged",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.entries.figures import draw_entry
+from defectbench.entries.folder import read_entry
 from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, mean_interval
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricDefinition, read_metrics
@@ -162,3 +165,12 @@ def test_a_task_that_cannot_be_used_is_refused(plugin, code, point):
 def test_an_unknown_task_is_refused():
     with pytest.raises(UnknownNameError):
         get_tasks(["relaxed"])
+
+
+def test_all_figures_of_an_entry_are_drawn_again_from_its_folder_alone(tmp_path):
+    source = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "chgnet-0.3.0"
+    entry = read_entry(source)
+    kept = entry.model_copy(update={"tasks": {name: entry.tasks[name] for name in ("search", "cost")}})
+    (tmp_path / "entry.json").write_text(kept.model_dump_json())
+    drawn = {path.relative_to(tmp_path).as_posix() for path in draw_entry(tmp_path)}
+    assert drawn == {f"figures/{stem}.{kind}" for stem in ("search", "cost") for kind in ("png", "svg")}

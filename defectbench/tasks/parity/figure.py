@@ -77,7 +77,7 @@ def _forces(axes: Axes, bins: Sequence[Row], level: str) -> None:
     axes.set_xscale("asinh", linear_width=0.1)
     axes.set_yscale("asinh", linear_width=0.1)
     norm = LogNorm(1, max(2.0, float(counts.max(initial=2.0))))
-    axes.scatter(x[order], y[order], c=counts[order], s=4, marker="s", linewidth=0, cmap="viridis_r", norm=norm, zorder=2)
+    axes.scatter(x[order], y[order], c=counts[order], s=8, marker="s", linewidth=0, cmap="viridis_r", norm=norm, zorder=2)
     _diagonal(axes, -limit, limit, level, "eV/Å")
     ticks = [sign * size for size in (1.0, 10.0) if size < limit for sign in (-1, 1)]
     for side in (axes.xaxis, axes.yaxis):

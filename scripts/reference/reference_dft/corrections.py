@@ -1,4 +1,4 @@
-"""Finite-size corrections of charged cells: extended Freysoldt–Neugebauer–Van de Walle (eFNV), by pymatgen-analysis-defects."""
+"""Finite-size corrections of charged cells: extended Freysoldt–Neugebauer–Van de Walle (eFNV)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from defectbench.base.errors import RunError
 from defectbench.datasets.dataset import Dataset, StateKey
 from defectbench.datasets.schema import Correction
+from defectbench.structures.ewald import ewald_potential
+from defectbench.structures.lattice import minimum_image
 
 METHOD = (
-    "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file; "
-    "site potentials averaged over spheres, far sites as pydefect chooses them"
+    "eFNV (Kumagai and Oba, Phys. Rev. B 89, 195205 (2014)) with the static dielectric tensor of this file and a converged Ewald sum; "
+    "site potentials averaged over spheres; far sites are farther from the defect than half the longest distance between faces of the cell"
 )
 
 
@@ -45,10 +46,10 @@ class Efnv:
 
 
 def efnv(
-    host: Atoms,
     host_potentials: ArrayLike,
     defect: Atoms,
     potentials: ArrayLike,
+    sites: ArrayLike,
     position: Sequence[float],
     charge: int,
     dielectric: ArrayLike,
@@ -56,62 +57,38 @@ def efnv(
     """The eFNV correction of one relaxed charged defect.
 
     Args:
-        host: M atoms.
         host_potentials: (M,) electrostatic potentials at the host's sites, V, for a positive test charge.
         defect: N atoms in the host's cell.
         potentials: (N,) the same at the defect cell's sites.
+        sites: (N,) index of the host site of each atom; −1 for an atom that has none.
         position: of the defect, Cartesian, Å.
         charge: units of +e.
         dielectric: (3, 3) static dielectric tensor.
-
-    Raises:
-        RunError: pymatgen-analysis-defects or pydefect is not installed.
     """
-    try:
-        from pymatgen.analysis.defects.corrections.kumagai import get_efnv_correction
-        from pymatgen.core.structure import Structure
-    except ImportError as error:
-        raise RunError(
-            "finite-size corrections need pymatgen-analysis-defects and pydefect: pip install 'defectbench[reference]'"
-        ) from error
-
-    def structure(atoms: Atoms, values: ArrayLike) -> Any:
-        return Structure(
-            atoms.cell.array,
-            atoms.get_chemical_symbols(),
-            atoms.get_scaled_positions(),
-            site_properties={"potential": [float(v) for v in np.asarray(values)]},
-        )
-
-    try:
-        found = get_efnv_correction(
-            charge,
-            structure(defect, potentials),
-            structure(host, host_potentials),
-            [[float(x) for x in row] for row in np.asarray(dielectric)],
-            defect_coords=[float(x) for x in np.linalg.solve(host.cell.array.T, np.asarray(position, dtype=float))],
-        ).metadata["efnv_corr"]
-    except ModuleNotFoundError as error:
-        raise RunError("finite-size corrections need pydefect: pip install 'defectbench[reference]'") from error
-    far = [site.diff_pot for site in found.sites if site.distance > found.defect_region_radius]
-    return Efnv(
-        float(found.point_charge_correction),
-        float(found.alignment_correction),
-        float(np.std(far)),
-        len(far),
-        float(found.defect_region_radius),
-    )
+    host_sites = np.asarray(sites)
+    has_site = host_sites >= 0
+    relative = minimum_image(defect.positions - np.asarray(position, dtype=float), defect.cell)
+    cell = defect.cell.array
+    radius = float(max(abs(np.linalg.det(cell)) / np.linalg.norm(np.cross(cell[i - 2], cell[i - 1])) for i in range(3)) / 2)
+    far = has_site & (np.linalg.norm(relative, axis=1) > radius)
+    of_charge = charge * ewald_potential(cell, dielectric, relative[far])
+    left = np.asarray(potentials, dtype=float)[far] - np.asarray(host_potentials, dtype=float)[host_sites[far]] - of_charge
+    madelung = float(ewald_potential(cell, dielectric, [[0.0, 0.0, 0.0]])[0])
+    return Efnv(-(charge**2) * madelung / 2, -charge * float(left.mean()), float(left.std()), int(far.sum()), radius)
 
 
-def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
+def corrections_of(
+    dataset: Dataset, relaxed_at: str, results: Iterable[Mapping[str, Any]]
+) -> tuple[tuple[Correction, ...], dict[StateKey, Efnv]]:
     """Corrections of all defects for which everything that they need is there.
 
-    A defect gets them when each of its charge states with a ground state at the reference level has the potential of that ground
-    state: levels between corrected and uncorrected charges would be wrong.
+    A defect gets them when each of its charge states with a ground state has the potential of that ground state: levels between
+    corrected and uncorrected charges would be wrong.
 
     Args:
         dataset: with a dielectric tensor.
-        results: a level's results that are no frames.
+        relaxed_at: level of theory whose ground states the potentials are of.
+        results: results of the potentials' level that are no frames.
 
     Returns:
         Corrections, and by (defect, charge) what stands behind each; both empty without host potential or dielectric tensor.
@@ -124,7 +101,7 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
     corrections: list[Correction] = []
     details: dict[StateKey, Efnv] = {}
     for defect in dataset.defects:
-        grounds = {q: ground for q in dataset.charges(defect) if (ground := dataset.ground_state(defect, q)) is not None}
+        grounds = {q: ground for q in dataset.charges(defect) if (ground := dataset.ground_state(defect, q, relaxed_at)) is not None}
         found = {
             r["charge"]: r
             for r in results
@@ -135,16 +112,18 @@ def corrections_of(dataset: Dataset, results: Iterable[Mapping[str, Any]]) -> tu
         }
         if not grounds or set(grounds) != set(found):
             continue
+        site = dataset.defect(defect).site
+        place = dataset.defect_position(defect) if site is None else dataset.host_at(relaxed_at).positions[site]
         for charge, ground in sorted(grounds.items()):
             if charge == 0:
                 corrections.append(Correction(defect=defect, charge=0))
                 continue
             value = efnv(
-                dataset.host,
                 host["site_potentials"],
                 ground.atoms,
                 found[charge]["site_potentials"],
-                [float(x) for x in dataset.defect_position(defect)],
+                dataset.host_indices(defect),
+                [float(x) for x in place],
                 charge,
                 dielectric.tensor,
             )

@@ -9,12 +9,21 @@ from typing import Literal
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.schema import Cp2kHybrid, Cp2kMethod, Cp2kScf
+
+from .cp2k_schema import Cp2kDiagonalisation, Cp2kHybrid, Cp2kMethod, Cp2kScf
 
 PROJECT = "relax"
 WAVE_FUNCTION = f"{PROJECT}-RESTART.wfn"
+DENSITY = f"{PROJECT}-RESTART.kp"
+BANDS = "bands.bs"
 HESSIAN = f"{PROJECT}-BFGS.Hessian"
 LAST_ATTEMPT = 2
+
+ZONE = (
+    *(("G", "0 0 0"), ("X", "0.5 0 0"), ("S", "0.5 0.5 0"), ("Y", "0 0.5 0"), ("G", "0 0 0")),
+    *(("Z", "0 0 0.5"), ("U", "0.5 0 0.5"), ("R", "0.5 0.5 0.5"), ("T", "0 0.5 0.5"), ("Z", "0 0 0.5")),
+)
+"""Centre, corners and middles of faces and edges of the supercell's zone, and the line through them."""
 
 Entry = tuple[str, "str | Sequence[Entry]"]
 
@@ -28,9 +37,11 @@ class RunOptions:
         attempt: 0 for the method's own settings; 1 and 2 are ever safer ones, see :func:`safer_scf`.
         restart: start from the wave function in the run's folder.
         restart_hessian: start BFGS from the Hessian in the run's folder.
-        band_edges: print the highest occupied and lowest unoccupied eigenvalues.
+        band_edges: print the highest occupied and lowest unoccupied eigenvalues; with k-points, all eigenvalues on lines through the
+            zone into :data:`BANDS`.
         potential: write the electrostatic potential as a cube file.
-        kpoints: Monkhorst–Pack mesh instead of Γ only, diagonalisation with smearing instead of OT.
+        kpoints: Monkhorst–Pack mesh instead of the method's; for a method at Γ with diagonalisation instead of OT.
+        metal: with k-points, smear the occupations (300 K): elemental solids may be metals.
         multiplicity: forces a spin multiplicity; by default the method's rule decides.
         max_steps: of the optimiser, instead of the method's.
     """
@@ -42,6 +53,7 @@ class RunOptions:
     band_edges: bool = False
     potential: bool = False
     kpoints: tuple[int, int, int] | None = None
+    metal: bool = False
     multiplicity: int | None = None
     max_steps: int | None = None
 
@@ -68,8 +80,23 @@ def multiplicity(n_electrons: int) -> int:
     return 2 if n_electrons % 2 else 1
 
 
+def restart_file(method: Cp2kMethod, kpoints: tuple[int, int, int] | None = None) -> str:
+    """Name of the file from which a later run can start its self-consistency: orbitals at Γ, the density matrix with k-points."""
+    return WAVE_FUNCTION if kpoints is None and method.kpoints == "gamma" else DENSITY
+
+
+def scf_of(method: Cp2kMethod, *, unrestricted: bool, options: RunOptions) -> Cp2kScf | Cp2kDiagonalisation:
+    """The SCF settings of a run, after so many failures as its ``attempt`` says."""
+    scf = method.scf_unrestricted if unrestricted else method.scf_restricted
+    if isinstance(scf, Cp2kScf) and options.kpoints is not None:
+        scf = Cp2kDiagonalisation(alpha=0.2, eps_scf=scf.eps_scf, max_scf=max(scf.max_scf, 100))
+    if isinstance(scf, Cp2kDiagonalisation) and options.metal:
+        scf = _smeared(scf)
+    return safer_scf(scf, options.attempt) if isinstance(scf, Cp2kScf) else safer_diagonalisation(scf, options.attempt)
+
+
 def safer_scf(scf: Cp2kScf, attempt: int) -> Cp2kScf:
-    """SCF settings after ``attempt`` failures: first conjugate gradients with more and longer loops, then a smaller assumed gap besides."""
+    """OT settings after ``attempt`` failures: first conjugate gradients with more and longer loops, then a smaller assumed gap besides."""
     if attempt <= 0:
         return scf
     return scf.model_copy(
@@ -80,6 +107,18 @@ def safer_scf(scf: Cp2kScf, attempt: int) -> Cp2kScf:
             "outer_max_scf": max(scf.outer_max_scf, 20 * attempt),
         }
     )
+
+
+def safer_diagonalisation(scf: Cp2kDiagonalisation, attempt: int) -> Cp2kDiagonalisation:
+    """Diagonalisation settings after ``attempt`` failures: first slower mixing with more steps, then smearing (300 K) besides."""
+    if attempt <= 0:
+        return scf
+    slower = scf.model_copy(update={"alpha": min(scf.alpha, 0.1 if attempt == 1 else 0.05), "max_scf": (1 + attempt) * scf.max_scf})
+    return _smeared(slower) if attempt > 1 else slower
+
+
+def _smeared(scf: Cp2kDiagonalisation) -> Cp2kDiagonalisation:
+    return scf.model_copy(update={"smearing_kelvin": scf.smearing_kelvin or 300.0, "added_mos": max(scf.added_mos, 20)})
 
 
 def safer_trust_radius(radius: float | None, attempt: int) -> float | None:
@@ -104,7 +143,7 @@ def write_input(method: Cp2kMethod, atoms: Atoms, charge: int, options: RunOptio
     if (count - spin) % 2 == 0:
         raise DatasetError(f"{count} electrons cannot have spin multiplicity {spin}")
     unrestricted = spin != 1
-    scf = safer_scf(method.scf_unrestricted if unrestricted else method.scf_restricted, options.attempt)
+    scf = scf_of(method, unrestricted=unrestricted, options=options)
     sections: list[Entry] = [
         (
             "&GLOBAL",
@@ -146,32 +185,28 @@ def _logical(value: bool) -> str:
     return "T" if value else "F"
 
 
-def _dft(method: Cp2kMethod, charge: int, spin: int, scf: Cp2kScf, options: RunOptions) -> list[Entry]:
+def _dft(method: Cp2kMethod, charge: int, spin: int, scf: Cp2kScf | Cp2kDiagonalisation, options: RunOptions) -> list[Entry]:
+    mesh = options.kpoints or (None if method.kpoints == "gamma" else method.kpoints)
+    # CP2K extrapolates orbitals at Γ only; with k-points it can take the last density matrix
+    extrapolation: list[Entry] = [("EXTRAPOLATION", "USE_PREV_P")]
+    if mesh is None:
+        extrapolation = [("EXTRAPOLATION", method.extrapolation), ("EXTRAPOLATION_ORDER", str(method.extrapolation_order))]
     out: list[Entry] = [("BASIS_SET_FILE_NAME", name) for name in method.basis_set_files]
     out += [
         ("POTENTIAL_FILE_NAME", method.potential_file),
         ("CHARGE", str(charge)),
         ("MULTIPLICITY", str(spin)),
         ("UKS", _logical(spin != 1)),
-        ("WFN_RESTART_FILE_NAME", WAVE_FUNCTION),
+        ("WFN_RESTART_FILE_NAME", restart_file(method, options.kpoints)),
         ("&MGRID", [("CUTOFF", _number(method.cutoff_ry)), ("REL_CUTOFF", _number(method.rel_cutoff_ry))]),
-        (
-            "&QS",
-            [
-                ("EPS_DEFAULT", _number(method.eps_default)),
-                ("EXTRAPOLATION", method.extrapolation),
-                ("EXTRAPOLATION_ORDER", str(method.extrapolation_order)),
-            ],
-        ),
+        ("&QS", [("EPS_DEFAULT", _number(method.eps_default)), *extrapolation]),
     ]
-    if options.kpoints is not None:
+    if mesh is not None:
         if method.hybrid is not None:
             raise DatasetError("CP2K has no k-points for hybrid functionals: use a supercell at Γ")
-        mesh = " ".join(str(n) for n in options.kpoints)
-        out.append(("&KPOINTS", [("SCHEME", f"MONKHORST-PACK {mesh}"), ("FULL_GRID", "F"), ("SYMMETRY", "F")]))
-        out.append(("&SCF", _diagonalisation(scf, options)))
-    else:
-        out.append(("&SCF", _orbital_transformation(scf, options)))
+        points = " ".join(str(n) for n in mesh)
+        out.append(("&KPOINTS", [("SCHEME", f"MONKHORST-PACK {points}"), ("FULL_GRID", "F"), ("SYMMETRY", "F")]))
+    out.append(("&SCF", _orbital_transformation(scf, options) if isinstance(scf, Cp2kScf) else _diagonalisation(scf, options)))
     out.append(("&XC", _functional(method)))
     if method.hybrid is not None:
         out.append(
@@ -185,8 +220,12 @@ def _dft(method: Cp2kMethod, charge: int, spin: int, scf: Cp2kScf, options: RunO
             )
         )
     printing: list[Entry] = []
-    if options.band_edges and options.kpoints is None:
+    if options.band_edges and mesh is None:
         printing.append(("&MO_CUBES", [("NHOMO", "1"), ("NLUMO", "1"), ("WRITE_CUBE", "F")]))
+    elif options.band_edges:
+        corners: list[Entry] = [("SPECIAL_POINT", f"{name} {coordinates}") for name, coordinates in ZONE]
+        lines: list[Entry] = [("UNITS", "B_VECTOR"), ("NPOINTS", "2"), *corners]
+        printing.append(("&BAND_STRUCTURE", [("ADDED_MOS", "4"), ("FILE_NAME", BANDS), ("&KPOINT_SET", lines)]))
     if options.potential:
         printing.append(("&V_HARTREE_CUBE", [("STRIDE", "1 1 1")]))
     if printing:
@@ -213,15 +252,18 @@ def _orbital_transformation(scf: Cp2kScf, options: RunOptions) -> list[Entry]:
     ]
 
 
-def _diagonalisation(scf: Cp2kScf, options: RunOptions) -> list[Entry]:
+def _diagonalisation(scf: Cp2kDiagonalisation, options: RunOptions) -> list[Entry]:
+    smearing: list[Entry] = []
+    if scf.smearing_kelvin is not None:
+        smearing = [("&SMEAR ON", [("METHOD", "FERMI_DIRAC"), ("ELECTRONIC_TEMPERATURE", f"[K] {_number(scf.smearing_kelvin)}")])]
     return [
         ("SCF_GUESS", "RESTART" if options.restart else "ATOMIC"),
-        ("MAX_SCF", str(max(scf.max_scf, 100) * (1 + options.attempt))),
+        ("MAX_SCF", str(scf.max_scf)),
         ("EPS_SCF", _number(scf.eps_scf)),
-        ("ADDED_MOS", "20"),
+        *([("ADDED_MOS", f"{scf.added_mos} {scf.added_mos}")] if scf.added_mos else []),
         ("&DIAGONALIZATION", [("ALGORITHM", "STANDARD")]),
-        ("&MIXING", [("METHOD", "BROYDEN_MIXING"), ("ALPHA", "0.2" if options.attempt == 0 else "0.05"), ("NBROYDEN", "8")]),
-        ("&SMEAR ON", [("METHOD", "FERMI_DIRAC"), ("ELECTRONIC_TEMPERATURE", "[K] 300")]),
+        ("&MIXING", [("METHOD", "BROYDEN_MIXING"), ("ALPHA", _number(scf.alpha)), ("NBROYDEN", str(scf.nbroyden))]),
+        *smearing,
         ("&PRINT", [("&RESTART", [("BACKUP_COPIES", "1")])]),
     ]
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
+
+from defectbench.datasets.checks import START_TOLERANCE
+from defectbench.datasets.extxyz import copy_with_results
+from defectbench.structures.lattice import minimum_image
 
 FORCE_UNIT = Hartree / Bohr
 """eV/Å per hartree/bohr."""
@@ -52,6 +58,16 @@ class BandEdges:
 
     vbm: float
     cbm: float | None
+
+
+def read_band_edges(path: Path) -> BandEdges | None:
+    """Band edges over all points of a ``&BAND_STRUCTURE`` file (eigenvalues in eV); None if there is none or it is empty."""
+    if not path.is_file():
+        return None
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    values = [(float(row[1]), float(row[2])) for row in rows if len(row) == 3]
+    occupied, empty = [e for e, f in values if f > 0.5], [e for e, f in values if f <= 0.5]
+    return BandEdges(vbm=max(occupied), cbm=min(empty) if empty else None) if occupied else None
 
 
 @dataclass(frozen=True)
@@ -230,4 +246,27 @@ def read_trajectory(path: Path) -> dict[int, TrajectoryFrame]:
         except ValueError:
             break
         at += 2 + count
+    return out
+
+
+def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
+    """The frames of a CP2K relaxation as the format wants them.
+
+    CP2K prints its trajectory after each move, so the frame it calls 0 has moved once and becomes step 1 (unless it is the start).
+    After convergence it evaluates the last structure once more: of two equal frames in a row the later one is kept, under the
+    earlier one's step number.
+
+    Args:
+        frames: as parsed, ``info`` with ``step``.
+        start: the structure that the relaxation started from.
+    """
+    out: list[Atoms] = []
+    moved = minimum_image(frames[0].positions - start.positions, start.cell)
+    offset = 1 if frames[0].info.get("step") == 0 and float(np.linalg.norm(moved, axis=1).max()) > START_TOLERANCE else 0
+    for atoms in frames:
+        frame = copy_with_results(atoms)
+        frame.info["step"] = int(atoms.info["step"]) + offset
+        if out and np.allclose(out[-1].positions, frame.positions, rtol=0.0, atol=1e-7):
+            frame.info["step"] = out.pop().info["step"]
+        out.append(frame)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.files import write_text
 from defectbench.base.states import format_charge, is_relaxation
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.dataset import Dataset, ReferenceMinimum
+from defectbench.datasets.dataset import Dataset, ReferenceMinimum, StateKey
 from defectbench.scoring.landscape import operations_of
+from defectbench.structures.lattice import minimum_image
 from defectbench.thermodynamics import find_corrections, formation_energy, level_diagram
 
 from .analysis import Minimum, describe_state, same_minima
 from .comparison import compared_states
-from .corrections import corrections_of
+from .corrections import METHOD, Efnv, corrections_of
 from .properties import read_properties
-from .reference_data import same_geometry
+from .reference_data import relaxed_at, same_geometry
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 COMPARISON = ("<!-- comparison: begin -->", "<!-- comparison: end -->")
@@ -38,11 +39,16 @@ def tables(folder: Path, level: str | None = None) -> str:
     dataset = load_dataset(folder)
     name = level or dataset.level
     dataset.level_of_theory(name)
-    parts = [
-        (f"Extent ({name})", _extent(dataset, name)),
-        (f"Ground states ({name})", _ground_states(dataset, name)),
-        (f"Minima ({name})", _minima(dataset, name)),
-        (f"Relaxations ({name})", _relaxations(dataset, name)),
+    parts = []
+    for relaxed in [name, *(other for other in _others(dataset, name) if dataset.level_of_theory(other).convergence is not None)]:
+        parts += [
+            (f"Extent ({relaxed})", _extent(dataset, relaxed)),
+            (f"Ground states ({relaxed})", _ground_states(dataset, relaxed)),
+            (f"Minima ({relaxed})", _minima(dataset, relaxed)),
+            (f"Relaxations ({relaxed})", _relaxations(dataset, relaxed)),
+        ]
+    parts += [
+        ("The same minima at two levels", _same_at_two_levels(dataset, name)),
         ("Single points", _single_points(dataset)),
         ("Minima at other levels", _minima_elsewhere(dataset, name)),
         ("Forces at other levels", _forces_elsewhere(dataset, name)),
@@ -237,7 +243,7 @@ def _single_points(dataset: Dataset) -> str:
     for level in dataset.levels:
         for defect, charge in dataset.states:
             for name in dataset.configurations(defect, charge, level):
-                if level == dataset.level and is_relaxation(name):
+                if dataset.level_of_theory(level).convergence is not None and is_relaxation(name):
                     continue
                 frames = dataset.frames(defect, charge, name, level)
                 if frames:
@@ -315,6 +321,30 @@ def _forces_elsewhere(dataset: Dataset, name: str) -> str:
     )
 
 
+def _same_at_two_levels(dataset: Dataset, name: str) -> str:
+    """How far the minimum of one start moves from level to level, and what becomes of the order."""
+    body = []
+    for level in _others(dataset, name):
+        for defect, charge in dataset.states:
+            here, there = dataset.minima(defect, charge, name), dataset.minima(defect, charge, level)
+            shared = [configuration for configuration in here if configuration in there]
+            lowest = [min((minima[c].energy for c in shared), default=0.0) for minima in (here, there)]
+            for configuration in shared:
+                a, b = here[configuration].atoms, there[configuration].atoms
+                moved = minimum_image(b.positions - a.positions, a.cell)
+                distance = np.linalg.norm(moved - moved.mean(axis=0), axis=1)
+                above = (f"{minima[configuration].energy - zero:.3f}" for minima, zero in zip((here, there), lowest, strict=True))
+                rms = f"{float(np.sqrt((distance**2).mean())):.3f}"
+                body.append(
+                    _row(defect, format_charge(charge), configuration, f"{name}, {level}", *above, rms, f"{float(distance.max()):.3f}")
+                )
+    heading = (
+        *("defect", "charge", "start", "levels", "above the lowest shared one, first level (eV)", "second level (eV)"),
+        *("rms displacement (Å)", "largest (Å)"),
+    )
+    return _table(heading, body)
+
+
 def _others(dataset: Dataset, name: str) -> list[str]:
     return [level for level in dataset.levels if level != name]
 
@@ -339,11 +369,19 @@ def _host(dataset: Dataset, name: str) -> str:
 def _corrections(dataset: Dataset, name: str) -> str:
     body = []
     for level in (name, *_others(dataset, name)):
-        for (defect, charge), found in corrections_of(dataset, read_properties(dataset.path, level))[1].items():
-            ground = dataset.ground_state(defect, charge)
+        entry = dataset.level_of_theory(level)
+        details: Mapping[StateKey, Efnv] = {}
+        if entry.correction_method == METHOD:
+            _, details = corrections_of(dataset, relaxed_at(dataset, level), read_properties(dataset.path, level))
+        for item in entry.corrections:
+            if item.charge == 0:
+                continue
+            ground = dataset.ground_state(item.defect, item.charge, relaxed_at(dataset, level))
             configuration = "–" if ground is None else ground.configuration
-            numbers = (f"{found.point_charge:.3f}", f"{found.alignment:+.3f}", f"{found.total:+.3f}", f"{found.spread:.3f}", found.sites)
-            body.append(_row(level, defect, format_charge(charge), configuration, *numbers))
+            numbers = (f"{item.image_charge:.3f}", f"{item.potential_alignment:+.3f}", f"{item.total:+.3f}")
+            found = details.get((item.defect, item.charge))
+            more = ("–", "–") if found is None else (f"{found.spread:.3f}", found.sites)
+            body.append(_row(level, item.defect, format_charge(item.charge), configuration, *numbers, *more))
     heading = (
         "level of theory",
         "defect",

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from defectbench.base.errors import RunError
 from defectbench.base.files import write_text
-from defectbench.datasets.schema import Cp2kMethod
 
-from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, WAVE_FUNCTION, RunOptions, electrons, multiplicity, write_input
+from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, RunOptions, electrons, multiplicity, restart_file, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory
+from .cp2k_schema import Cp2kMethod
 from .tasks import Task
 
 SAME_POSITION = 1e-5
@@ -127,6 +127,7 @@ class Job:
         structure: the geometry of a new run; for a relaxation the start.
         previous: frames of this relaxation that the dataset already holds, in order; the relaxation goes on from the last.
         seed: wave function of another run at the same charge and spin, from which the first one starts; None for atoms.
+        first_step: number of a relaxation's first frame.
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class Job:
         structure: Atoms,
         previous: Sequence[Frame] = (),
         seed: Path | None = None,
+        first_step: int = 0,
     ) -> None:
         self.task, self.folder, self.stages, self.structure = task, folder, tuple(stages), structure
-        self.previous, self.seed = tuple(previous), seed
+        self.previous, self.seed, self.first_step = tuple(previous), seed, first_step
         self.state = read_state(folder)
         self._popen: subprocess.Popen[bytes] | None = None
         self._cache: dict[int, tuple[float, SegmentResult]] = {}
@@ -188,7 +190,7 @@ class Job:
                 if frames and _same(frames[-1].atoms, frame.atoms):
                     frames[-1] = replace(frame, step=frames[-1].step)
                 else:
-                    frames.append(replace(frame, step=frames[-1].step + 1) if frames else frame)
+                    frames.append(replace(frame, step=frames[-1].step + 1 if frames else self.first_step))
         return frames
 
     def results(self) -> dict[str, SegmentResult]:
@@ -252,7 +254,8 @@ class Job:
                 atoms = frames[-1].atoms.copy()
         if stage.displacement is not None:
             atoms.positions += stage.displacement
-        restart = self.state.attempt < LAST_ATTEMPT and (self._inherit(folder, WAVE_FUNCTION) or self._sow(folder))
+        wave_function = restart_file(stage.method, stage.options.kpoints)
+        restart = self.state.attempt < LAST_ATTEMPT and (self._inherit(folder, wave_function) or self._sow(folder, wave_function))
         hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
         options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
         write_text(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
@@ -407,11 +410,13 @@ class Job:
                 return True
         return False
 
-    def _sow(self, folder: Path) -> bool:
+    def _sow(self, folder: Path, name: str) -> bool:
         """Copies the wave function of another run, where there is one."""
         if self.seed is None or self.state.attempt > 0 or not self.seed.is_file() or self.seed.stat().st_size == 0:
             return False
-        shutil.copyfile(self.seed, folder / WAVE_FUNCTION)
+        if self.seed.name != name:
+            return False
+        shutil.copyfile(self.seed, folder / name)
         return True
 
     def _retry(self, why: str) -> Status:

@@ -22,7 +22,8 @@ from defectbench.base.errors import DatasetError, RunError
 from defectbench.base.files import write_text
 from defectbench.datasets.dataset import Dataset
 
-from .cp2k_input import WAVE_FUNCTION, electrons, multiplicity
+from .composite import compose, labelled
+from .cp2k_input import electrons, multiplicity, restart_file
 from .job import Frame, Job, read_frames, write_frames
 from .properties import derive_levels, potential_of_single_point, result_of, store_result
 from .reference_data import ReferenceData, same_geometry
@@ -102,11 +103,11 @@ class Manager:
         stored = folder / "previous.extxyz"
         begun = (folder / "state.json").is_file()
         previous = [_frame(atoms) for atoms in read_frames(stored)] if begun else self.data.previous(task)
-        job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
+        job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task), self.data.first_step(task))
         begun_from = job.started_from() if of_ground_states else None
         if begun_from is not None and not job.alive and not same_geometry(begun_from, structure):
             shutil.rmtree(folder)  # a lower ground state has been found since
-            job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task))
+            job = Job(task, folder, self.data.stages(task), structure, previous, self._seed(task), self.data.first_step(task))
         if previous and not stored.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_frames(stored, job.atoms_of(previous))
@@ -118,7 +119,7 @@ class Manager:
         relative = self.data.relative_of(task)
         if relative is None:
             return None
-        found = sorted((self.work / relative.label).glob(f"segment-*/{WAVE_FUNCTION}"))
+        found = sorted((self.work / relative.label).glob(f"segment-*/{restart_file(self.data.method(relative.level))}"))
         return found[-1] if found else None
 
     def finished(self, task: Task) -> bool:
@@ -266,6 +267,7 @@ class Manager:
         data.reload()
         configuration, step = data.stored_as(task)
         frame = job.results()[task.level].frames[-1]
+        base = data.base_level(task.level)
         wanted = data.structure(task)
         if task.kind == "path" and (wanted is None or not same_geometry(frame.atoms, wanted)):
             raise RunError(f"{task.label}: its structure is no longer on the path")
@@ -284,6 +286,15 @@ class Manager:
         if frame.s_squared is not None:
             atoms.info["s_squared"] = frame.s_squared
         atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces)
+        if base != task.level:
+            low = job.results()[job.stages[0].name].frames[-1]
+            of = data.frame(task.defect, task.charge, task.configuration, task.step, base)
+            if of is None:
+                raise RunError(f"{task.label}: its frame at {base} is no longer in the dataset")
+            labels = compose(
+                (of.get_potential_energy(), of.get_forces()), (frame.energy, frame.known_forces), (low.energy, low.known_forces)
+            )
+            atoms = labelled(atoms, labels, task.level)
         stored: list[Atoms] = []
         if configuration in data.dataset.configurations(task.defect, task.charge, task.level):
             stored = data.dataset.frames(task.defect, task.charge, configuration, task.level)

@@ -17,9 +17,13 @@ from defectbench.base.files import write_text
 from defectbench.datasets.schema import BandEdges, ChemicalPotentials, DatasetFile, LevelOfTheory
 from defectbench.datasets.writing import update_metadata
 
+from .composite import from_stored
 from .corrections import METHOD, corrections_of
-from .job import Job
-from .reference_data import ReferenceData, same_geometry
+from .cp2k_input import BANDS
+from .cp2k_output import read_band_edges
+from .cp2k_schema import method_of
+from .job import Job, SegmentResult
+from .reference_data import ReferenceData, relaxed_at, same_geometry
 from .tasks import Task, properties_file
 
 SPHERE_RADIUS = 1.0
@@ -83,8 +87,10 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
             "force_difference_max": float(np.abs(difference).max()),
         }
     if task.kind == "host":
-        edges = last.output.band_edges
-        out |= {"vbm": None if edges is None else edges.vbm, "cbm": None if edges is None else edges.cbm}
+        out |= _edges_of(job, last)
+        base = data.base_level(task.level)
+        if base != task.level:
+            out |= _on_top_of(base, data, {**out}, results[job.stages[0].name])
     if task.kind == "element":
         out |= {"atoms": len(frame.atoms), "energy_per_atom": frame.energy / len(frame.atoms)}
     if task.kind in ("host", "potential"):
@@ -94,6 +100,28 @@ def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
         if ground is None or not same_geometry(ground.atoms, frame.atoms):
             raise RunError(f"{task.label}: its structure is no longer the ground state")
         out["configuration"] = ground.configuration
+    return out
+
+
+def _edges_of(job: Job, segment: SegmentResult) -> dict[str, float | None]:
+    edges = segment.output.band_edges or read_band_edges(job.segment_folder(job.state.segments - 1) / BANDS)
+    return {"vbm": None if edges is None else edges.vbm, "cbm": None if edges is None else edges.cbm}
+
+
+def _on_top_of(base: str, data: ReferenceData, high: Mapping[str, Any], low: SegmentResult) -> dict[str, Any]:
+    """Host energy and band edges at a base's level, and the difference between a hybrid functional and its start added to them.
+
+    Raises:
+        RunError: the base's host has not been calculated yet.
+    """
+    below = next((r for r in read_properties(data.folder, base) if r["kind"] == "host"), None)
+    if below is None:
+        raise RunError(f"the host at {base} must be calculated first")
+    edges = low.output.band_edges
+    out: dict[str, Any] = {"energy": below["energy"] + high["energy"] - low.frames[-1].energy}
+    for name, value in (("vbm", None if edges is None else edges.vbm), ("cbm", None if edges is None else edges.cbm)):
+        known = (below[name], high[name], value)
+        out[name] = None if None in known else below[name] + high[name] - value
     return out
 
 
@@ -210,7 +238,6 @@ def store_result(data: ReferenceData, task: Task, result: Mapping[str, Any]) -> 
 
     Raises:
         DatasetError: the dataset cannot be read or written.
-        RunError: finite-size corrections are due and the packages for them are not installed.
     """
     path = properties_file(data.folder, task)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,9 +257,13 @@ def derive_levels(data: ReferenceData) -> bool:
 
     Raises:
         DatasetError: the dataset cannot be read or written.
-        RunError: finite-size corrections are due and the packages for them are not installed.
     """
     data.reload()
+    composed = [frames for level in data.dataset.levels for frames in from_stored(data, level)]
+    for frames in composed:
+        data.add(frames)
+    if composed:
+        data.reload()
     derived = {level.name: _derived(data, level) for level in data.dataset.metadata.levels}
 
     def change(metadata: DatasetFile) -> DatasetFile:
@@ -252,7 +283,9 @@ def _derived(data: ReferenceData, level: LevelOfTheory) -> dict[str, Any]:
     if host is not None:
         changes["host_energy"] = host["energy"]
         if host["vbm"] is not None:
-            changes["band_edges"] = BandEdges(vbm=host["vbm"], cbm=host["cbm"], source="eigenvalues of the host supercell at Γ")
+            gamma = getattr(method_of(level), "kpoints", "gamma") == "gamma" and data.base_level(level.name) == level.name
+            source = "eigenvalues of the host supercell at Γ" if gamma else "eigenvalues on lines through the zone of the host supercell"
+            changes["band_edges"] = BandEdges(vbm=host["vbm"], cbm=host["cbm"], source=source)
     elements = {r["defect"]: r["energy_per_atom"] for r in results if r["kind"] == "element"}
     if host is not None and elements:
         symbols = data.dataset.host.get_chemical_symbols()
@@ -261,6 +294,6 @@ def _derived(data: ReferenceData, level: LevelOfTheory) -> dict[str, Any]:
         if conditions:
             changes["chemical_potentials"] = conditions
     if level.correction_method in (None, METHOD):  # those of another origin stay
-        corrections, _ = corrections_of(data.dataset, results)
+        corrections, _ = corrections_of(data.dataset, relaxed_at(data.dataset, level.name), results)
         changes |= {"corrections": corrections, "correction_method": METHOD if corrections else None}
     return changes

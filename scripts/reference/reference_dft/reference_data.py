@@ -17,7 +17,7 @@ from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.datasets.extxyz import read_extxyz
-from defectbench.datasets.schema import METADATA_FILE, Cp2kMethod, explain
+from defectbench.datasets.schema import METADATA_FILE, explain
 from defectbench.datasets.writing import add_relaxation
 from defectbench.scoring.landscape import operations_of
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
@@ -25,6 +25,7 @@ from defectbench.thermodynamics.curves import SHORTEST_PATH
 
 from .analysis import same_minima
 from .cp2k_input import RunOptions
+from .cp2k_schema import Cp2kMethod, method_of
 from .job import SAME_POSITION, Frame, Stage
 from .selection import Candidate, select_frames
 from .tasks import (
@@ -77,8 +78,14 @@ class ReferenceData:
                 for name in block.configurations:
                     if name not in known:
                         raise UnknownNameError(f"configuration in {self.folder / QUEUE_FILE}", name, sorted(known))
+            if isinstance(block, SinglePointBlock):
+                method = method_of(dataset.level_of_theory(block.level))
+                base = None if method is None or method.hybrid is None else method.hybrid.added_to
+                if base not in (None, block.of):
+                    why = f"{block.level} is made of numbers at {base}, so its single points are of frames at {base}"
+                    raise DatasetError(f"{self.folder / QUEUE_FILE}: {why}, not {block.of}")
             if isinstance(block, CheckBlock) and block.step is None:
-                method = dataset.level_of_theory(block.level).settings.cp2k
+                method = method_of(dataset.level_of_theory(block.level))
                 if method is not None and method.optimizer is None:
                     why = f"nothing is relaxed at {block.level}, so there is no last frame; give a step"
                     raise DatasetError(f"{self.folder / QUEUE_FILE}: check {block.name}: {why}")
@@ -102,10 +109,16 @@ class ReferenceData:
             DatasetError: the level has none.
             UnknownNameError: no such level.
         """
-        method = self.dataset.level_of_theory(level).settings.cp2k
+        method = method_of(self.dataset.level_of_theory(level))
         if method is None:
-            raise DatasetError(f"{self.folder}: level {level} has no settings.cp2k block, so nothing can be calculated at it")
+            raise DatasetError(f"{self.folder}: level {level} has no settings.cp2k, so nothing can be calculated at it")
         return method
+
+    def base_level(self, level: str) -> str:
+        """The level whose energies and forces a level adds a hybrid functional's difference to; the level itself if it does not."""
+        method = method_of(self.dataset.level_of_theory(level))
+        hybrid = None if method is None else method.hybrid
+        return level if hybrid is None or hybrid.added_to is None else hybrid.added_to
 
     # ---- tasks
 
@@ -122,8 +135,7 @@ class ReferenceData:
             return [
                 Task("relaxation", block.level, block.defect, charge, name)
                 for charge in block.charges
-                for name in block.configurations
-                if self._start(block, charge, name) is not None
+                for name in self._stored_names(block, charge)
             ]
         if isinstance(block, SinglePointBlock):
             return self._single_points(block)
@@ -180,8 +192,25 @@ class ReferenceData:
             found = None if minimum is None else self.dataset.frames(block.defect, block.charge, block.configuration, block.level)[-1]
         return None if found is None else int(found.info["step"])
 
-    def _start(self, block: RelaxationBlock, charge: int, name: str) -> Atoms | None:
-        return self.dataset.starts(block.defect, charge).get(name)
+    def _stored_names(self, block: RelaxationBlock, charge: int) -> list[str]:
+        """Names under which a block's relaxations of one charge are stored; only of starts that there are."""
+        starts = self.dataset.starts(block.defect, charge)
+        return [block.prefix + name for name in block.configurations if name in starts]
+
+    def relaxation_block(self, task: Task) -> RelaxationBlock | None:
+        """The first block of the queue that a relaxation comes from."""
+        blocks = self._relaxations(task.defect, task.charge, task.level)
+        return next((block for block in blocks if task.configuration in self._stored_names(block, task.charge)), None)
+
+    def _relaxed_from(self, task: Task) -> Atoms | None:
+        block = self.relaxation_block(task)
+        if block is None:
+            return None
+        name = task.configuration.removeprefix(block.prefix)
+        if block.continue_from is None:
+            return self.dataset.starts(task.defect, task.charge)[name]
+        minimum = self.dataset.minima(task.defect, task.charge, block.continue_from).get(name)
+        return None if minimum is None else _bare(minimum.atoms)
 
     def _single_points(self, block: SinglePointBlock) -> list[Task]:
         ready = tuple(
@@ -233,10 +262,9 @@ class ReferenceData:
     def structure(self, task: Task) -> Atoms | None:
         """The geometry that a task starts from; None while what it needs is not there yet."""
         if task.kind == "relaxation":
-            starts = (self._start(b, task.charge, task.configuration) for b in self._relaxations(task.defect, task.charge, task.level))
-            return next((start for start in starts if start is not None), None)
+            return self._relaxed_from(task)
         if task.kind == "host":
-            return self.dataset.host
+            return self.dataset.host_at(self.base_level(task.level))
         if task.kind == "element":
             block = self._element(task)
             solid: Atoms = read_extxyz(self.folder / block.file)[0].repeat(block.supercell)
@@ -263,7 +291,7 @@ class ReferenceData:
         )
         if task.kind == "element":
             block = self._element(task)
-            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY", kpoints=block.kpoints))]
+            return [Stage(task.level, method, RunOptions("GEO_OPT" if block.relax else "ENERGY", kpoints=block.kpoints, metal=True))]
         if task.kind == "finite_difference":
             return self._displaced_stages(task, method)
         if task.kind == "check":
@@ -278,7 +306,15 @@ class ReferenceData:
         if level is None:
             return [stage]
         name = level if stage.displacement is None else f"{level} {stage.name}"
-        return [Stage(name, self.method(level), RunOptions("ENERGY"), stage.displacement), stage]
+        options = RunOptions("ENERGY")
+        if stage.method.hybrid is not None and stage.method.hybrid.added_to is not None:  # its numbers are subtracted
+            options = RunOptions(stage.options.run_type, band_edges=stage.options.band_edges)
+        return [Stage(name, self.method(level), options, stage.displacement), stage]
+
+    def first_step(self, task: Task) -> int:
+        """Number of the first frame of a relaxation: 0 is a start, so one that continues another level's begins with 1."""
+        block = self.relaxation_block(task) if task.kind == "relaxation" else None
+        return 0 if block is None or block.continue_from is None else 1
 
     def previous(self, task: Task) -> list[Frame]:
         """Frames of an unfinished relaxation that the dataset already holds."""
@@ -399,13 +435,7 @@ class ReferenceData:
 
     def wanted(self, defect: str, charge: int, level: str) -> set[str]:
         """Configurations of a state that the queue relaxes before anything is made of its ground state."""
-        return {
-            name
-            for block in self._relaxations(defect, charge, level)
-            if not block.later
-            for name in block.configurations
-            if self._start(block, charge, name) is not None
-        }
+        return {name for block in self._relaxations(defect, charge, level) if not block.later for name in self._stored_names(block, charge)}
 
     def _relaxations(self, defect: str, charge: int, level: str) -> list[RelaxationBlock]:
         return [
@@ -489,6 +519,16 @@ class ReferenceData:
         """Whether two ground states are one structure, so that there is nothing between them."""
         path = self._path(block, upper, lower)
         return path is not None and path.delta_q < SHORTEST_PATH
+
+
+def relaxed_at(dataset: Dataset, level: str) -> str:
+    """The level at whose geometries the numbers of a level are: its own if anything is relaxed at it."""
+    entry = dataset.level_of_theory(level)
+    if entry.convergence is not None:
+        return level
+    method = method_of(entry)
+    hybrid = None if method is None else method.hybrid
+    return (hybrid and (hybrid.added_to or hybrid.start_from)) or dataset.metadata.reference_level
 
 
 def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod:
