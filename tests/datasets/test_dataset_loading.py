@@ -28,7 +28,7 @@ def test_listing_downloads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     monkeypatch.setattr("defectbench.base.downloads.fetch", lambda remote: pytest.fail(f"fetches {remote.url}"))
     listed = {entry.id: entry for entry in list_datasets()}
-    assert set(listed) == {"sb2se3-vacancies", "sb2se3-savory-2019"}
+    assert set(listed) == {"cdte-doped", "mgo-antisite-doped", "sb2se3-savory-2019", "sb2se3-vacancies"}
     assert (len(listed["sb2se3-vacancies"].defects), listed["sb2se3-vacancies"].states) == (5, 25)
     assert (len(listed["sb2se3-savory-2019"].defects), listed["sb2se3-savory-2019"].states) == (12, 58)
     assert not (tmp_path / "cache").exists()
