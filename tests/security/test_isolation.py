@@ -153,10 +153,10 @@ def test_failures_come_back_without_names_of_this_machine(spy: Callable[..., Wor
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.cluster")
     said = f"cannot open {Path.home()}/data/x on {socket.gethostname()}: zq81-private-value, token=abcdef123456"
     result = spy(fail=said).calculate(Calculation("single_point", Structure.from_atoms(Atoms("Ar2", [[0, 0, 0], [0, 0, 3]])), None))
-    assert result["status"] == "failed"
-    assert "~/data/x" in result["failure"]
+    assert result.status == "failed"
+    assert "~/data/x" in result.failure
     for private in (f"{Path.home()}/", socket.gethostname(), "zq81", "abcdef123456"):
-        assert private not in result["failure"]
+        assert private not in result.failure
 
 
 @pytest.mark.parametrize(
