@@ -140,9 +140,11 @@ def _pareto(groups: list[Group], boards: tuple[Board, ...], drawn: list[Path]) -
     from defectbench.leaderboard.pareto import stem
 
     there = {path.name for path in drawn}
-    for group, board in zip(groups, boards, strict=True):
-        if (name := f"{stem(group, groups)}.svg") in there:
-            yield board.title, f"figures/{name}"
+    titles = {board.id: board.title for board in boards}
+    for group in groups:
+        name = stem(group, groups)
+        if f"{name}.svg" in there:
+            yield titles[name.removeprefix("pareto-")], f"figures/{name}.svg"
 
 
 def _ours(output: Path) -> None:

@@ -226,7 +226,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Site:
-    """All that the site shows."""
+    """All that the site shows; ``boards`` full suites first, then by the number of models."""
 
     boards: tuple[Board, ...]
     models: tuple[ModelPage, ...]
@@ -253,15 +253,14 @@ def site_view(groups: Iterable[Group], folder: Path) -> Site:
     groups = list(groups)
     definitions = {m.id: m for m in list_models()}
     tasks = get_tasks()
-    names = _unique(stem(group, groups).removeprefix("pareto-") for group in groups)
     boards, pages = [], []
-    for name, group in zip(names, groups, strict=True):
-        board, made = _board(name, group, tasks, definitions, folder)
+    for group in groups:
+        board, made = _board(stem(group, groups).removeprefix("pareto-"), group, tasks, definitions, folder)
         boards.append(board)
         pages += made
     titles = {board.id: board.title for board in boards}
     return Site(
-        boards=tuple(boards),
+        boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
         models=tuple(_with_others(page, pages, titles) for page in pages),
         tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
         datasets=tuple(_dataset_pages(groups, boards)),

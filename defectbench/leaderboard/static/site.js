@@ -91,23 +91,23 @@
         link.href = row.page;
         return link;
       } },
-      { title: "response to charge", field: "charge_class", sorter: "string", headerTooltip: "What the charge-response certificate found.", formatter: function (cell) {
+      { title: "response to charge", field: "charge_class", width: 122, sorter: "string", headerTooltip: "What the charge-response certificate found.", formatter: function (cell) {
         return cell.getValue() ? element("span", cell.getValue(), "badge " + cell.getValue()) : text(null);
       } },
-      { title: "overall", field: "overall", sorter: last, headerSortStartingDir: "desc", formatter: score(overall), tooltip: why(overall), hozAlign: "right", headerHozAlign: "right",
+      { title: "overall", field: "overall", width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(overall), tooltip: why(overall), hozAlign: "right", headerHozAlign: "right",
         headerTooltip: "Weighted mean of the task scores, 0 to 1; beside it the same at the ends of the 95 % intervals of the metrics." },
-      numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.")
+      numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.", { width: 92 })
     ];
     board.tasks.forEach(function (task) {
       var about = data.tasks.filter(function (t) { return t.task === task; })[0];
       var get = function (row) { return row.tasks[task]; };
-      list.push({ title: task.replace(/_/g, " "), field: "task_" + task, sorter: last, headerSortStartingDir: "desc", formatter: score(get), tooltip: why(get), hozAlign: "right", headerHozAlign: "right", headerTooltip: about ? about.title : task });
+      list.push({ title: task.replace(/_/g, " "), field: "task_" + task, width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(get), tooltip: why(get), hozAlign: "right", headerHozAlign: "right", headerTooltip: about ? about.title : task });
     });
     return list.concat([
-      numeric("counted", "coverage", function (v) { return Math.round(100 * v) + " %"; }, "Share of the weight that could be scored."),
-      numeric("not converged", "not_converged", String, "Relaxations that failed or did not converge. Each is a miss.", { headerSortStartingDir: "asc" }),
+      numeric("counted", "coverage", function (v) { return Math.round(100 * v) + " %"; }, "Share of the weight that could be scored.", { width: 84 }),
+      numeric("not converged", "not_converged", String, "Relaxations that failed or did not converge. Each is a miss.", { headerSortStartingDir: "asc", width: 104 }),
       numeric("s per force call", "seconds_per_call", function (v) { return Number(v.toPrecision(2)).toString(); }, "Median time per force call. Point at a value to see the hardware.",
-        { headerSortStartingDir: "asc", tooltip: function (e, cell) { return element("span", cell.getData().hardware || ""); } }),
+        { headerSortStartingDir: "asc", width: 96, tooltip: function (e, cell) { return element("span", cell.getData().hardware || ""); } }),
       numeric("parameters", "parameters", function (v) { return v.toLocaleString("en"); }, "Number of trained parameters.", { headerSortStartingDir: "asc" }),
       { title: "training data", field: "training_data", sorter: "string", formatter: plain(String), maxWidth: 240, tooltip: function (e, cell) { return text(cell.getValue()); } },
       { title: "in domain", field: "in_domain", sorter: "boolean", formatter: plain(function (v) { return v ? "yes" : "no"; }), headerTooltip: "Whether the training data contain this dataset." },
@@ -173,7 +173,7 @@
     var list = columns(), known = sorted && list.some(function (c) { return c.field === sorted.field; });
     if (!known) sorted = { field: "rank", dir: "asc" };
     table = new Tabulator("#table", {
-      data: rows(), columns: list, layout: "fitDataFill", index: "key", placeholder: "No model passes these filters.", columnDefaults: { tooltip: false },
+      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", placeholder: "No model passes these filters.",
       initialSort: [{ column: sorted.field, dir: sorted.dir }],
       rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
     });
