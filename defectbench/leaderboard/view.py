@@ -55,7 +55,7 @@ class Row:
         gain: mean distance to the best baselines, like with like.
         coverage: share of the declared weight that could be scored.
         tasks: task → its score.
-        in_domain: whether the training data of the model contain this dataset; None if nothing is known of them.
+        in_domain: whether the definition says that the model was trained on this dataset; None without a registered definition.
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
@@ -334,7 +334,7 @@ def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: Model
         tasks={task: _cell(score.task(task)) for task in tasks},
         parameters=entry.model.parameters,
         training_data=data,
-        in_domain=None if data in (None, "not stated") else entry.dataset.id in str(data),
+        in_domain=None if definition is None else entry.dataset.id in {seen.dataset for seen in definition.trained_on},
         level_of_theory=entry.model.level_of_theory,
         package=entry.model.package or None,
         seconds_per_call=next((m.value for m in cost.metrics if m.name == "seconds_per_call"), None) if cost else None,

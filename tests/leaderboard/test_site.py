@@ -17,9 +17,11 @@ from urllib.parse import unquote
 import pytest
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import write_text
 from defectbench.entries.schema import TaskRecord
 from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.html import build_site
+from defectbench.leaderboard.pareto import stem
 from defectbench.leaderboard.serving import server
 from defectbench.leaderboard.view import site_view
 
@@ -50,6 +52,7 @@ def entries(write_entry, make_entry, small_tasks, tmp_path):
 @pytest.fixture
 def site(entries, tmp_path, monkeypatch):
     monkeypatch.setattr("defectbench.tasks.get_tasks", _named)
+    monkeypatch.setattr("defectbench.leaderboard.html.draw_leaderboard", _drawn)
     build_site(entries, tmp_path / "site")
     return tmp_path / "site"
 
@@ -58,6 +61,13 @@ def _named(names=None):
     from tests.leaderboard.conftest import COST, PES, RELAX
 
     return tuple(task for task in (RELAX, PES, COST) if names is None or task.name in names)
+
+
+def _drawn(groups, folder):
+    """Stands for the drawing, which takes seconds."""
+    path = folder / f"{stem(groups[0], groups)}.svg"
+    write_text(path, "<svg/>")
+    return [path]
 
 
 class Page(HTMLParser):
@@ -93,6 +103,15 @@ def test_baselines_stand_among_the_models_without_a_rank(entries):
     best = next(row for row in rows if row.kind == "best baselines")
     assert best.rank is None
     assert rows.index(best) < rows.index(next(row for row in rows if row.model == "poor"))
+
+
+def test_the_declared_weights_give_the_overall_score_as_the_sliders_compute_it(entries):
+    view = site_view(group_entries(find_entries(entries)), entries)
+    weights = {task.task: task.weight for task in view.tasks}
+    for row in view.boards[0].rows:
+        if row.kind == "model":
+            scored = [(weights[task], cell.score) for task, cell in row.tasks.items() if cell.score is not None]
+            assert row.overall.score == pytest.approx(sum(w * s for w, s in scored) / sum(w for w, _ in scored))
 
 
 def test_a_charge_state_says_which_minimum_and_how_far_above_the_ground_state(entries):

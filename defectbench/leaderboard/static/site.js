@@ -84,18 +84,18 @@
     var overall = function (row) { return row.overallCell; };
     var list = [
       numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70 }),
-      { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, formatter: function (cell) {
+      { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
         if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
         var link = element("a", row.name);
         link.href = row.page;
         return link;
       } },
+      { title: "overall", field: "overall", width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(overall), tooltip: why(overall), hozAlign: "right", headerHozAlign: "right",
+        headerTooltip: "Weighted mean of the task scores, 0 to 1; beside it the same at the ends of the 95 % intervals of the metrics." },
       { title: "response to charge", field: "charge_class", width: 122, sorter: "string", headerTooltip: "What the charge-response certificate found.", formatter: function (cell) {
         return cell.getValue() ? element("span", cell.getValue(), "badge " + cell.getValue()) : text(null);
       } },
-      { title: "overall", field: "overall", width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(overall), tooltip: why(overall), hozAlign: "right", headerHozAlign: "right",
-        headerTooltip: "Weighted mean of the task scores, 0 to 1; beside it the same at the ends of the 95 % intervals of the metrics." },
       numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.", { width: 92 })
     ];
     board.tasks.forEach(function (task) {
