@@ -183,7 +183,7 @@ class _Checks:
 
         said, data = self.entry.dataset, self.data
         if said.id == data.id and said.sha256 != data.sha256:
-            yield f"dataset.sha256: made on another version of {said.id} ({said.sha256[:12]}…, here {data.sha256[:12]}…): the entry is stale"
+            yield f"dataset.sha256: of another version of {said.id} ({said.sha256[:12]}…, here {data.sha256[:12]}…): the entry is stale"
         found = {"id": data.id, "title": data.metadata.title, "level_of_theory": data.level}
         yield from differences("dataset", {name: getattr(said, name) for name in found}, found)
         if said.embedded and said.id not in embedded_names():
@@ -231,7 +231,7 @@ class _Checks:
         missing = [c.content_hash for c in plan.calculations if c.content_hash not in content]
         if missing:
             self.problems.append(
-                f"calculations: {len(missing)} of {len(plan.calculations)} are missing, first {self.labels[missing[0]]} ({missing[0][:12]}…)"
+                f"calculations: {len(missing)} of {len(plan.calculations)} missing, first {self.labels[missing[0]]} ({missing[0][:12]}…)"
             )
         planned = {c.content_hash: c for c in plan.calculations}
         for key, found in content.items():

@@ -89,7 +89,13 @@ class Forger:
         defectbench.rescore(self.folder, self.data)
         entry, scored, _ = stored_scoring(self.folder, self.data)
         records = [
-            {"defect": c.defect, "charge": c.charge, "configuration": c.configuration, "content_hash": c.content_hash, **outcome(c.relaxation)}
+            {
+                "defect": c.defect,
+                "charge": c.charge,
+                "configuration": c.configuration,
+                "content_hash": c.content_hash,
+                **outcome(c.relaxation),
+            }
             for c in scored.configurations
         ]
         self.entry(lambda content: content.update(configurations=records))
@@ -155,10 +161,6 @@ def metric(content: dict[str, Any], name: str = "rmsd", task: str = "relax") -> 
     return next(m for m in content["tasks"][task]["metrics"] if m["name"] == name)
 
 
-def without_value(content: dict[str, Any]) -> dict[str, Any]:
-    return next(m for record in content["tasks"].values() for m in record["metrics"] if m["value"] is None)
-
-
 def moved(row: list[float]) -> list[float]:
     return [row[0] + 0.05, *row[1:]]
 
@@ -170,14 +172,15 @@ FOUND: dict[str, Callable[[Forger], object]] = {
     "row": lambda f: f.entry(lambda e: e["tasks"]["relax"]["tables"]["states"][0].update(rmsd=0.01)),
     "further table": lambda f: f.entry(lambda e: e["tasks"]["relax"]["tables"]["configurations"][0].update(rmsd=0.01)),
     "row removed": lambda f: f.entry(lambda e: e["tasks"]["relax"]["tables"]["configurations"].pop()),
-    "applies": lambda f: f.entry(lambda e: without_value(e).update(applies=not without_value(e)["applies"])),
-    "reason": lambda f: f.entry(lambda e: without_value(e).update(reason="not asked")),
+    "failed turned into not applicable": lambda f: f.entry(
+        lambda e: metric(e).update(value=None, interval=None, applies=False, reason="not asked")
+    ),
+    "applies": lambda f: f.entry(lambda e: metric(e).update(applies=False)),
+    "reason": lambda f: f.entry(lambda e: metric(e).update(reason="not asked")),
     "note": lambda f: f.entry(lambda e: e["tasks"]["relax"]["notes"].append("Best of all.")),
     "task removed": lambda f: f.entry(lambda e: e["tasks"].pop("charge_response")),
     "certificate class": lambda f: f.entry(lambda e: e["certificate"].update(charge_class="energy-only")),
-    "certificate check": lambda f: f.entry(
-        lambda e: next(c for c in e["certificate"]["checks"] if not c["passed"]).update(passed=True)
-    ),
+    "certificate check": lambda f: f.entry(lambda e: next(c for c in e["certificate"]["checks"] if not c["passed"]).update(passed=True)),
     "charge response": lambda f: f.entry(lambda e: e["certificate"].update(force_change=9.0)),
     "certificate energies": lambda f: f.entry(lambda e: e["certificate"]["energies"].reverse()),
     "certificate thresholds": lambda f: f.entry(lambda e: e["certificate"]["thresholds"].update(aware_force=1.0)),
@@ -213,7 +216,7 @@ FOUND: dict[str, Callable[[Forger], object]] = {
     "date in the future": lambda f: f.entry(lambda e: e["provenance"].update(created="2999-01-01T00:00:00+00:00")),
     "number of calculations": lambda f: f.entry(lambda e: e["provenance"].update(calculations=99)),
     "stored energy": lambda f: f.relaxation(lambda r: r.update(energy=r["energy"] - 1.0)),
-    "stored energy of a single point": lambda f: f.single_point(lambda r: r.update(energy=r["energy"] - 1.0)),
+    "stored forces of a single point": lambda f: f.single_point(lambda r: r["forces"].reverse()),
     "stored energies, scored again": lambda f: (
         f.relaxation(lambda r: r.update(energies=[e - 1 for e in r["energies"]], energy=r["energy"] - 1), ("V_Sb1", -1, "Unperturbed")),
         f.smooth(),
@@ -241,6 +244,7 @@ FOUND: dict[str, Callable[[Forger], object]] = {
 UNSEEN: dict[str, Callable[[Forger], object]] = {
     "date in the past": lambda f: f.entry(lambda e: e["provenance"].update(created="2026-01-01T00:00:00+00:00")),
     "identity of a model that is not registered": lambda f: f.entry(lambda e: e["model"].update(identity="other")),
+    "energy that no number rests on": lambda f: f.single_point(lambda r: r.update(energy=r["energy"] - 1.0)),
     "invented as a whole": lambda f: (shutil.rmtree(f.folder), shutil.copytree(f.other, f.folder)),
 }
 """Tampering that nothing in an entry shows: docs/verification.md says so."""
