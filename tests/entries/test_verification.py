@@ -87,7 +87,7 @@ class Forger:
     def smooth(self) -> None:
         """Makes the entry agree with its calculations again, as a careful forger would."""
         defectbench.rescore(self.folder, self.data)
-        entry, scored, _ = stored_scoring(self.folder, self.data)
+        _entry, scored, _ = stored_scoring(self.folder, self.data)
         records = [
             {
                 "defect": c.defect,
@@ -272,7 +272,8 @@ def test_tampering_is_found(finished, tmp_path, kind):
 @pytest.mark.parametrize("change", [Forger.exchange_figures, Forger.exchange_pictures, lambda f: (f.folder / "figures/relax.png").unlink()])
 def test_exchanged_and_missing_figures_are_found(finished, tmp_path, change):
     found = defectbench.verify(forged(finished, tmp_path, change), finished.data).problems
-    assert len(found) == 1 and "figures/relax" in found[0]
+    assert len(found) == 1
+    assert "figures/relax" in found[0]
 
 
 @pytest.mark.parametrize("kind", UNSEEN)
@@ -287,12 +288,14 @@ def sampled(finished: Finished, folder: Path, count: int = 2) -> Any:
 
 def test_a_sample_of_an_honest_entry_is_reproduced(finished):
     found = sampled(finished, finished.folder)
-    assert found.passed and found.repeated == 2
+    assert found.passed
+    assert found.repeated == 2
 
 
 def test_a_sample_finds_an_invented_entry(finished, tmp_path):
     found = sampled(finished, forged(finished, tmp_path, UNSEEN["invented as a whole"]))
-    assert any("certificate" in line for line in found.problems) and any("calculated again" in line for line in found.problems)
+    assert any("certificate" in line for line in found.problems)
+    assert any("calculated again" in line for line in found.problems)
 
 
 def test_a_sample_finds_forces_that_were_invented_with_everything_that_rests_on_them(finished, tmp_path):
@@ -348,5 +351,6 @@ def test_the_command_names_each_difference_and_says_so_by_its_exit_code(finished
     assert run(finished.folder) == 0
     assert run(finished.folder, forged(finished, tmp_path, FOUND["metric"])) == 1
     said = capsys.readouterr()
-    assert "relax.metrics[rmsd].value" in said.out and "not-verified" in said.err
+    assert "relax.metrics[rmsd].value" in said.out
+    assert "not-verified" in said.err
     assert run(tmp_path / "nothing") == 2
