@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from defectbench.cli.arguments import EntryArgument, FolderArgument, path_of, several, text_of, writable_below
+from defectbench.cli.arguments import (
+    DeviceName,
+    DeviceOption,
+    EntryArgument,
+    EnvironmentOption,
+    FolderArgument,
+    TrustCode,
+    TrustWeights,
+    WeightsOption,
+    path_of,
+    several,
+    text_of,
+    writable_below,
+)
 
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
 leaderboard_app = typer.Typer(help="Leaderboard tables, figures and site.", no_args_is_help=True)
@@ -160,6 +173,50 @@ def serve(
             running.serve_forever()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+@leaderboard_app.command("verify")
+def verify(
+    entries: Annotated[
+        list[Path], typer.Argument(parser=path_of("ENTRY"), metavar="ENTRY...", help="Folders that 'defectbench evaluate' wrote.")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+        ),
+    ] = None,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures again and compare them.")] = True,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", parser=text_of("--model"), metavar="YAML", help="With --sample: the model, if it is not a registered one."
+        ),
+    ] = None,
+    device: DeviceOption = DeviceName.cpu,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --sample: number of worker processes.")] = None,
+    environment: EnvironmentOption = None,
+    model_weights: WeightsOption = None,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
+) -> None:
+    """Recompute everything that entries say, and name each difference. Exit code 1 if there is one."""
+    import defectbench
+    from defectbench.base.errors import RunError
+    from defectbench.calculations.preparation import ModelOptions
+    from defectbench.cli import render
+    from defectbench.entries.sampling import SampleOptions
+
+    chosen = ModelOptions(device.value, environment, model_weights, trust_code=trust_code, trust_weights=trust_weights)
+    console = render.make_console()
+    differ = 0
+    for entry in entries:
+        found = defectbench.verify(entry, dataset, figures=figures, sample=sample, model=model, options=SampleOptions(chosen, workers))
+        render.verification(console, found)
+        differ += not found.passed
+    if differ:
+        raise RunError(f"{differ} of {len(entries)} entries are not what their calculations and datasets give", code="not-verified")
 
 
 def compare(
