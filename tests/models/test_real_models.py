@@ -99,6 +99,26 @@ def test_models_from_wheels(start: Callable[..., WorkerClient], crystal: Atoms, 
     assert relaxed.energies[-1] < relaxed.energies[0] - 0.1
 
 
+def test_nequix(start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    client = start("nequix-mp-1")
+    assert client.ready["parameters"] == client.model.definition.weights.parameters
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    assert certificate.failed == ()
+    assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))["status"] == "unsupported"
+
+
+def test_nequix_reads_no_other_format(start: Callable[..., WorkerClient], tmp_path: Path) -> None:
+    """What does not end in ``.nqx`` the package would unpickle."""
+    content = load_model("nequix-mp-1").model_dump(mode="json")
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    weights = {"source": "path", "files": [{"path": "a.pt"}]}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({**content, "weights": weights}))
+    with pytest.raises(ModelError, match="not a Nequix model"):
+        start(tmp_path / "m.yaml", trust_weights=True)
+
+
 def test_a_misspelt_modal_is_refused(start: Callable[..., WorkerClient], tmp_path: Path) -> None:
     content = load_model("sevennet-mf-0").model_dump(mode="json")
     content["arguments"]["modal"] = "PBEE"
