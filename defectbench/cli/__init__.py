@@ -13,6 +13,7 @@ from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
 from defectbench.cli import datasets, entries, environments, models, tasks
 from defectbench.cli.evaluate import evaluate
+from defectbench.cli.train import train
 
 app = typer.Typer(
     name="defectbench",
@@ -27,6 +28,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(environments.app, name="environments")
 app.command("evaluate")(evaluate)
+app.command("train")(train)
 app.command("rescore")(entries.rescore)
 app.command("compare")(entries.compare)
 app.add_typer(entries.score_app, name="score")
@@ -70,6 +72,8 @@ def main() -> None:
         if isinstance(error, Interrupted):  # a further Ctrl-C would end the interpreter as it shuts down, with another exit code
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"error[{error.code}]: {one_line(error, 4000)}", file=sys.stderr)
+        if error.exit_code == 130:  # a further Ctrl-C would kill the interpreter while it ends, with another exit code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

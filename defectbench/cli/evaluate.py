@@ -82,7 +82,7 @@ def evaluate(
     from defectbench.cli.render import evaluation, make_console
 
     console = make_console()
-    report = LiveReport(console) if console.is_terminal else LineReport(lambda line: typer.echo(line, err=True))
+    report = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
         with report as reporter:
             done = defectbench.evaluate(

@@ -27,7 +27,8 @@ class ValidationReport:
     Attributes:
         path: the dataset folder.
         problems: everything wrong, in the order of the files; the last ones are the doubts.
-        doubts: those of them that are numbers which cannot be true together (:mod:`~defectbench.datasets.plausibility`).
+        doubts: those of them that are numbers which cannot be true together (:mod:`~defectbench.datasets.plausibility`)
+            or are not good enough (:mod:`~defectbench.datasets.quality`).
         files: data files checked.
         frames: frames checked.
     """
@@ -155,7 +156,7 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         doubts += [] if found else plausibility.check_results(name, frames, host)
         if not found:
             lasts.setdefault(level.name, {})[key] = frames[-1]
-        problems += quality.check_net_force(name, frames)
+        doubts += quality.check_net_force(name, frames)
     for level_name, last in lasts.items():
         doubts += plausibility.check_level(metadata.level(level_name), last, len(host), f"frames/{level_name}")
     for level in metadata.levels:
@@ -164,8 +165,9 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
                 problems += checks.check_relaxed_host(level.relaxed_host, read_host(folder / level.relaxed_host), host)
             except DatasetError as error:
                 problems.append(Problem(level.relaxed_host, None, "file", str(error)))
-    problems += quality.check_image_charge(metadata, host)
-    problems += quality.check_uncertainty(folder, metadata)
+    if not any(doubt.field.startswith("dielectric") for doubt in doubts):
+        doubts += quality.check_image_charge(metadata, host)
+    doubts += quality.check_uncertainty(folder, metadata)
     return ValidationReport(folder, (*problems, *doubts), len(metadata.files), count, tuple(doubts))
 
 

@@ -135,6 +135,22 @@ class Charge(_Closed):
         return self
 
 
+class TrainedOn(_Closed):
+    """A dataset that a model was trained on.
+
+    Attributes:
+        dataset: its id.
+        dataset_sha256: of its content when the training began.
+        files_sha256: of the training files, which hold exactly what the model has seen.
+        levels: levels of theory.
+    """
+
+    dataset: str
+    dataset_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    files_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    levels: tuple[str, ...] = ()
+
+
 class Citation(_Closed):
     """What to cite."""
 
@@ -157,6 +173,7 @@ class ModelDefinition(_Closed):
         charge: how a charge reaches it.
         level_of_theory: functional of its training labels (of the head used).
         training_data: one line.
+        trained_on: datasets of this kind that it has seen; for them it is no test of transfer.
         licence: of the weights.
         citation: what to cite.
         url: home page.
@@ -173,6 +190,7 @@ class ModelDefinition(_Closed):
     charge: Charge = Charge()
     level_of_theory: str
     training_data: str = "not stated"
+    trained_on: tuple[TrainedOn, ...] = ()
     licence: str = "not stated"
     citation: Citation | None = None
     url: str | None = None

@@ -28,7 +28,7 @@ def test_listing_downloads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
     monkeypatch.setattr("defectbench.base.downloads.fetch", lambda remote: pytest.fail(f"fetches {remote.url}"))
     listed = {entry.id: entry for entry in list_datasets()}
-    assert set(listed) == {"sb2se3-vacancies", "sb2se3-savory-2019"}
+    assert set(listed) == {"cdte-doped", "mgo-antisite-doped", "sb2se3-savory-2019", "sb2se3-vacancies"}
     assert (len(listed["sb2se3-vacancies"].defects), listed["sb2se3-vacancies"].states) == (5, 25)
     assert (len(listed["sb2se3-savory-2019"].defects), listed["sb2se3-savory-2019"].states) == (12, 58)
     assert not (tmp_path / "cache").exists()
@@ -109,7 +109,7 @@ def test_reading_a_small_dataset(tiny: Path) -> None:
     assert list(dataset.minima("V_Sb", 0)) == ["Unperturbed", "Rattled"]
     ground = dataset.ground_state("V_Sb", 0)
     assert ground is not None
-    assert (ground.configuration, ground.level, ground.energy) == ("Rattled", "PBE", pytest.approx(-50.632698))
+    assert (ground.configuration, ground.level, ground.energy) == ("Rattled", "PBE", pytest.approx(-50.626158))
     assert ground.has_forces
     assert ground.atoms.info["charge"] == 0
     assert type(ground.atoms.info["charge"]) is int
@@ -138,7 +138,7 @@ def test_unknown_names_come_with_the_nearest(tiny: Path) -> None:
         load_dataset("sb2se3-vacancie")
     with pytest.raises(UnknownNameError, match="unknown defect 'V_sb'; did you mean V_Sb"):
         dataset.starts("V_sb", 0)
-    with pytest.raises(UnknownNameError, match=r"unknown charge of V_Sb 'q\+1'"):
+    with pytest.raises(UnknownNameError, match=r"unknown charge of V_Sb"):
         dataset.minima("V_Sb", 1)
     with pytest.raises(UnknownNameError, match="unknown level of theory 'PBE0'"):
         dataset.minima("V_Sb", 0, "PBE0")

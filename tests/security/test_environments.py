@@ -76,12 +76,13 @@ def test_an_environment_without_a_manifest_counts_as_not_built(packages: Path) -
     assert read_manifest(packages.parents[2])
 
 
-@pytest.mark.parametrize("variable", ["", "UV_TORCH_BACKEND", "UV_FIND_LINKS", "PIP_FIND_LINKS"])
+@pytest.mark.parametrize("variable", ["", "UV_TORCH_BACKEND", "UV_FIND_LINKS", "PIP_FIND_LINKS", "no GPU"])
 def test_files_are_installed_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """All of them; only torch is taken by its version where the user chose a build of it."""
     for name in ("UV_TORCH_BACKEND", "UV_FIND_LINKS", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
-    if variable:
+    monkeypatch.setattr(module, "gpus", list if variable == "no GPU" else lambda: ["a GPU"])
+    if variable not in ("", "no GPU"):
         monkeypatch.setenv(variable, "cpu")
     calls: list[list[str]] = []
     monkeypatch.setattr(module, "_uv", lambda command, _name, _progress: calls.append(command))

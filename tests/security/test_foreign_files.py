@@ -150,22 +150,24 @@ def test_links_in_a_received_entry_are_not_written_through(entry: Callable[..., 
 
 def test_an_archive_that_unpacks_to_gigabytes_is_refused(entry: Callable[..., Path]) -> None:
     folder = entry()
+    content = read_entry(folder)
     with gzip.open(folder / "calculations.json.gz", "wb", compresslevel=1) as handle:
         for _ in range(210):
             handle.write(b" " * 1_000_000)
     with pytest.raises(DefectbenchError, match="holds more than"):
-        read_calculations(folder)
+        read_calculations(folder, content)
 
 
 @pytest.mark.parametrize("text", ["1" * 1_000_000, "[" * 100_000, '{"a": ' * 100_000, "nonsense"])
 def test_json_of_any_kind_is_one_line(entry: Callable[..., Path], text: str) -> None:
     folder = entry()
+    content = read_entry(folder)
     (folder / "entry.json").write_text(text)
     assert "entry.json" in refused("score", "explain", str(folder))
     with gzip.open(folder / "calculations.json.gz", "wt") as handle:
         handle.write(text)
     with pytest.raises(DefectbenchError) as caught:
-        read_calculations(folder)
+        read_calculations(folder, content)
     assert len(str(caught.value)) < 1000
 
 

@@ -17,7 +17,7 @@ import yaml
 from ase import Atoms
 
 from defectbench.base.redaction import redact, redact_values
-from defectbench.calculations.client import WorkerClient, worker_environment
+from defectbench.calculations.client import WorkerClient, WorkerSpec, worker_environment
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
@@ -67,7 +67,7 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, current: PythonEnvironm
         path = folder / "m.yaml"
         path.write_text(yaml.safe_dump(content))
         model = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True)
-        client = WorkerClient(current, model)
+        client = WorkerClient(WorkerSpec.of(current, model))
         clients.append(client)
         client.start()
         return client
@@ -153,10 +153,10 @@ def test_failures_come_back_without_names_of_this_machine(spy: Callable[..., Wor
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.cluster")
     said = f"cannot open {Path.home()}/data/x on {socket.gethostname()}: zq81-private-value, token=abcdef123456"
     result = spy(fail=said).calculate(Calculation("single_point", Structure.from_atoms(Atoms("Ar2", [[0, 0, 0], [0, 0, 3]])), None))
-    assert result["status"] == "failed"
-    assert "~/data/x" in result["failure"]
+    assert result.status == "failed"
+    assert "~/data/x" in result.failure
     for private in (f"{Path.home()}/", socket.gethostname(), "zq81", "abcdef123456"):
-        assert private not in result["failure"]
+        assert private not in result.failure
 
 
 @pytest.mark.parametrize(

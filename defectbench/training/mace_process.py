@@ -1,0 +1,288 @@
+"""The training process of mace-torch models: ``python mace_process.py JOB``, in their environment, where defectbench is not installed.
+
+The model is built from mace-torch's own configuration file by mace-torch's own functions. The loop is ours. That of mace-torch 0.3.16 keeps
+its state only where the last head improves, keeps averaged parameters instead of the optimiser's, and does not stop early on one device.
+One JSON object per line goes to standard output.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from mace import data, modules, tools
+from mace.tools import torch_geometric
+from mace.tools.model_script_utils import configure_model
+from mace.tools.scripts_utils import dict_to_array
+from torch_ema import ExponentialMovingAverage
+
+STATE = "state.pt"
+
+
+def say(**message: Any) -> None:
+    """A line to the parent."""
+    print(json.dumps(message), flush=True)
+
+
+class Job:
+    """Everything that is made from the job file: model, data, optimiser.
+
+    Attributes:
+        settings: content of the job file.
+        folder: of the run.
+        heads: names, in the model's order.
+        model: without atomic energies, which labels do not hold either; see :meth:`export`.
+        train: head → graphs.
+        validation: head → graphs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.settings = json.loads(path.read_text(encoding="utf-8"))
+        self.folder = path.parent
+        arguments = ["--config", str(self.folder / self.settings["configuration"]), "--device", self.settings["device"]]
+        args = tools.build_default_arg_parser().parse_args(arguments)
+        args, _ = tools.check_args(args)
+        tools.set_seeds(args.seed)
+        tools.set_default_dtype(args.default_dtype)
+        self.args = args
+        self.device = tools.init_device(args.device)
+        described = ast.literal_eval(args.heads) if isinstance(args.heads, str) else args.heads
+        self.heads = list(described)
+        keys = data.KeySpecification()
+        data.update_keyspec_from_kwargs(keys, vars(args))
+        energies = {head: ast.literal_eval(content["E0s"]) for head, content in described.items()}
+        numbers = sorted({int(z) for content in energies.values() for z in content})
+        self.table = tools.AtomicNumberTable(numbers)
+        self.energies = dict_to_array(energies, self.heads)
+        self.train = {head: self._graphs(content.get("train_file"), head, keys) for head, content in described.items()}
+        self.validation = {head: self._graphs(content.get("valid_file"), head, keys) for head, content in described.items()}
+        self.state = self._state()
+        if self.state is None:
+            everything = [graph for graphs in self.train.values() for graph in graphs]
+            args.avg_num_neighbors = modules.compute_avg_num_neighbors(self.loader(everything))
+        else:
+            args.avg_num_neighbors = self.state["neighbours"]
+        args.compute_energy, args.compute_dipole, args.compute_polarizability = True, False, False
+        scales = [SimpleNamespace(std=1.0) for _ in self.heads]
+        self.model = configure_model(args, None, np.zeros_like(self.energies), None, self.heads, self.table, scales)[0].to(self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1.0, amsgrad=True)
+        self.ema = ExponentialMovingAverage(self.model.parameters(), decay=self.settings["ema_decay"])
+
+    def _state(self) -> dict[str, Any] | None:
+        """Where this run was left, or else where the stage before it ended."""
+        for name in (STATE, self.settings["initial"]):
+            if name is not None and (self.folder / name).is_file():
+                found: dict[str, Any] = torch.load(self.folder / name, map_location=self.device, weights_only=True)
+                return found | {"resumed": name == STATE}
+        return None
+
+    def _graphs(self, name: str | None, head: str, keys: Any) -> list[Any]:
+        if name is None:
+            return []
+        import ase.io
+
+        graphs = []
+        for atoms in ase.io.read(self.folder / name, ":"):
+            configuration = data.config_from_atoms(atoms, key_specification=keys, head_name=head)
+            numbers = [self.table.z_to_index(z) for z in atoms.numbers]
+            # total energies are 1e4 eV: what the atoms hold is taken out before float32 rounds it
+            configuration.properties["energy"] -= float(self.energies[self.heads.index(head), numbers].sum())
+            graphs.append(data.AtomicData.from_config(configuration, z_table=self.table, cutoff=self.args.r_max, heads=self.heads))
+        return graphs
+
+    def loader(self, graphs: list[Any]) -> Any:
+        """Batches in order."""
+        return torch_geometric.dataloader.DataLoader(dataset=graphs, batch_size=self.settings["batch_size"], shuffle=False, drop_last=False)
+
+    def epoch_loader(self, epoch: int) -> Any:
+        """All training graphs, heads repeated as told. The order depends on seed and epoch only, so that a run resumes."""
+        chosen = [graph for head, graphs in self.train.items() for _ in range(self.settings["repeat"].get(head, 1)) for graph in graphs]
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.args.seed * 1_000_003 + epoch))
+        return self.loader([chosen[i] for i in order.tolist()])
+
+    def outputs(self, batch: Any, training: bool) -> Any:
+        """Energy and forces of a batch."""
+        return self.model(batch.to(self.device).to_dict(), training=training, compute_force=True)
+
+    def export(self, path: Path) -> None:
+        """Writes the averaged parameters, with the atomic energies, as a model that mace-torch loads."""
+        from copy import deepcopy
+
+        with self.ema.average_parameters():
+            model = deepcopy(self.model).to("cpu").double()
+        model.atomic_energies_fn.atomic_energies.copy_(torch.tensor(self.energies, dtype=torch.float64))
+        for parameter in model.parameters():
+            parameter.requires_grad = True
+        _replace(path, model)
+
+
+def loss(job: Job, batch: Any, out: Any, phase: dict[str, Any]) -> torch.Tensor:
+    """Huber loss of energies per cell and of force components."""
+    huber = torch.nn.functional.huber_loss
+    energy = huber(out["energy"], batch.energy, delta=job.settings["huber_energy"], reduction="none")
+    force = huber(out["forces"], batch.forces, delta=job.settings["huber_forces"], reduction="none").mean(dim=1)
+    weight = torch.repeat_interleave(batch.forces_weight, batch.ptr[1:] - batch.ptr[:-1])
+    return phase["energy_weight"] * energy.mean() + phase["forces_weight"] * (weight * force).sum() / weight.sum().clamp(min=1)
+
+
+def fit_constants(job: Job) -> None:
+    """Sets the readout of the charge embedding so that no head and no charge has a mean error of the energy.
+
+    The readout is linear: least squares of what the model leaves, one head after the other, each starting from the first.
+    """
+    if not hasattr(job.model, "embedding_readout"):
+        return
+    model = job.model
+    weights = next(iter(model.embedding_readout.linear.weight_views()))
+    with torch.no_grad():
+        for head, name in enumerate(job.heads):
+            weights[:, head] = weights[:, 0].clone()
+            rows, left = [], []
+            for batch in job.loader(job.train[name]):
+                out = model(batch.to(job.device).to_dict(), compute_force=False)
+                features = model.node_embedding(batch.node_attrs)
+                features = features + model.joint_embedding(batch.batch, {key: batch[key] for key in model.embedding_specs})
+                rows.append(tools.scatter.scatter_sum(features, batch.batch, dim=0, dim_size=batch.num_graphs))
+                left.append(batch.energy - out["energy"])
+            matrix = torch.cat(rows).double().cpu().numpy() / math.sqrt(weights.shape[0])  # as e3nn normalises
+            step = np.linalg.lstsq(matrix, torch.cat(left).double().cpu().numpy(), rcond=1e-5)[0]
+            weights[:, head] += torch.tensor(step).to(weights)
+
+
+def start_from(job: Job, state: dict[str, Any]) -> None:
+    """Takes over the averaged parameters of a stage with one head. Every head's readouts become those of that head.
+
+    What has another shape (one row per charge, constants of heads) stays as it is.
+    """
+    given = dict(state["model"])
+    names = [name for name, _ in job.model.named_parameters()]
+    given.update(zip(names, state["ema"]["shadow_params"], strict=True))
+    own = job.model.state_dict()
+    job.model.load_state_dict(own | {name: value for name, value in given.items() if own[name].shape == value.shape})
+    with torch.no_grad():
+        for number, readout in enumerate(job.model.readouts):
+            if hasattr(readout, "linear"):
+                view = next(iter(readout.linear.weight_views()))
+                view[:] = given[f"readouts.{number}.linear.weight"].view(-1, 1)
+                continue
+            first, second = (next(iter(layer.weight_views())) for layer in (readout.linear_1, readout.linear_2))
+            size = first.shape[1] // len(job.heads)
+            for head in range(len(job.heads)):
+                rows = slice(head * size, (head + 1) * size)
+                first[:, rows] = given[f"readouts.{number}.linear_1.weight"].view(-1, size)
+                second[rows, head] = given[f"readouts.{number}.linear_2.weight"]
+
+
+def validate(job: Job) -> dict[str, dict[str, float]]:
+    """Root mean square errors of the averaged parameters by head: energy per cell (eV) and forces (eV/Å)."""
+    found = {}
+    with job.ema.average_parameters():
+        for head, graphs in job.validation.items():
+            energies, forces = [], []
+            for batch in job.loader(graphs):
+                out = job.outputs(batch, training=False)
+                energies.append((out["energy"] - batch.energy).detach().double().cpu())
+                forces.append((out["forces"] - batch.forces).detach().double().cpu().flatten())
+            if graphs:
+                found[head] = {"energy": _rms(energies), "forces": _rms(forces)}
+    return found
+
+
+def _rms(errors: list[torch.Tensor]) -> float:
+    return float(torch.cat(errors).square().mean().sqrt())
+
+
+def _replace(path: Path, content: Any) -> None:
+    """A file is whole or not there: the machine may be taken away at any moment."""
+    partial = path.with_name(path.name + ".part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def learning_rate(phases: list[dict[str, Any]], epoch: float) -> tuple[float, dict[str, Any]]:
+    """The rate at a moment (in epochs), and the phase it is in."""
+    for phase in phases:
+        if epoch < phase["epochs"]:
+            break
+        epoch -= phase["epochs"]
+    first, last = phase["learning_rate"]
+    return first * (last / first) ** min(epoch / phase["epochs"], 1.0), phase
+
+
+def train_epoch(job: Job, epoch: int) -> float:
+    """One pass; returns the mean loss."""
+    loader, total, parent = job.epoch_loader(epoch), 0.0, os.getppid()
+    phases = job.settings["phases"]
+    for step, batch in enumerate(loader):
+        if os.getppid() != parent:  # nobody listens any more, and the same command may run again
+            sys.exit(4)
+        rate, phase = learning_rate(phases, epoch + step / len(loader))
+        for group in job.optimizer.param_groups:
+            group["lr"] = rate
+        job.optimizer.zero_grad(set_to_none=True)
+        value = loss(job, batch, job.outputs(batch, training=True), phase)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(job.model.parameters(), 10.0)
+        job.optimizer.step()
+        job.ema.update()
+        total += float(value.detach())
+    return total / len(loader)
+
+
+def main(path: Path) -> None:
+    """Trains until the last epoch, or until patience ends, and writes the best model."""
+    logging.disable(logging.WARNING)
+    job = Job(path)
+    epoch, best, best_epoch, history = 0, math.inf, -1, []
+    if job.state is not None and job.state["resumed"]:
+        for name in ("model", "optimizer", "ema"):
+            getattr(job, name).load_state_dict(job.state[name])
+        epoch, best, best_epoch, history = (job.state[name] for name in ("epoch", "best", "best_epoch", "history"))
+        if job.state["files_sha256"] != job.settings["files_sha256"]:  # errors on other frames cannot be compared
+            best, best_epoch = math.inf, epoch - 1
+    else:
+        if job.state is not None:
+            start_from(job, job.state)
+        fit_constants(job)
+        job.ema = ExponentialMovingAverage(job.model.parameters(), decay=job.settings["ema_decay"])
+    epochs = sum(phase["epochs"] for phase in job.settings["phases"])
+    parameters = sum(p.numel() for p in job.model.parameters())
+    say(type="start", epochs=epochs, parameters=parameters, device=str(job.device), history=history)
+    while epoch < epochs and epoch - 1 - best_epoch < job.settings["patience"]:
+        began = time.monotonic()
+        mean = train_epoch(job, epoch)
+        errors = validate(job)
+        score = float(np.mean([error["energy"] + error["forces"] for error in errors.values()]))
+        if not math.isfinite(mean) or not math.isfinite(score):
+            say(type="error", message=f"the loss is not a number in epoch {epoch}; lower the learning rate")
+            sys.exit(3)
+        improved = score < best
+        if improved:
+            best, best_epoch = score, epoch
+            job.export(job.folder / "model.model")
+        rate, _ = learning_rate(job.settings["phases"], epoch)
+        epoch += 1
+        line = {"epoch": epoch, "rate": rate, "loss": mean, "score": score, "improved": improved, "errors": errors}
+        line["seconds"] = round(time.monotonic() - began, 2)
+        history.append(line)
+        state = {"epoch": epoch, "best": best, "best_epoch": best_epoch, "history": history, "neighbours": job.args.avg_num_neighbors}
+        state["files_sha256"] = job.settings["files_sha256"]
+        for name in ("model", "optimizer", "ema"):
+            state[name] = getattr(job, name).state_dict()
+        _replace(job.folder / STATE, state)
+        say(type="epoch", **line)
+    say(type="done", epoch=epoch, best_epoch=best_epoch + 1, score=best, stopped_early=epoch < epochs)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

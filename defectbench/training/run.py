@@ -1,0 +1,294 @@
+"""A training from beginning to end, or from where it was left: files, the process in the package's environment, the learning curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectbench.base.errors import DefectbenchError, RunError
+from defectbench.base.files import write_text
+from defectbench.base.text import one_line
+from defectbench.base.yaml import to_yaml
+from defectbench.calculations.client import worker_environment
+from defectbench.models.environment import PythonEnvironment, ensure_environment
+from defectbench.training.export import TrainingFiles, export
+from defectbench.training.mace_files import configuration, settings
+from defectbench.training.recipe import Recipe
+from defectbench.training.splits import Selection, select_frames
+
+if TYPE_CHECKING:
+    from defectbench.datasets.dataset import Dataset
+
+RUN_FILE = "run.json"
+MODEL_FILE = "model.model"
+STATE_FILE = "state.pt"
+CURVE_FILE = "curve.csv"
+LOCK_FILE = ".lock"
+PRETRAINING = "pretraining"
+"""Folder of the first stage; a new run takes over one that is copied there."""
+ENVIRONMENTS = {"mace": "mace"}
+"""Recipe kind → managed environment."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave.
+
+    Attributes:
+        epoch: number, from 1.
+        epochs: how many there are at most.
+        rate: learning rate at its begin.
+        loss: mean over its steps.
+        errors: level → validation error: ``energy`` (eV per cell), ``forces`` (eV/Å), root mean square.
+        score: mean over the levels of the sum of both numbers; the epoch with the lowest is kept.
+        improved: whether it is the lowest so far.
+        seconds: it took.
+        stage: ``pretraining`` or ``training``.
+    """
+
+    epoch: int
+    epochs: int
+    rate: float
+    loss: float
+    errors: dict[str, dict[str, float]]
+    score: float
+    improved: bool
+    seconds: float
+    stage: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training.
+
+    Attributes:
+        folder: of the run.
+        selection: frames used.
+        files: as they were written.
+        history: of the main stage.
+        parameters: number of parameters.
+        stopped_early: whether patience ended it.
+    """
+
+    folder: Path
+    selection: Selection
+    files: TrainingFiles
+    history: tuple[Epoch, ...]
+    parameters: int
+    stopped_early: bool
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose parameters were kept."""
+        return [epoch for epoch in self.history if epoch.improved][-1]
+
+
+def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, TrainingFiles]:
+    """Writes the training files into a run's folder, which is new or holds a run with the same recipe, splits, levels and charges.
+
+    The dataset may have grown since: the run then goes on with the new files, and chooses its best epoch from then on.
+
+    Args:
+        dataset: to train on.
+        recipe: how.
+        folder: of the run.
+
+    Raises:
+        DatasetError: the dataset does not fit the recipe.
+        DefectbenchError: the folder holds another run.
+        RunError: the folder cannot be written.
+    """
+    selection = select_frames(dataset, recipe)
+    identity = {
+        "dataset": dataset.id,
+        "splits": selection.splits.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"presets", "description"}),
+        "levels": list(selection.levels),
+        "charges": list(selection.charges),
+    }
+    place = folder / RUN_FILE
+    if place.is_file():
+        there = json.loads(place.read_text(encoding="utf-8"))
+        if changed := [name for name, value in identity.items() if there.get(name) != value]:
+            raise DefectbenchError(
+                f"{folder} holds a training with other {changed[0]}; choose another --output, or remove the folder to begin again",
+                code="foreign-folder",
+            )
+    elif folder.is_dir() and any(path.name not in (PRETRAINING, LOCK_FILE) for path in folder.iterdir()):
+        raise DefectbenchError(f"{folder} is not empty and holds no training; choose another --output", code="foreign-folder")
+    files = export(dataset, selection, folder)
+    write_text(folder / "mace.yaml", to_yaml(configuration(recipe, files, recipe.id)))
+    write_text(place, json.dumps(identity, indent=1) + "\n")
+    return selection, files
+
+
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    environment: str | None = None,
+    on_line: Callable[[str], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Training:
+    """Trains a model; the same call resumes a run that was interrupted, on any device.
+
+    Args:
+        dataset: with splits.
+        recipe: how.
+        folder: of the run; made if it is not there.
+        device: ``cpu`` or ``cuda``.
+        threads: of the training process.
+        environment: instead of the managed one, as ``--environment`` of other commands.
+        on_line: called with what is being done.
+        on_epoch: called after each epoch.
+
+    Raises:
+        DatasetError: the dataset does not fit the recipe.
+        DefectbenchError: the folder holds another run.
+        EnvironmentBuildError: the package's environment cannot be built.
+        RunError: the process failed; what it had reached is kept.
+    """
+    from filelock import FileLock, Timeout
+
+    tell = on_line or (lambda _line: None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output") from error
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            selection, files = prepare(dataset, recipe, folder)
+            python = ensure_environment(environment or ENVIRONMENTS[recipe.kind], progress=tell)
+            process = _Process(python, device, threads, on_epoch)
+            initial = None
+            if recipe.pretraining is not None:
+                from defectbench.training.pretraining import pretraining_files
+
+                stage = folder / PRETRAINING
+                first = pretraining_files(dataset, recipe, selection, files, stage, tell)
+                job = settings(recipe, first, recipe.pretraining.phases, device=device)
+                _stage(process, job, stage, PRETRAINING)
+                initial = f"{PRETRAINING}/{STATE_FILE}"
+            job = settings(recipe, files, recipe.phases, device=device, initial=initial)
+            history, parameters, stopped = _stage(process, job, folder, "training")
+    except Timeout:
+        raise RunError(f"{folder} is in use by another training; wait for it, or choose another --output", code="folder-in-use") from None
+    return Training(folder, selection, files, history, parameters, stopped)
+
+
+@dataclass(frozen=True)
+class _Process:
+    """Where and how the training process runs, and who is told of its epochs."""
+
+    python: PythonEnvironment
+    device: str
+    threads: int
+    on_epoch: Callable[[Epoch], None] | None
+
+
+def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tuple[tuple[Epoch, ...], int, bool]:
+    """One process; returns its epochs, the number of parameters and whether patience ended it."""
+    from defectbench.training.curve import draw
+
+    write_text(folder / "job.json", json.dumps(job, indent=1) + "\n")
+    script = str(resources.files("defectbench.training") / "mace_process.py")
+    command = [str(how.python.python), "-I", script, str(folder / "job.json")]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=worker_environment(how.threads, how.device, 0 if how.device == "cuda" else None),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    words = _last_words(process.stderr)
+    history: list[Epoch] = []
+    end: dict[str, Any] = {}
+    start: dict[str, Any] = {}
+    try:
+        for text in process.stdout:
+            message = _message(text)
+            if message.get("type") == "start":
+                start = message
+            elif message.get("type") in ("done", "error"):
+                end = message
+            for line in message.get("history", [message] if message.get("type") == "epoch" else []):
+                history.append(_epoch(line, start["epochs"], stage))
+                if how.on_epoch is not None and message.get("type") == "epoch":
+                    how.on_epoch(history[-1])
+            if history and message:
+                write_text(folder / CURVE_FILE, curve_csv(history))
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.wait()
+    if process.returncode != 0 or end.get("type") != "done":
+        killed = f"it was killed by signal {-process.returncode} (out of memory?)" if process.returncode < 0 else None
+        said = killed or end.get("message") or (words[-1] if words else f"exit code {process.returncode}")
+        raise RunError(
+            f"the {stage} stopped: {one_line(said, 300)}; the same command resumes after epoch {len(history)}", code="training-failed"
+        )
+    draw(history, folder)
+    return tuple(history), int(start["parameters"]), bool(end["stopped_early"])
+
+
+def _last_words(stream: Any) -> deque[str]:
+    """Reads a stream to its end in a thread, so that the writer never waits, and keeps the last lines."""
+    import threading
+
+    words: deque[str] = deque(maxlen=20)
+
+    def read() -> None:
+        for line in stream:
+            if line.strip():
+                words.append(line.strip())
+
+    threading.Thread(target=read, daemon=True).start()
+    return words
+
+
+def _message(text: str) -> dict[str, Any]:
+    """A line of the process; what a package prints of its own is ignored."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _epoch(line: dict[str, Any], epochs: int, stage: str) -> Epoch:
+    names = ("epoch", "rate", "loss", "errors", "score", "improved", "seconds")
+    return Epoch(epochs=epochs, stage=stage, **{name: line[name] for name in names})
+
+
+def curve_csv(history: list[Epoch]) -> str:
+    """The learning curve as CSV: one row per epoch, energy (eV per cell) and force (eV/Å) errors by level."""
+    levels = list(history[0].errors)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{what}_{level}" for level in levels for what in ("energy_rmse_ev", "force_rmse_ev_per_angstrom")]
+    writer.writerow(["epoch", "seconds", "learning_rate", "loss", "score", "improved", *columns])
+    for item in history:
+        errors = [f"{item.errors[level][what]:.5g}" for level in levels for what in ("energy", "forces")]
+        row = [item.epoch, item.seconds, f"{item.rate:.4g}", f"{item.loss:.5g}", f"{item.score:.5g}", int(item.improved)]
+        writer.writerow([*row, *errors])
+    return text.getvalue()
+
+
+__all__ = ["CURVE_FILE", "MODEL_FILE", "STATE_FILE", "Epoch", "Training", "curve_csv", "prepare", "train"]
