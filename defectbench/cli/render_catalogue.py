@@ -71,7 +71,7 @@ def verified(console: Console, found: Sequence[VerifiedFile]) -> None:
         line(console, f"{file.name}: {file.path}")
         for witness in file.witnesses:
             mark = "[green]agrees[/green]" if witness.agrees else "[red]differs[/red]"
-            records = f", in {witness.records} independent public records" if witness.records else ""
+            records = f" (independent public records: {witness.records})" if witness.records else ""
             console.print(f"  {mark}  {witness.what} {escape(witness.published)}{records}", highlight=False, soft_wrap=True)
             if not witness.agrees:
                 line(console, f"           found {witness.found}")
@@ -108,7 +108,7 @@ def model(console: Console, m: ModelDefinition) -> None:
         line(console, f"weights {file.url or file.path}{own}")
         line(console, f"SHA-256 {file.sha256 or 'unknown: running it requires --trust-weights'}")
         if file.witnesses:
-            line(console, f"  stated in {file.witnesses} independent public records")
+            line(console, f"  independent public records of it: {file.witnesses}")
         for sha256, reason in file.refused.items():
             line(console, f"refused {sha256}: {reason}")
 

@@ -102,10 +102,11 @@ def verify_weights(definition: ModelDefinition, *, given: Path | None = None, fo
     for file in definition.weights.files:
         path = _place(definition, file, given, folder)
         if not path.is_file():
-            hint = (
-                f"'defectbench models fetch {definition.id}' downloads it" if definition.weights.source == "url" and given is None else ""
-            )
-            hint = hint or ("its environment is not built" if definition.weights.source == "package" else "give its path")
+            hint = "give its path"
+            if given is None and definition.weights.source == "url":
+                hint = f"'defectbench models fetch {definition.id}' downloads it"
+            elif given is None and definition.weights.source == "package":
+                hint = f"'defectbench environments create {definition.environment}' installs it"
             raise ModelError(f"there is no weights file {path}; {hint}", code="no-weights")
         sha256 = sha256_of(path)
         witnesses = []
@@ -121,12 +122,10 @@ def verify_weights(definition: ModelDefinition, *, given: Path | None = None, fo
 
 def _place(definition: ModelDefinition, file: WeightsFileDefinition, given: Path | None, folder: Path | None) -> Path:
     """Where a weights file lies or would lie on this machine."""
+    if given is not None and given.is_dir():
+        return next((p for p in (given / file.path, given / Path(file.path).name) if p.is_file()), given / file.path)
     if given is not None:
-        return (
-            next((p for p in (given / file.path, given / Path(file.path).name) if p.is_file()), given / file.path)
-            if given.is_dir()
-            else given
-        )
+        return given
     if definition.weights.source == "url":
         assert file.url is not None
         return RemoteFile(file.url, file.sha256, file.path, "weights").cached if file.sha256 else _unhashed_place(file.url, file.path)
