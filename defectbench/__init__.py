@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.catalogue import list_datasets, load_dataset
     from defectbench.datasets.importing.any_format import import_dataset
     from defectbench.datasets.validation import validate_dataset
+    from defectbench.entries.verification import verify
     from defectbench.evaluation import evaluate
     from defectbench.leaderboard.board import load_leaderboard
     from defectbench.leaderboard.comparison import compare
@@ -51,6 +52,7 @@ _HOMES = {
     "rescore": "defectbench.leaderboard.entry_view",
     "to_pymatgen": "defectbench.structures.pymatgen",
     "validate_dataset": "defectbench.datasets.validation",
+    "verify": "defectbench.entries.verification",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "rescore",
     "to_pymatgen",
     "validate_dataset",
+    "verify",
 ]
 
 

@@ -129,6 +129,7 @@ def evaluate(
     """
     from defectbench.calculations.preparation import ModelOptions, choose_model
     from defectbench.calculations.progress import default_report
+    from defectbench.calculations.results import Stored
     from defectbench.calculations.store import ResultStore
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.datasets.dataset import Dataset
@@ -184,7 +185,7 @@ def evaluate(
         reporter.stage("scoring")
         remove_foreign_entry(folder, resolved.identity)
         # scored from what is written, so that anybody who scores the entry again gets the same numbers
-        written = write_calculations(folder, plan, results)
+        written = write_calculations(folder, plan, {**results, asked.content_hash: Stored(raw)})
         scored = scoring_input(data, plan, certificate.charge_class, written, certificate=certificate.to_json())
         outcomes = {task.name: task.score(scored) for task in chosen_tasks}
 

@@ -7,10 +7,23 @@ from typing import Annotated
 
 import typer
 
-from defectbench.cli.arguments import EntryArgument, FolderArgument, path_of, several, text_of, writable_below
+from defectbench.cli.arguments import (
+    DeviceName,
+    DeviceOption,
+    EntryArgument,
+    EnvironmentOption,
+    FolderArgument,
+    TrustCode,
+    TrustWeights,
+    WeightsOption,
+    path_of,
+    several,
+    text_of,
+    writable_below,
+)
 
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
-leaderboard_app = typer.Typer(help="Leaderboard tables and figures.", no_args_is_help=True)
+leaderboard_app = typer.Typer(help="Leaderboard tables, figures and site.", no_args_is_help=True)
 
 
 @score_app.callback()
@@ -126,6 +139,84 @@ def figure(
             f"nothing to draw in {folder}: no entry has an overall score and a time; evaluate with --task cost", code="nothing-to-draw"
         )
     typer.echo(f"written to {output}: {', '.join(path.name for path in drawn)}")
+
+
+@leaderboard_app.command("build")
+def build(
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", parser=path_of("--output"), metavar="SITE", help="Folder of the site; an earlier site is replaced."),
+    ],
+    folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
+        "leaderboards"
+    ),
+) -> None:
+    """Build the leaderboard as a static site, which works on any web host and from the disk."""
+    from defectbench.leaderboard.html import build_site
+
+    writable_below(output)
+    written = build_site(folder, output)
+    typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
+
+
+@leaderboard_app.command("serve")
+def serve(
+    site: Annotated[Path, typer.Argument(parser=path_of("SITE"), metavar="SITE", help="Folder that 'leaderboard build' made.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8000,
+) -> None:
+    """Show a built site in the browser, for this machine only. Ctrl+C stops it."""
+    from defectbench.leaderboard.serving import server
+
+    with server(site, port) as running:
+        typer.echo(f"http://127.0.0.1:{running.server_port}/ shows {site}; Ctrl+C stops it")
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("stopped")
+
+
+@leaderboard_app.command("verify")
+def verify(
+    entries: Annotated[
+        list[Path], typer.Argument(parser=path_of("ENTRY"), metavar="ENTRY...", help="Folders that 'defectbench evaluate' wrote.")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+        ),
+    ] = None,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures again and compare them.")] = True,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", parser=text_of("--model"), metavar="YAML", help="With --sample: the model, if it is not a registered one."
+        ),
+    ] = None,
+    device: DeviceOption = DeviceName.cpu,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --sample: number of worker processes.")] = None,
+    environment: EnvironmentOption = None,
+    model_weights: WeightsOption = None,
+    trust_code: TrustCode = False,
+    trust_weights: TrustWeights = False,
+) -> None:
+    """Recompute everything that entries say, and name each difference. Exit code 1 if there is one."""
+    import defectbench
+    from defectbench.base.errors import RunError
+    from defectbench.calculations.preparation import ModelOptions
+    from defectbench.cli import render
+    from defectbench.entries.sampling import SampleOptions
+
+    chosen = ModelOptions(device.value, environment, model_weights, trust_code=trust_code, trust_weights=trust_weights)
+    console = render.make_console()
+    differ = 0
+    for entry in entries:
+        found = defectbench.verify(entry, dataset, figures=figures, sample=sample, model=model, options=SampleOptions(chosen, workers))
+        render.verification(console, found)
+        differ += not found.passed
+    if differ:
+        raise RunError(f"{differ} of {len(entries)} entries are not what their calculations and datasets give", code="not-verified")
 
 
 def compare(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from defectbench.entries.verification import Verification
     from defectbench.leaderboard.comparison import Comparison
     from defectbench.leaderboard.entry_view import EntryView
     from defectbench.leaderboard.scores import Score, TaskScore
@@ -350,6 +351,17 @@ def comparison(console: Console, found: Comparison, everything: bool = False) ->
     line(console, f"overall score: {scores[0]} → {scores[1]}")
     for note in found.notes:
         line(console, f"note: {note}")
+
+
+def verification(console: Console, found: Verification) -> None:
+    """What verifying an entry found: a line per difference, then what could not be checked."""
+    again = f", {found.repeated} calculated again" if found.repeated else ""
+    outcome = "nothing differs" if found.passed else f"{len(found.problems)} differences"
+    line(console, f"{found.folder}: {outcome} ({found.calculations} calculations{again})", None if found.passed else "red")
+    for problem in found.problems:
+        line(console, f"  {problem}")
+    for reason in found.unchecked:
+        line(console, f"  not checked: {reason}", "dim")
 
 
 def search_by_soap(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

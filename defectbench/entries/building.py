@@ -133,7 +133,7 @@ def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> P
         protocol=PROTOCOL_V1.to_json(),
         machines=machine_shares(plan, results),
         calculations=len(results),
-        calculation_s=round(sum(_seconds(stored) for stored in results.values()), 1),
+        calculation_s=round(sum(calculation_seconds(stored) for stored in results.values()), 1),
     )
 
 
@@ -148,7 +148,8 @@ def machine_shares(plan: Plan, results: Mapping[str, Stored]) -> list[MachineSha
     ]
 
 
-def _seconds(stored: Stored) -> float:
+def calculation_seconds(stored: Stored) -> float:
+    """Processor seconds of a calculation on a CPU, wall-clock seconds on a GPU or where the former were not recorded."""
     on_cpu = stored.machine is None or stored.machine.device == "cpu"
     return (stored.result.cpu_s if on_cpu else 0.0) or stored.result.wall_s
 

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
 from defectbench.base.hardware import Machine
+from defectbench.base.redaction import redact
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
 from defectbench.calculations.requests import Calculation, Relaxation
-from defectbench.calculations.results import EchoMismatch, Stored, check_echo, parse
+from defectbench.calculations.results import CertificateResult, EchoMismatch, Result, Stored, check_echo, parse
 from defectbench.entries.migration import current_calculations, current_entry
 from defectbench.entries.schema import SCHEMA_VERSION, Entry, extreme, out_of_range
 
@@ -75,11 +76,27 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def _published(result: Result) -> dict[str, Any]:
+    content = result.model_dump(mode="json")
+    if not isinstance(result, CertificateResult):
+        return {name: _rounded(value) for name, value in content.items()}
+    if content["worker"] is not None:  # names of files may be paths of the user's
+        for weights in content["worker"]["weights"]:
+            weights["name"] = redact(weights["name"])
+    return content  # noise far below 1e-7 is judged, too
+
+
 def write_calculations(folder: Path, plan: Plan, results: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the content as a reader will see it."""
+    """Writes ``calculations.json.gz`` (floats to 1e-7) and returns what of it is planned, as a reader will see it.
+
+    Args:
+        folder: of the entry.
+        plan: what was calculated.
+        results: content hash → result, of the plan and of the certificate.
+    """
     content = {
         content_hash: {
-            "result": _rounded(stored.result.model_dump(mode="json")),
+            "result": _published(stored.result),
             "machine": None if stored.machine is None else stored.machine.model_dump(mode="json"),
         }
         for content_hash, stored in sorted(results.items())
@@ -220,6 +237,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 def write_structures(folder: Path, scored: ScoringInput, plan: Plan) -> Path:
     """Writes every relaxed structure to ``structures.extxyz`` (energy in eV; defect, charge, configuration and status in ``info``)."""
+    path = folder / "structures.extxyz"
+    write_text(path, structures_text(scored, plan))
+    return path
+
+
+def structures_text(scored: ScoringInput, plan: Plan) -> str:
+    """The content of ``structures.extxyz``."""
     import io
 
     from ase.io import write
@@ -237,9 +261,7 @@ def write_structures(folder: Path, scored: ScoringInput, plan: Plan) -> Path:
         images.append(atoms)
     text = io.StringIO()
     write(text, images, format="extxyz")
-    path = folder / "structures.extxyz"
-    write_text(path, text.getvalue())
-    return path
+    return text.getvalue()
 
 
 def _extxyz_info(relaxation: Relaxation) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
 
     folder = entry_folder(Path(folder))
     entry = read_entry(folder)
-    data = dataset if isinstance(dataset, Dataset) else _dataset(dataset, entry.dataset.id)
+    data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
         raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
     if data.sha256 != entry.dataset.sha256:
@@ -89,8 +89,12 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     return entry, scored, tasks
 
 
-def _dataset(given: str | Path | None, name: str) -> Dataset:
-    """The dataset that the user gave, or the one of that name that comes with the package."""
+def dataset_of(given: str | Path | None, name: str) -> Dataset:
+    """The dataset that the user gave, or the one of that name that comes with the package.
+
+    Raises:
+        DefectbenchError: there is none.
+    """
     from defectbench.datasets.catalogue import load_dataset, load_named_dataset
 
     if given is not None:

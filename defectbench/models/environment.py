@@ -111,6 +111,16 @@ def _pins(path: Path) -> tuple[str, ...]:
     return tuple(sorted(line for line in lines if line and not line.startswith(("#", "--hash")) and ";" not in line))
 
 
+def pinned_versions(name: str) -> dict[str, str]:
+    """Package (lower case, with hyphens) → version, of what a managed environment's list pins for all platforms.
+
+    Raises:
+        UnknownNameError: no such environment.
+    """
+    pairs = (line.partition("==") for line in _pins(_list_path(name)))
+    return {package.lower().replace("_", "-"): version for package, _, version in pairs}
+
+
 def pins_sha256(name: str) -> str:
     """Hash over a managed environment's pinned list and Python version; neither hashes of files nor what one platform needs count.
 

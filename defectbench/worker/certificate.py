@@ -19,6 +19,16 @@ from .relaxation import atoms_of, peak_memory_mb
 Array = NDArray[np.float64]
 
 
+RATTLE = 0.02
+"""Å."""
+
+
+def rattle(generator: np.random.Generator, count: int) -> Array:
+    """The first draw of a certificate's generator: by how much each atom is displaced, (N, 3), Å."""
+    displacements: Array = generator.normal(scale=RATTLE, size=(count, 3))
+    return displacements
+
+
 def _rotation(generator: np.random.Generator) -> Array:
     """A uniformly random proper rotation matrix, (3, 3)."""
     q, r = np.linalg.qr(generator.normal(size=(3, 3)))
@@ -89,8 +99,8 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     base = atoms_of(request["structure"])
     call = _Calls(model)
     # A start straight from ShakeNBreak or a perfect site has forces that vanish by symmetry; a small rattle makes them all speak.
-    base.positions += generator.normal(scale=0.02, size=base.positions.shape)
     count = len(base)
+    base.positions += rattle(generator, count)
 
     call(base.copy(), charges[0])  # warm-up: compilation, caches
     shared = base.copy()  # one Atoms object for all charges, as a careless caller would have it

@@ -53,7 +53,7 @@ def test_a_charge_that_gets_lost_is_told(tmp_path):
     assert found.charge_class == "charge-blind"
     assert not found.passed
     with pytest.raises(defectbench.DefectbenchError):
-        defectbench.evaluate(Springs(0.5, key="other"), charge="info:charge", **SMALL, output=tmp_path / "never-written")
+        defectbench.evaluate(Springs(0.5, key="other"), charge="info:charge", **SMALL, output=tmp_path / "run")
 
 
 def test_an_evaluation_resumes_and_tells_calculators_apart(tmp_path):
