@@ -388,12 +388,12 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
 def _states(entry: Entry) -> Iterable[ChargeStateResult]:
     relax = entry.tasks.get("relax")
     for found in relax.tables.get("states", []) if relax else []:
-        cell = dict(found)
+        cell: Mapping[str, object] = dict(found)
 
-        def text(name: str, cell: dict[str, object] = cell) -> str | None:
+        def text(name: str, cell: Mapping[str, object] = cell) -> str | None:
             return None if cell.get(name) is None else str(cell[name])
 
-        def value(name: str, cell: dict[str, object] = cell) -> float | None:
+        def value(name: str, cell: Mapping[str, object] = cell) -> float | None:
             known = cell.get(name)
             return float(known) if isinstance(known, int | float) and not isinstance(known, bool) else None
 
@@ -422,9 +422,9 @@ def reproduce(entry: Entry) -> str:
     dataset = entry.dataset.id if entry.dataset.embedded else f"./{entry.dataset.id}"
     words = ["defectbench", "evaluate", "--model", model, "--dataset", dataset]
     if entry.selection.suite == "custom":
-        states = [*entry.selection.states, *entry.selection.skipped]
-        words += ["--defect", ",".join(sorted({s.defect for s in states}))]
-        words.append("--charge=" + ",".join(str(q) for q in sorted({s.charge for s in states})))
+        states = [*((s.defect, s.charge) for s in entry.selection.states), *((s.defect, s.charge) for s in entry.selection.skipped)]
+        words += ["--defect", ",".join(sorted({defect for defect, _ in states}))]
+        words.append("--charge=" + ",".join(str(q) for q in sorted({charge for _, charge in states})))
         words += ["--configurations", ",".join(sorted({c for s in entry.selection.states for c in s.configurations}))]
     else:
         words += ["--suite", entry.selection.suite]
