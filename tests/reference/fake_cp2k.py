@@ -1,7 +1,7 @@
 """Mimics CP2K's files for atoms on springs, step by step, so that runs can be cut off, fail and be continued within a test.
 
-Energy: half a spring constant times the squared distance of each atom from its own site, so that a relaxation is a walk to the sites
-``FAKE_CP2K_SITE`` (x of the second atom, Å; the others stay), moved by ``FAKE_CP2K_SPLIT`` Å a charge. Behaviour is chosen by
+Energy: of a spring along x between the first and the second atom, so that forces add up to zero; a relaxation is a walk of the second to
+``FAKE_CP2K_SITE`` (its x, Å, while the first is at 1 Å, where it stays), moved by ``FAKE_CP2K_SPLIT`` Å a charge. Behaviour is chosen by
 environment variables:
 
 - ``FAKE_CP2K_SECONDS``: pause before each energy.
@@ -61,7 +61,7 @@ def main() -> int:
     died = Path("..", "died")
     for step in range(stop_after + 1):
         time.sleep(float(os.environ.get("FAKE_CP2K_SECONDS", "0")))
-        shift = positions[1][0] - site
+        shift = positions[1][0] - site - (positions[0][0] - 1.0)
         energy, force = 0.5 * SPRING * shift**2 - 1.0, -SPRING * shift * BOHR  # hartree, hartree/bohr
         converged = minimizer not in failing or step < int(os.environ.get("FAKE_CP2K_NO_SCF_AT", "0"))
         say(" SCF WAVEFUNCTION OPTIMIZATION\n")

@@ -40,4 +40,4 @@ def test_the_table_goes_between_its_own_marks(tmp_path: Path) -> None:
     assert "old" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| V_Sb1 | -3 | none; 3.7" in text
+    assert "| V_Sb1 | −3 | none; 3.7" in text

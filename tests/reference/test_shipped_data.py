@@ -182,7 +182,7 @@ def test_levels_of_v_sb1_can_be_had_from_the_dataset_alone(dataset: Dataset) -> 
     assert corrections.status == "corrected"
     assert corrections.values[0] == 0.0
     assert all(abs(value) < 0.2 * q * q + 0.3 for q, value in corrections.values.items()), "the cell is strongly screened"
-    energies = {q: corrections.added_to(q, g.energy) + q * level.band_edges.vbm for q, g in grounds.items()}
+    energies = {q: g.energy + corrections.of(q) + q * level.band_edges.vbm for q, g in grounds.items()}
     assert {1, -3} <= set(level_diagram(energies).stable)
 
 
