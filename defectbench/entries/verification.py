@@ -380,7 +380,7 @@ class _Checks:
 def _labels(plan: Plan) -> dict[str, str]:
     """Content hash → what people call the calculation."""
     found = {c.content_hash: f"{c.kind} {c.content_hash[:12]}…" for c in plan.calculations}
-    for (defect, charge, name), c in reversed(plan.relaxations.items()):
+    for (defect, charge, name), c in reversed(list(plan.relaxations.items())):
         found[c.content_hash] = f"{defect} {charge:+d} {name}"
     return found | {c.content_hash: f"host {name}" for name, c in plan.host.items()}
 
