@@ -232,11 +232,13 @@ def _refuse_empty(**given: object) -> None:
 
 def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
     """Refuses a selection of which the model could answer nothing, as its definition has it."""
-    bounds = definition.charge.range
-    if definition.charge.how == "none" or bounds is None or any(bounds[0] <= s.charge <= bounds[1] for s in states):
+    if definition.charge.how == "none" or definition.charges_among(s.charge for s in states):
         return
-    selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
-    raise DefectbenchError(
-        f"{definition.id} takes charges {format_charge(bounds[0])} to {format_charge(bounds[1])} (charge.range), "
-        f"and none of those selected ({selected}); choose others with --charge"
+    bounds, own = definition.charge.range, definition.charges_of_weights
+    takes = (
+        f"takes charges {format_charge(bounds[0])} to {format_charge(bounds[1])} (charge.range)"
+        if bounds is not None
+        else f"has weights for the charges {', '.join(map(format_charge, own))}"
     )
+    selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
+    raise DefectbenchError(f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge")

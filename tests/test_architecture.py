@@ -33,6 +33,7 @@ ADAPTERS = {
     "matgl": {"matgl", "torch"},
     "grace": {"tensorpotential"},
     "mattersim": {"mattersim", "torch"},
+    "nequix": {"jax"},
     "ase_calculator": set(),
     "base": {"torch"},
 }

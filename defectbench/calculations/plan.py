@@ -194,14 +194,16 @@ def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: 
     Args:
         definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
         atoms: any structure of the system of interest, best a defect's start.
-        charges: of the dataset; kept inside the model's range.
+        charges: of the dataset; of which those that the model can be asked at are kept.
         seed: of the rattle, the rotation and the choice of components.
     """
     wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
-    if definition.charge.range is not None:
-        low, high = definition.charge.range
-        wanted = [q for q in wanted if low <= q <= high] or [low, high]
-    if len(wanted) < 2:
+    allowed = definition.charge.range or definition.charges_of_weights
+    if allowed:
+        wanted = definition.charges_among(wanted) or sorted({allowed[0], allowed[-1]})
+    if definition.charges_of_weights and len(wanted) < 2:
+        wanted = list(definition.charges_of_weights)
+    elif len(wanted) < 2:
         wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
     if definition.charge.how == "none" and len(wanted) > 3:
         wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})

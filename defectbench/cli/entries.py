@@ -23,7 +23,7 @@ from defectbench.cli.arguments import (
 )
 
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
-leaderboard_app = typer.Typer(help="Leaderboard tables and figures.", no_args_is_help=True)
+leaderboard_app = typer.Typer(help="Leaderboard tables, figures and site.", no_args_is_help=True)
 
 
 @score_app.callback()
@@ -139,6 +139,40 @@ def figure(
             f"nothing to draw in {folder}: no entry has an overall score and a time; evaluate with --task cost", code="nothing-to-draw"
         )
     typer.echo(f"written to {output}: {', '.join(path.name for path in drawn)}")
+
+
+@leaderboard_app.command("build")
+def build(
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", parser=path_of("--output"), metavar="SITE", help="Folder of the site; an earlier site is replaced."),
+    ],
+    folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
+        "leaderboards"
+    ),
+) -> None:
+    """Build the leaderboard as a static site, which works on any web host and from the disk."""
+    from defectbench.leaderboard.html import build_site
+
+    writable_below(output)
+    written = build_site(folder, output)
+    typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
+
+
+@leaderboard_app.command("serve")
+def serve(
+    site: Annotated[Path, typer.Argument(parser=path_of("SITE"), metavar="SITE", help="Folder that 'leaderboard build' made.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8000,
+) -> None:
+    """Show a built site in the browser, for this machine only. Ctrl+C stops it."""
+    from defectbench.leaderboard.serving import server
+
+    with server(site, port) as running:
+        typer.echo(f"http://127.0.0.1:{running.server_port}/ shows {site}; Ctrl+C stops it")
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("stopped")
 
 
 @leaderboard_app.command("verify")

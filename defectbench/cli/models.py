@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -14,13 +15,20 @@ NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="Model n
 
 
 @app.command("list")
-def list_command() -> None:
-    """List the registered models."""
+def list_command(
+    leaderboards: Annotated[str, typer.Option(help="Folder of published entries; without it their column is left out.")] = "leaderboards",
+) -> None:
+    """List the registered models: size, training data, whether they take a charge, and what is there already."""
     import defectbench
+    from defectbench.base.paths import full_path
     from defectbench.cli import render_catalogue as render
     from defectbench.cli.render import make_console
+    from defectbench.models.environment import list_environments
 
-    render.models(make_console(), defectbench.list_models())
+    built = {status.name for status in list_environments() if status.built}
+    folder = full_path(leaderboards)
+    entries = Counter(path.parent.name for path in folder.glob("*/*/entry.json")) if folder.is_dir() else None
+    render.models(make_console(), defectbench.list_models(), built, entries)
 
 
 @app.command()
@@ -31,6 +39,50 @@ def show(name: NameOrYaml) -> None:
     from defectbench.cli.render import make_console
 
     render.model(make_console(), defectbench.load_model(name))
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME_OR_YAML...", help="Model names or paths of model YAMLs.")],
+    trust_weights: TrustWeights = False,
+) -> None:
+    """Download the weights of models ahead, for machines without a network."""
+    import defectbench
+    from defectbench.cli.render import line, make_console
+    from defectbench.models.weights import fetch_weights
+
+    console = make_console()
+    definitions = [defectbench.load_model(name) for name in names]
+    for definition in definitions:
+        paths = fetch_weights(definition, trust_weights=trust_weights)
+        for path in paths:
+            line(console, f"{definition.id}: {path}")
+        if not paths:
+            line(console, f"{definition.id}: nothing to download")
+
+
+@app.command()
+def verify(name: NameOrYaml, model_weights: WeightsOption = None) -> None:
+    """Compare a model's weights on this machine with what is published about them: SHA-256, size, git blob.
+
+    Nothing is downloaded or run. Exit code 1: something differs, or nothing is published.
+    """
+    import defectbench
+    from defectbench.base.paths import full_path
+    from defectbench.cli import render_catalogue as render
+    from defectbench.cli.render import line, make_console
+    from defectbench.models.registry import definition_folder
+    from defectbench.models.weights import verify_weights
+
+    console = make_console()
+    definition = defectbench.load_model(name)
+    given = full_path(model_weights) if model_weights is not None else None
+    found = verify_weights(definition, given=given, folder=definition_folder(name))
+    if not found:
+        line(console, f"{definition.id} has no weights files")
+    render.verified(console, found)
+    if not all(file.passed for file in found):
+        raise typer.Exit(1)
 
 
 @app.command()

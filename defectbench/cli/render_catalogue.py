@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from defectbench.base.states import format_charge
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.importing.assemble import ImportReport
     from defectbench.models.environment import EnvironmentStatus
     from defectbench.models.schema import ModelDefinition
+    from defectbench.models.weights import VerifiedFile
     from defectbench.scoring.task import Task
 
 
@@ -33,16 +35,50 @@ def facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     console.print(made, highlight=False)
 
 
-def models(console: Console, found: Listing[ModelDefinition]) -> None:
-    """The registered models."""
-    columns = [Column("name"), Column("level"), Column("charge"), Column("parameters", "number"), Column("weights")]
+def models(console: Console, found: Listing[ModelDefinition], built: Set[str], entries: Mapping[str, int] | None) -> None:
+    """The registered models, by package.
+
+    Args:
+        console: where to.
+        found: the models.
+        built: names of the environments that are built.
+        entries: model → number of datasets that it has a published entry on; None where no published entries are at hand.
+    """
+    columns = [Column("model"), Column("size", "number"), Column("training data", "text"), Column("charge")]
+    columns += [Column("entries", "number")] if entries is not None else []
     rows = []
-    for m in found:
-        count = f"{m.weights.parameters:,}" if m.weights.parameters else "–"
-        weights = {"package": "in package", "url": "downloaded", "path": "own file", "none": "none"}[m.weights.source]
-        rows.append([escape(m.id), escape(m.level_of_theory), escape(m.charge.how), count, weights + (" *" if m.requires_trust else "")])
+    for environment, members in groupby(sorted(found, key=lambda m: (m.package, m.id)), key=lambda m: (m.package, m.environment)):
+        ready = "built" if environment[1] in built else "not built"
+        rows.append([f"[bold]{escape(environment[0])}[/bold] ({ready})", "", "", "", ""][: len(columns)])
+        for m in members:
+            charge = "no" if m.charge.how == "none" else "yes"
+            row = [f" {escape(m.id)}" + (" *" if m.requires_trust else ""), _size(m), escape(m.training_data), charge]
+            rows.append(row + ([str(entries.get(m.id) or "–")] if entries is not None else []))
     table(console, columns, rows)
+    line(console, "size: million trainable parameters (M), or the weights file where they are not recorded (MB)")
     line(console, "* SHA-256 unknown; requires --trust-weights. See 'defectbench models show NAME'.")
+
+
+def _size(m: ModelDefinition) -> str:
+    if m.weights.parameters:
+        return f"{m.weights.parameters / 1e6:.2f} M"
+    return f"{sum(file.size or 0 for file in m.weights.files) / 1e6:.0f} MB" if all(file.size for file in m.weights.files) else "–"
+
+
+def verified(console: Console, found: Sequence[VerifiedFile]) -> None:
+    """Weights files beside what is published about them."""
+    for file in found:
+        line(console, f"{file.name}: {file.path}")
+        for witness in file.witnesses:
+            mark = "[green]agrees[/green]" if witness.agrees else "[red]differs[/red]"
+            records = f" (independent public records: {witness.records})" if witness.records else ""
+            console.print(f"  {mark}  {witness.what} {escape(witness.published)}{records}", highlight=False, soft_wrap=True)
+            if not witness.agrees:
+                line(console, f"           found {witness.found}")
+        if not file.witnesses:
+            line(console, f"  nothing is published about it; SHA-256 {file.sha256}")
+        if file.refused is not None:
+            console.print(f"  [red]refused[/red]  {escape(file.refused)}", highlight=False, soft_wrap=True)
 
 
 def model(console: Console, m: ModelDefinition) -> None:
@@ -68,8 +104,13 @@ def model(console: Console, m: ModelDefinition) -> None:
     rows += [("notes", m.notes)] if m.notes else []
     facts(console, [(name, escape(value)) for name, value in rows])
     for file in m.weights.files:
-        line(console, f"weights {file.url or file.path}")
+        own = f" (charge {format_charge(file.charge)})" if file.charge is not None else ""
+        line(console, f"weights {file.url or file.path}{own}")
         line(console, f"SHA-256 {file.sha256 or 'unknown: running it requires --trust-weights'}")
+        if file.witnesses:
+            line(console, f"  independent public records of it: {file.witnesses}")
+        for sha256, reason in file.refused.items():
+            line(console, f"refused {sha256}: {reason}")
 
 
 def certificate(console: Console, found: Certified) -> None:

@@ -158,6 +158,15 @@ def _complete(folder: Path) -> bool:
         return False
 
 
+def environment_folder(name: str) -> Path:
+    """The folder of a managed environment in the cache, built or not.
+
+    Raises:
+        UnknownNameError: no such environment.
+    """
+    return _folder(name)
+
+
 def list_environments() -> list[EnvironmentStatus]:
     """Every managed environment, built or not."""
     found = []

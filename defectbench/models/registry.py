@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tarfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
-from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
-from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.errors import ModelError, UnknownNameError
+from defectbench.base.files import sha256_of
 from defectbench.base.listing import Listing
 from defectbench.base.paths import full_path, user_path
 from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
-from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
+from defectbench.models.schema import ModelDefinition
+from defectbench.models.weights import download, unpack_folder, unpacked
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
@@ -152,7 +150,13 @@ class ResolvedModel:
         }
         if (bounds := self.definition.charge.range) is not None:  # charges outside fail
             content["charge_range"] = list(bounds)
+        if charges := self._charges():  # one model per charge
+            content["weights_charges"] = charges
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _charges(self) -> dict[str, int]:
+        """Path in the definition → the one charge that a weights file is for."""
+        return {file.path: file.charge for file in self.definition.weights.files if file.charge is not None}
 
     def worker_spec(self) -> dict[str, Any]:
         """The ``spec`` of the worker's hello message, JSON values only."""
@@ -168,6 +172,9 @@ class ResolvedModel:
                 for name, path in self.weights_paths.items()
             ]
         charge = self.definition.charge
+        if charges := self._charges():
+            for entry in entries:  # of a folder or an archive each file has the charge of the whole
+                entry["charge"] = next((q for path, q in charges.items() if re.match(re.escape(path) + "($|[/!])", entry["name"])), None)
         return {
             "id": self.definition.id,
             "package": self.definition.package,
@@ -210,7 +217,7 @@ def resolve_model(
         DefectbenchError: no home folder is known for a leading ``~name``.
     """
     from defectbench.models.environment import pins_sha256
-    from defectbench.models.trust import require_trust
+    from defectbench.models.trust import refuse_known_wrong, require_trust
 
     require_trust(
         definition,
@@ -229,6 +236,8 @@ def resolve_model(
         pins = pins_sha256(definition.environment)
     known: dict[str, str] = {}
     paths: dict[str, Path] = {}
+    if weights is not None and definition.charges_of_weights:
+        raise ModelError(f"{definition.id} has weights of its own for each charge; write your own in a YAML, not as --model-weights")
     if weights is not None:
         paths, known = _own_weights(definition, full_path(weights), trust_weights)
     elif definition.weights.source == "package":
@@ -243,13 +252,14 @@ def resolve_model(
                 known[name] = sha256_of(member)
     elif definition.weights.source == "url":
         for file in definition.weights.files:
-            found = _download(file)
+            found = download(file)
             if file.unpack:
-                for member in _unpacked(found):
-                    name = f"{file.path}!{member.relative_to(_unpack_folder(found)).as_posix()}"
+                for member in unpacked(found):
+                    name = f"{file.path}!{member.relative_to(unpack_folder(found)).as_posix()}"
                     paths[name], known[name] = member, sha256_of(member)
             else:
                 paths[file.path], known[file.path] = found, sha256_of(found)
+    refuse_known_wrong(known)
     return ResolvedModel(
         definition,
         paths,
@@ -296,56 +306,6 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
             code="untrusted-model",
         )
     return files, hashes
-
-
-def _download(file: WeightsFileDefinition) -> Path:
-    assert file.url is not None
-    if file.sha256 is not None:
-        return fetch(RemoteFile(file.url, file.sha256, file.path, "weights"))
-    return _fetch_unhashed(file.url, file.path)
-
-
-def _fetch_unhashed(url: str, path: str) -> Path:
-    """A trusted file without a known hash: from the cache, the mirror or its URL. Nothing but the URL says which file it is."""
-    import pooch
-
-    target = contained(cache_folder() / "weights" / "unhashed" / hashlib.sha256(url.encode()).hexdigest()[:16], path)
-    if target.is_file():
-        return target
-    place = mirror("DEFECTBENCH_WEIGHTS_MIRROR")
-    try:
-        if isinstance(place, Path):
-            source = place / path
-            if not source.is_file():
-                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
-            copy_file(source, target)
-        else:
-            pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=target.name, path=target.parent)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DownloadError(f"cannot download {url} ({reason}); connect to the network, or put the file at {target} yourself") from error
-    return target
-
-
-def _unpack_folder(archive: Path) -> Path:
-    return archive.parent / f"{archive.name}.unpacked-{sha256_of(archive)[:12]}"
-
-
-def _unpacked(archive: Path) -> list[Path]:
-    """The files of a tar archive, unpacked beside it once; refuses members that point outside."""
-    folder = _unpack_folder(archive)
-    if not folder.is_dir():
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with tarfile.open(archive) as content:
-                content.extractall(partial, filter="data")
-            partial.rename(folder)
-        except (OSError, tarfile.TarError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not folder.is_dir():
-                raise ModelError(f"cannot unpack {archive}: {error}") from error
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def check_against_definition(resolved: ResolvedModel, ready: Mapping[str, Any]) -> None:

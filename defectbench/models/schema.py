@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from defectbench.base.files import relative_name
 
-Builtin = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "ase_calculator"]
+Builtin = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "nequix", "ase_calculator"]
 Plugin = Annotated[str, Field(pattern=r"^plugin:[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """An adapter of another package: the name of its entry point in the group ``defectbench.adapters``."""
 ChargeClass = Literal["charge-blind", "energy-only", "charge-aware"]
 
 ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]*$", max_length=100)]
-_HOW = re.compile(r"^(none|total_charge|info:\S+|argument:[A-Za-z_]\w*)$")
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_HOW = re.compile(r"^(none|total_charge|weights|info:\S+|argument:[A-Za-z_]\w*)$")
 
 
 class _Closed(BaseModel):
@@ -50,13 +53,24 @@ class WeightsFileDefinition(_Closed):
             below ``unhashed/<digest of the URL>/`` in the cache), or relative to the YAML's folder (``path``; absolute allowed).
         url: where it comes from; only and always with source ``url``.
         sha256: hex digest; null where it is not known, and then running it needs ``--trust-weights``.
+        size: in bytes, as its publisher or others state it.
+        git_blob: SHA-1 of the file as git stores it, where it lies in a public repository.
+        witnesses: how many independent public records (lock files, catalogues, protocols of other projects) state this SHA-256; null where
+            nobody counted.
+        refused: SHA-256 of another file that circulates under this name → what is wrong with it; such a file is never loaded.
         unpack: the file is a ``.tar.gz``; its content is the model.
+        charge: the one charge that the file is for, with ``charge: {how: weights}``; null for a file that all charges share.
     """
 
     path: str
     url: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
+    size: Annotated[int, Field(gt=0)] | None = None
+    git_blob: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    witnesses: Annotated[int, Field(gt=0)] | None = None
+    refused: dict[Sha256, str] = {}
     unpack: bool = False
+    charge: int | None = None
 
     @field_validator("url")
     @classmethod
@@ -83,6 +97,8 @@ class Weights(_Closed):
     def _fits(self) -> Weights:
         if (self.source == "none") != (not self.files):
             raise ValueError("files must be given for every source but none")
+        if repeated := [path for path, count in Counter(file.path for file in self.files).items() if count > 1]:
+            raise ValueError(f"the file {repeated[0]} is named twice")
         for file in self.files:
             if (self.source == "url") != (file.url is not None):
                 raise ValueError(f"file {file.path}: a url belongs to source: url, and only there")
@@ -96,7 +112,8 @@ class Charge(_Closed):
 
     Attributes:
         how: ``none``; ``total_charge`` (the package's own argument); ``info:<key>`` (``atoms.info[key] = int``);
-            ``argument:<name>`` (the factory of an ``ase_calculator`` is called once per charge).
+            ``argument:<name>`` (the factory of an ``ase_calculator`` is called once per charge); ``weights`` (one model per charge: each
+            weights file says the charge that it is for).
         range: smallest and largest charge it was trained on, if known.
         claim: the class that the certificate must confirm; without it a model that takes a charge must only not be charge-blind.
     """
@@ -108,7 +125,7 @@ class Charge(_Closed):
     @model_validator(mode="after")
     def _fits(self) -> Charge:
         if not _HOW.match(self.how):
-            raise ValueError(f"how is none, total_charge, info:<key> or argument:<name>, not '{self.how}'")
+            raise ValueError(f"how is none, total_charge, info:<key>, argument:<name> or weights, not '{self.how}'")
         if self.range is not None and self.range[0] > self.range[1]:
             raise ValueError("range is [smallest, largest]")
         if (self.how == "none") and self.claim not in (None, "charge-blind"):
@@ -190,6 +207,12 @@ class ModelDefinition(_Closed):
     def _fits(self) -> ModelDefinition:
         if self.adapter == "ase_calculator" and "factory" not in self.arguments:
             raise ValueError("arguments: an ase_calculator needs factory: 'module:function'")
+        if (self.charge.how == "weights") != bool(self.charges_of_weights):
+            raise ValueError("charge: how: weights belongs to weights files that say the charge they are for, and to no others")
+        if len(self.charges_of_weights) == 1:
+            raise ValueError("weights: with how: weights there must be files for at least two charges")
+        if self.charges_of_weights and self.charge.range is not None:
+            raise ValueError("charge: with how: weights the charges are those of the files; leave range out")
         return self
 
     def __repr__(self) -> str:
@@ -199,6 +222,19 @@ class ModelDefinition(_Closed):
     def requires_fetch(self) -> bool:
         """Whether its weights are downloaded at run time."""
         return self.weights.source == "url"
+
+    def charges_among(self, charges: Iterable[int]) -> list[int]:
+        """Those of some charges that the model can be asked at, as far as its definition says."""
+        if self.charge.how == "weights":
+            return [q for q in charges if q in self.charges_of_weights]
+        if self.charge.range is not None:
+            return [q for q in charges if self.charge.range[0] <= q <= self.charge.range[1]]
+        return list(charges)
+
+    @property
+    def charges_of_weights(self) -> tuple[int, ...]:
+        """The charges that have weights of their own (one model per charge), in order; empty for every other model."""
+        return tuple(sorted({file.charge for file in self.weights.files if file.charge is not None}))
 
     @property
     def requires_trust(self) -> bool:

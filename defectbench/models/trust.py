@@ -7,7 +7,7 @@ is data from a stranger: the code, the interpreter and the weights that it names
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from defectbench.base.errors import ModelError
@@ -23,6 +23,33 @@ def known_hashes() -> frozenset[str]:
     from defectbench.models.registry import list_models
 
     return frozenset(file.sha256 for model in list_models() for file in model.weights.files if file.sha256 is not None)
+
+
+@functools.cache
+def known_wrong() -> dict[str, str]:
+    """SHA-256 of files that circulate under the name of a registered model and are not that model → what is wrong with them."""
+    from defectbench.models.registry import list_models
+
+    return {
+        sha256: f"{model.name}: {reason}"
+        for model in list_models()
+        for file in model.weights.files
+        for sha256, reason in file.refused.items()
+    }
+
+
+def refuse_known_wrong(files: Mapping[str, str]) -> None:
+    """Refuses weights that are known to be another model than their name says, whatever the user trusts.
+
+    Args:
+        files: name → SHA-256.
+
+    Raises:
+        ModelError: names the file and says what is wrong with it.
+    """
+    for name, sha256 in files.items():
+        if (reason := known_wrong().get(sha256)) is not None:
+            raise ModelError(f"{name} has SHA-256 {sha256}; it is refused: {reason}", code="wrong-weights")
 
 
 def foreign_code(definition: ModelDefinition, folder: Path | None, environment: str | Path | None) -> list[str]:

@@ -138,17 +138,19 @@ def loss(job: Job, batch: Any, out: Any, phase: dict[str, Any]) -> torch.Tensor:
 def fit_constants(job: Job) -> None:
     """Sets the readout of the charge embedding so that no head and no charge has a mean error of the energy.
 
-    The readout is linear: least squares of what the model leaves, one head after the other, each starting from the first.
+    The readout is linear: least squares of what the model leaves, one head after the other, each starting from the one with the most data.
+    At a charge of which a head has no data, the constant follows from that one and from the head's other charges.
     """
     if not hasattr(job.model, "embedding_readout"):
         return
     model = job.model
     weights = next(iter(model.embedding_readout.linear.weight_views()))
     with torch.no_grad():
-        for head, name in enumerate(job.heads):
-            weights[:, head] = weights[:, 0].clone()
+        order = sorted(range(len(job.heads)), key=lambda head: -len(job.train[job.heads[head]]))
+        for head in order:
+            weights[:, head] = weights[:, order[0]].clone()
             rows, left = [], []
-            for batch in job.loader(job.train[name]):
+            for batch in job.loader(job.train[job.heads[head]]):
                 out = model(batch.to(job.device).to_dict(), compute_force=False)
                 features = model.node_embedding(batch.node_attrs)
                 features = features + model.joint_embedding(batch.batch, {key: batch[key] for key in model.embedding_specs})

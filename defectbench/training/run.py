@@ -119,7 +119,7 @@ def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, 
         there = json.loads(place.read_text(encoding="utf-8"))
         if changed := [name for name, value in identity.items() if there.get(name) != value]:
             raise DefectbenchError(
-                f"{folder} holds a training with other {changed[0]}; choose another --output, or remove the folder to begin again",
+                f"{folder} holds a training with different {changed[0]}; choose another --output, or remove the folder to begin again",
                 code="foreign-folder",
             )
     elif folder.is_dir() and any(path.name not in (PRETRAINING, LOCK_FILE) for path in folder.iterdir()):

@@ -19,11 +19,13 @@ class WeightsFile:
         name: its name in the model definition.
         path: where it lies.
         sha256: hex digest of its content, computed here.
+        charge: the one charge that it is for, of a model with weights for each charge; None for all.
     """
 
     name: str
     path: Path
     sha256: str
+    charge: int | None = None
 
 
 def sha256_of(path: Path) -> str:
@@ -47,7 +49,8 @@ def check_weights(entries: list[dict[str, Any]]) -> list[WeightsFile]:
     """Finds and hashes the weights of a specification.
 
     Args:
-        entries: ``{"name", "path" (None for a file inside an installed package), "sha256" (None if unknown), "trusted"}``.
+        entries: ``{"name", "path" (None for a file inside an installed package), "sha256" (None if unknown), "trusted"}``, and
+            ``"charge"`` where the file is for one charge.
 
     Raises:
         WorkerError: a file is missing, differs from its hash, or has no known hash and is not trusted.
@@ -63,5 +66,5 @@ def check_weights(entries: list[dict[str, Any]]) -> list[WeightsFile]:
                 raise WorkerError("weights", f"{path} has no known SHA-256; --trust-weights loads it all the same")
         elif found != entry["sha256"]:
             raise WorkerError("weights", f"{path} has SHA-256 {found[:12]}…, the model definition says {entry['sha256'][:12]}…")
-        checked.append(WeightsFile(entry["name"], path, found))
+        checked.append(WeightsFile(entry["name"], path, found, entry.get("charge")))
     return checked

@@ -45,7 +45,7 @@ def test_tables_fit_eighty_columns(entry):
     definition = defectbench.load_model("qet-matq")
     texts = [
         printed(render.comparison, other, True),
-        printed(render_catalogue.models, defectbench.list_models()),
+        printed(render_catalogue.models, defectbench.list_models(), set(), {}),
         printed(render_catalogue.datasets, defectbench.list_datasets()),
         printed(render_catalogue.facts, [("notes", definition.notes)]),
         printed(render._ground_states, entry),

@@ -21,14 +21,26 @@ def run(*arguments: str) -> str:
 def test_models_list(cache: Path) -> None:
     output = run("models", "list")
     assert "sevennet-0" in output
-    assert "291,796" in output
+    assert "0.29 M" in output
+
+
+def test_models_list_fits_80_columns(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = tmp_path / "leaderboards" / "some-data" / "qet-matq" / "entry.json"
+    entry.parent.mkdir(parents=True)
+    entry.touch()
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["models", "list"], env={"COLUMNS": "80"})
+    lines = [line.rstrip() for line in result.output.splitlines() if not line.startswith(("size:", "*"))]
+    assert max(map(len, lines)) <= 80
+    assert next(line for line in lines if "qet-matq" in line).endswith("1")
+    assert next(line for line in lines if "chgnet-0.3.0" in line).endswith("–")
 
 
 def test_models_show(cache: Path) -> None:
     output = run("models", "show", "qet-matq")
     assert "total_charge" in output
     assert "d53162dc7d3a7038d9b7f2dc39d67869a9a1925561a10c4b9ca65a641f9213a9" in output
-    assert "needs --trust-weights" in run("models", "show", "mace-mpa-0")
+    assert "requires --trust-weights" in run("models", "show", "grace-2l-omat")
     with pytest.raises(UnknownNameError):
         run("models", "show", "qet")
 

@@ -62,8 +62,8 @@ def start() -> Iterator[Callable[..., WorkerClient]]:
 
 def single(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> tuple[float, np.ndarray]:
     result = client.calculate(Calculation("single_point", Structure.from_atoms(atoms), charge))
-    assert result["status"] == "ok", result
-    return result["energy"], np.array(result["forces"])
+    assert result.status == "ok", result
+    return result.energy, np.array(result.forces)
 
 
 def certify(client: WorkerClient, atoms: Atoms, charges: tuple[int, ...] = (-1, 0, 1)) -> ChargeCertificate:
@@ -74,13 +74,13 @@ def certify(client: WorkerClient, atoms: Atoms, charges: tuple[int, ...] = (-1, 
 
 def assert_descriptors(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> np.ndarray:
     result = client.calculate(Calculation("descriptors", Structure.from_atoms(atoms), charge))
-    assert result["status"] == "ok", result
-    features = np.array(result["descriptors"])
+    assert result.status == "ok", result
+    features = np.array(result.descriptors)
     assert len(features) == len(atoms)
     turned = atoms.copy()
     turned.rotate(40, (1, 2, 3), rotate_cell=True)
     other = client.calculate(Calculation("descriptors", Structure.from_atoms(turned), charge))
-    np.testing.assert_allclose(other["descriptors"], features, atol=2e-3 * np.abs(features).max())
+    np.testing.assert_allclose(other.descriptors, features, atol=2e-3 * np.abs(features).max())
     return features
 
 
@@ -97,6 +97,26 @@ def test_models_from_wheels(start: Callable[..., WorkerClient], crystal: Atoms, 
     relaxed = client.calculate(Calculation("relaxation", Structure.from_atoms(crystal), None)).relaxation()
     assert relaxed.status == "converged"
     assert relaxed.energies[-1] < relaxed.energies[0] - 0.1
+
+
+def test_nequix(start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    client = start("nequix-mp-1")
+    assert client.ready["parameters"] == client.model.definition.weights.parameters
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    assert certificate.failed == ()
+    assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None)).status == "unsupported"
+
+
+def test_nequix_reads_no_other_format(start: Callable[..., WorkerClient], tmp_path: Path) -> None:
+    """What does not end in ``.nqx`` the package would unpickle."""
+    content = load_model("nequix-mp-1").model_dump(mode="json")
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    weights = {"source": "path", "files": [{"path": "a.pt"}]}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({**content, "weights": weights}))
+    with pytest.raises(ModelError, match="not a Nequix model"):
+        start(tmp_path / "m.yaml", trust_weights=True)
 
 
 def test_a_misspelt_modal_is_refused(start: Callable[..., WorkerClient], tmp_path: Path) -> None:
@@ -189,7 +209,7 @@ def test_tiny_models_in_their_own_format(
     if descriptors:
         assert_descriptors(client, crystal)
     else:
-        assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))["status"] == "unsupported"
+        assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None)).status == "unsupported"
 
 
 def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
@@ -210,7 +230,7 @@ def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Ca
         AssertionError, np.testing.assert_allclose, assert_descriptors(hse, crystal, -3), assert_descriptors(hse, crystal, 1)
     )
     refused = hse.calculate(Calculation("single_point", Structure.from_atoms(crystal), 2))
-    assert "trained on charges -3 to +1, not +2" in refused["failure"]
+    assert "trained on charges -3 to +1, not +2" in refused.failure
 
 
 def test_mace_relaxations_at_two_charges_differ(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:

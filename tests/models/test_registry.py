@@ -32,6 +32,16 @@ REQUIRED = {
     "grace-2l-omat",
     "mattersim-v1-1m",
     "mattersim-v1-5m",
+    "mace-mp-0-small",
+    "mace-mp-0-medium",
+    "mace-mp-0b3",
+    "mace-matpes-pbe",
+    "nequix-mp-1",
+    "nequix-mp-1-pft",
+    "nequix-mp-1-pft-nocotrain",
+    "nequix-omat-1",
+    "nequix-oam-1",
+    "nequix-oam-1-pft",
 }
 ENVIRONMENT = PythonEnvironment(Path("python"), "some", {}, "0" * 64)
 
@@ -63,8 +73,10 @@ def test_every_entry_is_complete(model: ModelDefinition) -> None:
     assert model.citation.doi
     assert model.training_data != "not stated"
     assert model.licence != "not stated"
-    # What can be run is recorded: a known hash goes with a known number of parameters.
-    assert model.requires_trust == (model.weights.parameters is None)
+    if model.weights.parameters is not None:  # counted in the loaded model, so its files were at hand
+        assert not model.requires_trust
+    for file in model.weights.files:
+        assert file.sha256 not in file.refused
 
 
 def test_unknown_names_get_the_nearest() -> None:
@@ -88,6 +100,10 @@ def test_unknown_names_get_the_nearest() -> None:
         ({"weights": {"source": "package"}}, "files must be given"),
         ({"adapter": "ase_calculator"}, "needs factory"),
         ({"id": "Not An Id"}, "field id"),
+        ({"charge": {"how": "weights"}}, "files that say the charge"),
+        ({"weights": {"source": "path", "files": [{"path": "a", "charge": 1}, {"path": "b"}]}}, "files that say the charge"),
+        ({"charge": {"how": "weights"}, "weights": {"source": "path", "files": [{"path": "a", "charge": 1}]}}, "two charges"),
+        ({"weights": {"source": "path", "files": [{"path": "a"}, {"path": "a"}]}}, "named twice"),
     ],
 )
 def test_a_bad_definition_names_file_and_field(define: Callable[..., Path], fields: dict[str, Any], words: str) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash, ideal_structure
 from defectbench.datasets.doped_json import DopedEntry, read_doped
@@ -93,7 +93,7 @@ def _read_landscape(
     relaxations: dict[RelaxationKey, Path | tuple[Atoms, ...]],
 ) -> None:
     charge = LANDSCAPE_STATE[1]
-    content = yaml.safe_load(remote[f"{LANDSCAPE}/vac_1_Cd_0.yaml"].read_text(encoding="utf-8"))
+    content = read_yaml(remote[f"{LANDSCAPE}/vac_1_Cd_0.yaml"], DatasetError)
     for key, energy in {**content["distortions"], "Unperturbed": content["Unperturbed"]}.items():
         configuration = configuration_of(key)
         start, order = placed(read_poscar(remote[f"{LANDSCAPE}/{configuration}/POSCAR"]), host, defect)

@@ -10,10 +10,10 @@ import gzip
 import io
 from pathlib import Path
 
-import yaml
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash
 from defectbench.datasets.doped_json import read_doped
@@ -88,7 +88,7 @@ def _energies(remote: dict[str, Path], charge: int) -> dict[str, float]:
     for folder in _folders(charge):
         for name, path in remote.items():
             if name.startswith(folder) and name.endswith(f"Mg_O_{_signed(charge)}.yaml"):
-                content = yaml.safe_load(path.read_text(encoding="utf-8"))
+                content = read_yaml(path, DatasetError)
                 pairs = {**content["distortions"], "Unperturbed": content["Unperturbed"]}
                 out |= {configuration_of(key): float(value) for key, value in pairs.items()}
     return out

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import WorkerError
 from ..weights import WeightsFile
-from .base import LoadedModel
+from .base import LoadedModel, PerChargeModel
 
 ADAPTERS: dict[str, str] = {
     "sevennet": "sevennet",
@@ -20,6 +20,7 @@ ADAPTERS: dict[str, str] = {
     "mace": "mace",
     "grace": "grace",
     "mattersim": "mattersim",
+    "nequix": "nequix",
     "ase_calculator": "ase_calculator",
 }
 """Adapter name in a model definition → module in this package."""
@@ -39,6 +40,8 @@ def load_adapter(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     Raises:
         WorkerError: unknown adapter, package not installed, or a model that cannot be loaded as described.
     """
+    if spec["charge"]["how"] == "weights":
+        return _load_per_charge(spec, files)
     name = spec["adapter"]
     if name.startswith(PLUGIN):
         return _load_plugin(name.removeprefix(PLUGIN), spec, files)
@@ -47,6 +50,13 @@ def load_adapter(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     module = importlib.import_module(f".{ADAPTERS[name]}", __package__)
     loaded: LoadedModel = module.load(spec, files)
     return loaded
+
+
+def _load_per_charge(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
+    """A model for each charge that has weights of its own, each with the files that all charges share."""
+    charges = sorted({file.charge for file in files if file.charge is not None})
+    one = {**spec, "charge": {"how": "none", "range": None}}
+    return PerChargeModel({q: load_adapter(one, [file for file in files if file.charge in (q, None)]) for q in charges})
 
 
 def _load_plugin(name: str, spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:

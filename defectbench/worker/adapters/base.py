@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class LoadedModel:
     Attributes:
         calculator: the ASE calculator.
         parameters: number of trainable parameters; None where the package cannot tell.
-        charge: how a charge reaches it (``none``, ``total_charge``, ``info:<key>``, ``argument:<name>``).
+        charge: how a charge reaches it (``none``, ``total_charge``, ``info:<key>``, ``argument:<name>``, ``weights``).
         charge_range: charges the model itself declares, both ends included; None if it declares none.
         precision: ``float32`` or ``float64``: of the energies, as finite differences need to know.
         has_descriptors: whether :meth:`descriptors` gives anything.
@@ -110,6 +111,51 @@ class LoadedModel:
             WorkerError: the model exposes none.
         """
         raise WorkerError("unsupported", "this model exposes no descriptors")
+
+
+class PerChargeModel(LoadedModel):
+    """One model per charge: a charge picks the model whose weights were trained for it.
+
+    Attributes:
+        models: charge → the model, which itself takes none.
+    """
+
+    def __init__(self, models: Mapping[int, LoadedModel]) -> None:
+        self.models = dict(models)
+        parts = list(self.models.values())
+        counts = [part.parameters for part in parts]
+        super().__init__(
+            parts[0].calculator,
+            parameters=None if None in counts else sum(count for count in counts if count is not None),
+            charge="weights",
+            precision="float32" if any(part.precision == "float32" for part in parts) else "float64",
+            details={f"{charge:+d}": part.details for charge, part in self.models.items()},
+        )
+        self.has_descriptors = all(part.has_descriptors for part in parts)
+
+    def prepare(self, atoms: Atoms, charge: int | None) -> None:
+        """Attaches the calculator of the charge's own model.
+
+        Raises:
+            WorkerError: no charge is given, or none of the models is for it.
+        """
+        if charge is None:
+            raise WorkerError("charge", "this model has weights for each charge, and no charge was given")
+        if charge not in self.models:
+            there = ", ".join(f"{known:+d}" for known in self.models)
+            raise WorkerError("charge", f"there are weights for the charges {there}, not {int(charge):+d}")
+        chosen = self.models[charge]
+        chosen.prepare(atoms, None)
+        self.calculator = chosen.calculator
+        self.prepared = atoms
+
+    def read_charge(self, atoms: Atoms) -> Any:
+        """The charge of the model whose calculator is attached."""
+        return next((charge for charge, model in self.models.items() if model.calculator is atoms.calc), None)
+
+    def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Those of the model that the structure was prepared for, (N, D)."""
+        return self.models[self.read_charge(atoms)].descriptors(atoms)
 
 
 def numpy_features(tensor: Any) -> NDArray[np.float64]:

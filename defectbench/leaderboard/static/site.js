@@ -1,0 +1,261 @@
+/* The overview: one board at a time as an interactive table, ranks that follow the weights, and the whole state in the address. */
+"use strict";
+(function () {
+  var data = JSON.parse(document.getElementById("data").textContent);
+  var byId = function (id) { return document.getElementById(id); };
+  var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null;
+  data.boards.forEach(function (b) { boards[b.id] = b; });
+  data.tasks.forEach(function (t) { declared[t.task] = weights[t.task] = t.weight; });
+
+  function element(name, text, className) {
+    var made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    if (className) made.className = className;
+    return made;
+  }
+  function two(value) { return value.toFixed(2); }
+  function custom() { return board.tasks.some(function (t) { return weights[t] !== declared[t]; }); }
+
+  /* the weighted mean over the tasks that have a score; of the best baselines a missing one is 0 where the first model is scored */
+  function mean(row, part, first) {
+    var sum = 0, total = 0;
+    board.tasks.forEach(function (task) {
+      var value = row.tasks[task][part];
+      if (value === null && row.kind === "best baselines" && first && first.tasks[task].score !== null) value = 0;
+      if (value === null) return;
+      sum += weights[task] * value;
+      total += weights[task];
+    });
+    return total > 0 ? sum / total : null;
+  }
+
+  function rows() {
+    var changed = custom();
+    var first = board.rows.filter(function (r) { return r.kind === "model"; })[0];
+    var out = board.rows.map(function (row, place) {
+      var one = Object.assign({ key: place }, row), overall = row.overall;
+      if (changed && row.kind !== "baseline") {
+        overall = { score: mean(row, "score", first), low: mean(row, "low"), high: mean(row, "high"), reason: "no weighted task has a score" };
+        if (row.kind === "best baselines") overall.low = overall.high = null;
+        one.gain = null;
+      }
+      one.overall = overall.score;
+      one.overallCell = overall;
+      board.tasks.forEach(function (task) { one["task_" + task] = row.tasks[task].score; });
+      return one;
+    });
+    out.filter(function (r) { return r.kind === "model" && r.overall !== null; })
+      .sort(function (a, b) { return b.overall - a.overall; })
+      .forEach(function (r, place) { r.rank = place + 1; });
+    out.forEach(function (r) { if (r.kind !== "model" || r.overall === null) r.rank = null; });
+    return out;
+  }
+
+  function last(a, b, aRow, bRow, column, direction) {  /* what has no value comes last, in both directions */
+    if (a === b) return 0;
+    if (a === null || a === undefined) return direction === "asc" ? 1 : -1;
+    if (b === null || b === undefined) return direction === "asc" ? -1 : 1;
+    return a < b ? -1 : 1;
+  }
+  function score(get) {
+    return function (cell) {
+      var found = get(cell.getData());
+      var box = element("span");
+      if (found.score === null) { box.textContent = cell.getData().kind === "model" ? "n/a" : "–"; return box; }
+      box.appendChild(element("b", two(found.score)));
+      if (found.low !== null && found.high - found.low > 0.005) box.appendChild(element("span", " " + two(found.low) + "–" + two(found.high), "bounds"));
+      return box;
+    };
+  }
+  function why(get) {
+    return function (event, cell) {
+      var found = get(cell.getData());
+      if (found.score === null) return element("span", found.reason || "no value");
+      return found.low === null ? "" : element("span", "all metrics at the worse ends of their intervals: " + two(found.low) + ", at the better ends: " + two(found.high));
+    };
+  }
+  function text(value) { return element("span", value === null || value === undefined ? "–" : String(value)); }
+  function plain(format) { return function (cell) { var v = cell.getValue(); return text(v === null || v === undefined ? null : format(v)); }; }
+  function numeric(title, field, format, tip, extra) {
+    return Object.assign({ title: title, field: field, sorter: last, hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc", formatter: plain(format), headerTooltip: tip }, extra);
+  }
+
+  function columns() {
+    var overall = function (row) { return row.overallCell; };
+    var list = [
+      numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70 }),
+      { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
+        var row = cell.getData();
+        if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
+        var link = element("a", row.name);
+        link.href = row.page;
+        return link;
+      } },
+      { title: "overall", field: "overall", width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(overall), tooltip: why(overall), hozAlign: "right", headerHozAlign: "right",
+        headerTooltip: "Weighted mean of the task scores, 0 to 1; beside it the same at the ends of the 95 % intervals of the metrics." },
+      { title: "response to charge", field: "charge_class", width: 122, sorter: "string", headerTooltip: "What the charge-response certificate found.", formatter: function (cell) {
+        return cell.getValue() ? element("span", cell.getValue(), "badge " + cell.getValue()) : text(null);
+      } },
+      numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.", { width: 92 })
+    ];
+    board.tasks.forEach(function (task) {
+      var about = data.tasks.filter(function (t) { return t.task === task; })[0];
+      var get = function (row) { return row.tasks[task]; };
+      list.push({ title: task.replace(/_/g, " "), field: "task_" + task, width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(get), tooltip: why(get), hozAlign: "right", headerHozAlign: "right", headerTooltip: about ? about.title : task });
+    });
+    return list.concat([
+      numeric("counted", "coverage", function (v) { return Math.round(100 * v) + " %"; }, "Share of the weight that could be scored.", { width: 84 }),
+      numeric("not converged", "not_converged", String, "Relaxations that failed or did not converge. Each is a miss.", { headerSortStartingDir: "asc", width: 104 }),
+      numeric("s per force call", "seconds_per_call", function (v) { return Number(v.toPrecision(2)).toString(); }, "Median time per force call. Point at a value to see the hardware.",
+        { headerSortStartingDir: "asc", width: 96, tooltip: function (e, cell) { return element("span", cell.getData().hardware || ""); } }),
+      numeric("parameters", "parameters", function (v) { return v.toLocaleString("en"); }, "Number of trained parameters.", { headerSortStartingDir: "asc" }),
+      { title: "training data", field: "training_data", sorter: "string", formatter: plain(String), maxWidth: 240, tooltip: function (e, cell) { return text(cell.getValue()); } },
+      { title: "in domain", field: "in_domain", sorter: "boolean", formatter: plain(function (v) { return v ? "yes" : "no"; }), headerTooltip: "Whether the training data contain this dataset." },
+      { title: "level of theory", field: "level_of_theory", sorter: "string", formatter: plain(String), headerTooltip: "Of the training data. The dataset's own level stands above the table." },
+      { title: "package", field: "package", sorter: "string", formatter: plain(String) },
+      { title: "date", field: "date", sorter: "string", formatter: plain(String) }
+    ]).map(function (column) { column.visible = !hidden[column.field]; return column; });
+  }
+
+  function passes(row) {
+    if (row.kind !== "model") return byId("baselines").checked;
+    if (byId("aware").checked && row.charge_class !== "charge-aware") return false;
+    if (byId("domain").checked && row.in_domain) return false;
+    var wanted = byId("search").value.trim().toLowerCase();
+    if (!wanted) return true;
+    return [row.name, row.model, row.package, row.training_data, row.level_of_theory, row.charge_class].some(function (part) {
+      return part && part.toLowerCase().indexOf(wanted) >= 0;
+    });
+  }
+
+  function remember() {
+    var state = new URLSearchParams();
+    state.set("board", board.id);
+    if (byId("search").value) state.set("q", byId("search").value);
+    if (byId("aware").checked) state.set("aware", "1");
+    if (byId("domain").checked) state.set("outside", "1");
+    if (!byId("baselines").checked) state.set("baselines", "0");
+    Object.keys(weights).forEach(function (t) { if (weights[t] !== declared[t]) state.set("w." + t, String(weights[t])); });
+    var off = Object.keys(hidden).filter(function (f) { return hidden[f]; });
+    if (off.length) state.set("hide", off.join(","));
+    if (sorted && !(sorted.field === "rank" && sorted.dir === "asc")) state.set("sort", sorted.field + ":" + sorted.dir);
+    history.replaceState(null, "", "#" + state.toString());
+  }
+  function recall() {
+    var state = new URLSearchParams(location.hash.slice(1));
+    board = boards[state.get("board")] || data.boards[0];
+    byId("board").value = board.id;
+    byId("search").value = state.get("q") || "";
+    byId("aware").checked = state.get("aware") === "1";
+    byId("domain").checked = state.get("outside") === "1";
+    byId("baselines").checked = state.get("baselines") !== "0";
+    Object.keys(weights).forEach(function (t) {
+      var given = parseFloat(state.get("w." + t));
+      weights[t] = given >= 0 && given <= 10 ? given : declared[t];
+    });
+    hidden = {};
+    (state.get("hide") || "").split(",").filter(Boolean).forEach(function (f) { hidden[f] = true; });
+    var by = (state.get("sort") || "").split(":");
+    sorted = by.length === 2 && (by[1] === "asc" || by[1] === "desc") ? { field: by[0], dir: by[1] } : null;
+  }
+
+  function count() {
+    var shown = table.getData("active").filter(function (r) { return r.kind === "model"; }).length;
+    var all = board.rows.filter(function (r) { return r.kind === "model"; }).length;
+    byId("count").textContent = shown + " of " + all + " models" + (custom() ? "; your weights, not the declared ones" : "");
+  }
+  function show() {  /* a new table for the board */
+    byId("about").textContent = board.states + " charge states, " + board.configurations + " configurations, protocol " + board.protocol + ". " + board.note;
+    var link = byId("dataset-link");
+    link.textContent = board.dataset;
+    link.href = "datasets/" + encodeURIComponent(board.dataset) + ".html";
+    if (table) table.destroy();
+    var list = columns(), known = sorted && list.some(function (c) { return c.field === sorted.field; });
+    if (!known) sorted = { field: "rank", dir: "asc" };
+    table = new Tabulator("#table", {
+      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", placeholder: "No model passes these filters.",
+      initialSort: [{ column: sorted.field, dir: sorted.dir }],
+      rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
+    });
+    table.on("tableBuilt", function () { table.setFilter(passes); count(); });
+    table.on("dataFiltered", function () { setTimeout(count, 0); });
+    table.on("dataSorted", function (by) { if (by.length) { sorted = { field: by[0].field, dir: by[0].dir }; remember(); } });
+    sliders();
+    chooser(list);
+    remember();
+  }
+  function byOverall(a, b, aRow, bRow, column, direction) {  /* by rank, baselines with an overall score among the models */
+    var one = aRow.getData().overall, other = bRow.getData().overall;
+    if (one === null && other === null) return 0;
+    if (one === null) return direction === "asc" ? 1 : -1;
+    if (other === null) return direction === "asc" ? -1 : 1;
+    return other - one;
+  }
+  function reweigh() { table.replaceData(rows()).then(function () { table.setSort(sorted.field, sorted.dir); count(); remember(); presets(); }); }
+
+  function sliders() {
+    var box = byId("weights");
+    box.textContent = "";
+    board.tasks.forEach(function (task) {
+      var label = element("label"), value = element("output", String(weights[task])), range = element("input");
+      range.type = "range"; range.min = "0"; range.max = "6"; range.step = "0.5"; range.value = String(weights[task]);
+      label.append(task.replace(/_/g, " ") + ": ", value, range);
+      range.addEventListener("input", function () { weights[task] = parseFloat(range.value); value.textContent = range.value; reweigh(); });
+      box.appendChild(label);
+    });
+    presets();
+  }
+  function preset(name) {
+    var chosen = data.presets[name];
+    return board.tasks.map(function (t) { return chosen && chosen.indexOf(t) < 0 ? 0 : declared[t]; });
+  }
+  function presets() {
+    var box = byId("presets"), now = board.tasks.map(function (t) { return weights[t]; }).join();
+    box.textContent = "";
+    ["declared"].concat(Object.keys(data.presets)).forEach(function (name) {
+      var wanted = preset(name), button = element("button", name);
+      if (!wanted.some(function (w) { return w > 0; })) return;
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(wanted.join() === now));
+      button.addEventListener("click", function () {
+        board.tasks.forEach(function (t, i) { weights[t] = wanted[i]; });
+        sliders();
+        reweigh();
+      });
+      box.append(button, " ");
+    });
+  }
+  function chooser(list) {
+    var box = byId("columns");
+    box.textContent = "";
+    list.forEach(function (column) {
+      if (column.field === "name") return;
+      var label = element("label"), tick = element("input");
+      tick.type = "checkbox";
+      tick.checked = !hidden[column.field];
+      label.append(tick, " " + column.title);
+      tick.addEventListener("change", function () {
+        hidden[column.field] = !tick.checked;
+        if (tick.checked) table.showColumn(column.field); else table.hideColumn(column.field);
+        remember();
+      });
+      box.appendChild(label);
+    });
+  }
+
+  recall();
+  document.querySelectorAll(".plain").forEach(function (part) { part.hidden = true; });
+  document.querySelectorAll(".interactive").forEach(function (part) { part.hidden = false; });
+  byId("board").addEventListener("change", function () { board = boards[this.value]; show(); });
+  byId("search").addEventListener("input", function () { table.setFilter(passes); remember(); });
+  ["aware", "domain", "baselines"].forEach(function (id) { byId(id).addEventListener("change", function () { table.setFilter(passes); remember(); }); });
+  byId("csv").addEventListener("click", function () { table.download("csv", board.id + ".csv"); });
+  byId("switch").addEventListener("click", function () {
+    var plain = this.getAttribute("aria-pressed") !== "true";
+    this.setAttribute("aria-pressed", String(plain));
+    document.querySelectorAll(".plain").forEach(function (part) { part.hidden = !plain; });
+    byId("table").hidden = plain;
+  });
+  window.addEventListener("hashchange", function () { recall(); show(); });
+  show();
+})();

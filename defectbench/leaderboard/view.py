@@ -1,0 +1,496 @@
+"""The published leaderboard as values: what the site shows, and what ``leaderboard.json`` holds. Nothing here is markup."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from defectbench.leaderboard.groups import Group, Ranked
+from defectbench.leaderboard.pareto import hardware_of, stem
+from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
+from defectbench.leaderboard.tables import content_note
+
+if TYPE_CHECKING:
+    from defectbench.datasets.schema import DatasetFile
+    from defectbench.entries.schema import Entry
+    from defectbench.models.schema import ModelDefinition
+    from defectbench.scoring.task import Task
+
+Kind = Literal["model", "best baselines", "baseline"]
+
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "structures": ("relax", "pes", "charge_response", "ccd"),
+    "levels": ("transition_levels", "parity", "ccd"),
+    "search": ("search", "pes"),
+}
+"""Questions of a reader, and the tasks that answer them. A preset keeps the declared weights of its tasks and sets all others to 0."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score, 0 … 1, with the same at the ends of its metrics' intervals; without one the reason."""
+
+    score: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a board.
+
+    Attributes:
+        kind: baselines are shown among the models and have no rank.
+        name: of the model or the baseline.
+        rank: 1 is best; None for baselines and for what has no overall score.
+        page: of the model on this board, relative to the site; None for baselines.
+        model: id.
+        charge_class: what the certificate found.
+        overall: weighted mean of the tasks.
+        gain: mean distance to the best baselines, like with like.
+        coverage: share of the declared weight that could be scored.
+        tasks: task → its score.
+        in_domain: whether the definition says that the model was trained on this dataset; None without a registered definition.
+        seconds_per_call: median time per force call on ``hardware``.
+        not_converged: relaxations that failed or did not converge, of ``relaxations``.
+        date: on which the entry was made.
+    """
+
+    kind: Kind
+    name: str
+    rank: int | None
+    page: str | None
+    model: str | None
+    charge_class: str | None
+    overall: Cell
+    gain: float | None
+    coverage: float | None
+    tasks: dict[str, Cell]
+    parameters: int | None = None
+    training_data: str | None = None
+    in_domain: bool | None = None
+    level_of_theory: str | None = None
+    package: str | None = None
+    seconds_per_call: float | None = None
+    hardware: str | None = None
+    not_converged: int | None = None
+    relaxations: int | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries that can be ranked together.
+
+    Attributes:
+        id: for files and addresses.
+        title: for headings.
+        tasks: those with weight, in their order.
+        rows: best overall score first, baselines among the models.
+        note: on which content of the dataset the entries rest.
+    """
+
+    id: str
+    title: str
+    dataset: str
+    level: str
+    suite: str
+    protocol: str
+    states: int
+    configurations: int
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class ChargeStateResult:
+    """Where a model's ground state of a charge state ends.
+
+    Attributes:
+        minimum: DFT minimum that the structure is in; None if in none, or if DFT has no minima here.
+        energy_above: DFT energy of that minimum above DFT's ground state, in eV.
+        after_host: the minimum once the model's drift of the host is subtracted.
+        rmsd, local_rmsd, unrelaxed_rmsd: to DFT's ground state, in Å; the last of the unrelaxed start.
+        reason: why there is no value.
+    """
+
+    defect: str
+    charge: int
+    configuration: str | None
+    ground_state: str | None
+    minimum: str | None
+    energy_above: float | None
+    after_host: str | None
+    minima: int | None
+    rmsd: float | None
+    local_rmsd: float | None
+    unrelaxed_rmsd: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """What is shown of a model on a board besides the report of its entry.
+
+    Attributes:
+        page: its address, relative to the site.
+        folder: of the entry, below the folder that the site was built from.
+        states: charge state by charge state.
+        reproduce: command that runs the model on the same selection.
+        elsewhere: pages of the same model on other boards, with their titles.
+        facts: what the definition says, label → text.
+        url: of the model.
+    """
+
+    page: str
+    board: str
+    model: str
+    name: str
+    folder: str
+    row: Row
+    states: tuple[ChargeStateResult, ...]
+    reproduce: str
+    elsewhere: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    url: str | None
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric as its task declares it."""
+
+    name: str
+    label: str
+    unit: str
+    direction: str
+    bad: float | None
+    good: float | None
+    weight: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """What a task measures."""
+
+    task: str
+    page: str
+    title: str
+    description: str
+    weight: float
+    metrics: tuple[MetricInfo, ...]
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """A level of theory of a dataset."""
+
+    name: str
+    functional: str
+    code: str
+    uncertainty: str
+
+
+@dataclass(frozen=True)
+class DatasetPage:
+    """What is known of a dataset; without ``licence`` it does not come with this version and only entries speak of it."""
+
+    id: str
+    page: str
+    title: str
+    description: str
+    licence: str | None
+    citations: tuple[tuple[str, str | None], ...]
+    host: str
+    defects: tuple[tuple[str, str, tuple[int, ...]], ...]
+    levels: tuple[LevelInfo, ...]
+    boards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A registered model without an entry. It has no score and no rank."""
+
+    model: str
+    name: str
+    level_of_theory: str
+    training_data: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that the site shows; ``boards`` full suites first, then by the number of models."""
+
+    boards: tuple[Board, ...]
+    models: tuple[ModelPage, ...]
+    tasks: tuple[TaskPage, ...]
+    datasets: tuple[DatasetPage, ...]
+    not_run: tuple[NotRun, ...]
+    presets: dict[str, tuple[str, ...]]
+
+
+def site_view(groups: Iterable[Group], folder: Path) -> Site:
+    """The site of these groups.
+
+    Args:
+        groups: of :func:`~defectbench.leaderboard.groups.group_entries`.
+        folder: that they were found in; entries are named relative to it.
+
+    Raises:
+        ModelError: a model definition that ships cannot be read.
+        DatasetError: the same of a dataset.
+    """
+    from defectbench.models.registry import list_models
+    from defectbench.tasks import get_tasks
+
+    groups = list(groups)
+    definitions = {m.id: m for m in list_models()}
+    tasks = get_tasks()
+    boards, pages = [], []
+    for group in groups:
+        board, made = _board(stem(group, groups).removeprefix("pareto-"), group, tasks, definitions, folder)
+        boards.append(board)
+        pages += made
+    titles = {board.id: board.title for board in boards}
+    return Site(
+        boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
+        models=tuple(_with_others(page, pages, titles) for page in pages),
+        tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
+        datasets=tuple(_dataset_pages(groups, boards)),
+        not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
+        presets=dict(PRESETS),
+    )
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name.lower()] += 1
+        out.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
+    return out
+
+
+def _board(
+    name: str, group: Group, tasks: tuple[Task, ...], definitions: Mapping[str, ModelDefinition], folder: Path
+) -> tuple[Board, list[ModelPage]]:
+    first = group.first
+    shown = [task.name for task in tasks if task.weight > 0 and task.name in first.tasks]
+    files = _unique(f"{one.entry.model.id}--{name}" for one in group.entries)
+    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite"
+    rows, pages = [], []
+    for place, (one, file) in enumerate(zip(group.entries, files, strict=True), 1):
+        definition = definitions.get(one.entry.model.id) if one.entry.model.embedded else None
+        row = _row(one, place, f"models/{file}.html", shown, definition)
+        rows.append(row)
+        pages.append(_model_page(one, row, name, definition, folder))
+    rows += _baseline_rows(first, shown)
+    rows.sort(key=lambda row: -1.0 if row.overall.score is None else row.overall.score, reverse=True)
+    board = Board(
+        id=name,
+        title=title,
+        dataset=first.dataset.id,
+        level=first.dataset.level_of_theory,
+        suite=first.selection.suite,
+        protocol=str(first.provenance.protocol.get("name")),
+        states=len(first.selection.states),
+        configurations=len(first.configurations),
+        tasks=tuple(shown),
+        rows=tuple(rows),
+        note=content_note(first).replace("`", "").replace("**", ""),
+    )
+    return board, pages
+
+
+def _cell(scored: TaskScore | None) -> Cell:
+    if scored is None:
+        return Cell(None, reason="did not run")
+    low, high = scored.bounds or (None, None)
+    return Cell(scored.score, low, high, scored.reason)
+
+
+def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: ModelDefinition | None) -> Row:
+    entry, score = one.entry, one.score
+    low, high = score.bounds or (None, None)
+    cost = entry.tasks.get("cost")
+    data = definition.training_data if definition else None
+    return Row(
+        kind="model",
+        name=entry.model.name,
+        rank=place if score.overall is not None else None,
+        page=page,
+        model=entry.model.id,
+        charge_class=str(entry.certificate["charge_class"]),
+        overall=Cell(score.overall, low, high, None if score.overall is not None else "no task could be scored"),
+        gain=mean_gain(gains(entry.tasks)),
+        coverage=score.coverage,
+        tasks={task: _cell(score.task(task)) for task in tasks},
+        parameters=entry.model.parameters,
+        training_data=data,
+        in_domain=None if definition is None else entry.dataset.id in {seen.dataset for seen in definition.trained_on},
+        level_of_theory=entry.model.level_of_theory,
+        package=entry.model.package or None,
+        seconds_per_call=next((m.value for m in cost.metrics if m.name == "seconds_per_call"), None) if cost else None,
+        hardware=hardware_of(entry).text,
+        not_converged=sum(c.status != "converged" for c in entry.configurations),
+        relaxations=len(entry.configurations),
+        date=entry.provenance.created[:10],
+    )
+
+
+def _baseline_rows(entry: Entry, tasks: list[str]) -> list[Row]:
+    def row(kind: Kind, name: str, overall: float | None, cells: dict[str, Cell]) -> Row:
+        reason = "covers only some tasks" if overall is None else None
+        return Row(kind, name, None, None, None, None, Cell(overall, reason=reason), None, None, cells)
+
+    absent = Cell(None, reason="no such baseline for this task")
+    best, together = best_baselines(entry.tasks)
+    rows = [row("best baselines", "best baselines", together, {t: Cell(best[t]) if t in best else absent for t in tasks})] if best else []
+    for label, score in score_baselines(entry.tasks).items():
+        cells = {t: _cell(found) if (found := score.task(t)) else absent for t in tasks}
+        if any(cell.score is not None for cell in cells.values()):
+            rows.append(row("baseline", label.replace("_", " "), None, cells))
+    return rows
+
+
+def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition | None, folder: Path) -> ModelPage:
+    facts = [("parameters", f"{row.parameters:,}" if row.parameters else "not stated"), ("level of theory", row.level_of_theory or "–")]
+    if definition is not None:
+        facts += [("training data", definition.training_data), ("licence", definition.licence)]
+        if definition.citation is not None:
+            facts.append(("citation", definition.citation.text))
+        if definition.notes:
+            facts.append(("notes", definition.notes))
+    else:
+        facts.append(("definition", "does not come with this version of defectbench"))
+    return ModelPage(
+        page=row.page or "",
+        board=board,
+        model=one.entry.model.id,
+        name=one.entry.model.name,
+        folder=one.folder.relative_to(folder).as_posix(),
+        row=row,
+        states=tuple(_states(one.entry)),
+        reproduce=reproduce(one.entry),
+        elsewhere=(),
+        facts=tuple(facts),
+        url=_web(definition.url) if definition else None,
+    )
+
+
+def _states(entry: Entry) -> Iterable[ChargeStateResult]:
+    relax = entry.tasks.get("relax")
+    for found in relax.tables.get("states", []) if relax else []:
+        cell: Mapping[str, object] = dict(found)
+
+        def text(name: str, cell: Mapping[str, object] = cell) -> str | None:
+            return None if cell.get(name) is None else str(cell[name])
+
+        def value(name: str, cell: Mapping[str, object] = cell) -> float | None:
+            known = cell.get(name)
+            return float(known) if isinstance(known, int | float) and not isinstance(known, bool) else None
+
+        charge, minima = value("charge"), value("dft_minima")
+        if charge is None or text("defect") is None:
+            continue
+        yield ChargeStateResult(
+            defect=str(cell["defect"]),
+            charge=int(charge),
+            configuration=text("configuration"),
+            ground_state=text("dft_configuration"),
+            minimum=text("minimum"),
+            energy_above=value("minimum_energy"),
+            after_host=text("host_referenced_minimum"),
+            minima=None if minima is None else int(minima),
+            rmsd=value("rmsd"),
+            local_rmsd=value("local_rmsd"),
+            unrelaxed_rmsd=value("unrelaxed_rmsd"),
+            reason=text("reason"),
+        )
+
+
+def reproduce(entry: Entry) -> str:
+    """The command that runs an entry's model on the entry's selection; a definition or dataset of the user's own stands for its file."""
+    model = entry.model.id if entry.model.embedded else f"{entry.model.id}.yaml"
+    dataset = entry.dataset.id if entry.dataset.embedded else f"./{entry.dataset.id}"
+    words = ["defectbench", "evaluate", "--model", model, "--dataset", dataset]
+    if entry.selection.suite == "custom":
+        states = [*((s.defect, s.charge) for s in entry.selection.states), *((s.defect, s.charge) for s in entry.selection.skipped)]
+        words += ["--defect", ",".join(sorted({defect for defect, _ in states}))]
+        words.append("--charge=" + ",".join(str(q) for q in sorted({charge for _, charge in states})))
+        words += ["--configurations", ",".join(sorted({c for s in entry.selection.states for c in s.configurations}))]
+    else:
+        words += ["--suite", entry.selection.suite]
+    return shlex.join([*words, "--task", ",".join(entry.selection.tasks)])
+
+
+def _with_others(page: ModelPage, pages: list[ModelPage], titles: Mapping[str, str]) -> ModelPage:
+    from dataclasses import replace
+
+    others = [(other.page, titles[other.board]) for other in pages if other.model == page.model and other.page != page.page]
+    return replace(page, elsewhere=tuple(others))
+
+
+def _task_page(task: Task) -> TaskPage:
+    metrics = tuple(MetricInfo(m.name, m.label, m.unit, m.direction, m.bad, m.good, m.weight, m.tooltip) for m in task.metrics)
+    return TaskPage(task.name, f"tasks/{task.name}.html", task.title, task.description, task.weight, metrics)
+
+
+def _dataset_pages(groups: list[Group], boards: list[Board]) -> Iterable[DatasetPage]:
+    from defectbench.datasets.catalogue import embedded_folder, embedded_names
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    for dataset in dict.fromkeys(group.first.dataset.id for group in groups):
+        record = next(group.first.dataset for group in groups if group.first.dataset.id == dataset)
+        mine = tuple(board.id for board in boards if board.dataset == dataset)
+        page = f"datasets/{dataset}.html"
+        if record.embedded and dataset in embedded_names():
+            yield _dataset_page(parse_metadata(embedded_folder() / dataset / METADATA_FILE), page, mine)
+        else:
+            level = LevelInfo(record.level_of_theory, record.level_of_theory, "not stated", "not stated")
+            yield DatasetPage(dataset, page, record.title, "", None, (), "", (), (level,), mine)
+
+
+def _dataset_page(d: DatasetFile, page: str, boards: tuple[str, ...]) -> DatasetPage:
+    def uncertain(level: str) -> str:
+        found = next(one.uncertainty for one in d.levels if one.name == level)
+        return "not stated" if found is None else f"{found.energy * 1000:g} meV, {found.force * 1000:g} meV/Å ({found.source})"
+
+    return DatasetPage(
+        id=d.id,
+        page=page,
+        title=d.title,
+        description=d.description,
+        licence=d.licence,
+        citations=tuple((c.text, _web(f"https://doi.org/{c.doi}" if c.doi else c.url)) for c in d.citations),
+        host=d.host.description,
+        defects=tuple((one.name, one.description, tuple(sorted(one.charges))) for one in d.defects),
+        levels=tuple(LevelInfo(one.name, one.functional, one.code or "not stated", uncertain(one.name)) for one in d.levels),
+        boards=boards,
+    )
+
+
+def _web(address: str | None) -> str | None:
+    """An address that a page may link to: never a script."""
+    return address if address is not None and address.startswith(("https://", "http://")) else None
+
+
+def _not_run(definitions: Iterable[ModelDefinition], ran: set[str]) -> Iterable[NotRun]:
+    for m in definitions:
+        if m.id not in ran:
+            yield NotRun(m.id, m.name, m.level_of_theory, m.training_data, _WEIGHTS[m.weights.source])
+
+
+_WEIGHTS = {
+    "package": "no entry yet; the weights come with the package",
+    "url": "no entry yet; the weights have to be downloaded",
+    "path": "no entry yet; needs a weights file of your own",
+    "none": "no entry yet",
+}
