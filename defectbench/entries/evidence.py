@@ -193,9 +193,9 @@ def certificate_start_problems(
         if energy is None or charge not in measured:
             continue
         at_rattled, forces = measured[charge]
-        single = found.result.forces if isinstance(found.result, SinglePointResult) else None
-        both = single is not None
-        mean = forces if single is None else (forces + np.array(single)) / 2
+        own = found.result.forces if isinstance(found.result, SinglePointResult) else None
+        both = own is not None
+        mean = forces if own is None else (forces + np.array(own)) / 2
         expected = at_rattled + float((mean * displacements).sum())
         if abs(energy - expected) > (SAME_MODEL if both else SAME_MODEL_ROUGHLY):
             yield (
@@ -303,10 +303,10 @@ def text_difference(said: str, found: str, tolerance: float = 1e-6, *, drawn: bo
     """
     if said == found:
         return None
+    if drawn:
+        said, found = _DRAWN_ID.sub("id", said), _DRAWN_ID.sub("id", found)
     one, other = said.splitlines(), found.splitlines()
     for n, (a, b) in enumerate(zip(one, other, strict=False), 1):
-        if drawn:
-            a, b = _DRAWN_ID.sub("id", a), _DRAWN_ID.sub("id", b)
         if a != b and not _same_tokens(a, b, tolerance):
             return n
     return None if len(one) == len(other) else min(len(one), len(other)) + 1
