@@ -83,7 +83,7 @@
   function columns() {
     var overall = function (row) { return row.overallCell; };
     var list = [
-      numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70 }),
+      numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70, frozen: window.innerWidth > 640 }),
       { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
         if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
