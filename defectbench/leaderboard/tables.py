@@ -269,8 +269,8 @@ def content_note(entry: Entry) -> str:
 LEGEND = """\
 **overall** is the weighted mean of the task scores, each the weighted mean of its metrics' scores (0: bad anchor or worse, 1: good anchor
 or better); in brackets the same with all metrics at the worse, and all at the better end of their bootstrap 95 % intervals.
-**above baseline**: how much a model scores above the best baseline, both on the metrics that the baseline has; at or below 0 it tells you
-nothing that no model at all would not. *best baselines*: the best one of each task, and what they would score together.
+**above baseline**: how much a model scores above the best baseline, both on the metrics that the baseline has; ≤ 0 means that the
+model adds nothing over the model-free baselines. *best baselines*: the best one of each task, and what they would score together.
 **counted**: the share of the weights that could be scored; scores of very different shares do not compare. *n/a*: the question cannot be
 put to the model or the data; why is said below the task's table. A baseline's *–*: it has no such value. **not converged**:
 relaxations that failed or did not converge, each a miss. **s per relaxation**: median processor time (wall clock on a GPU); **core-h**: all

@@ -63,7 +63,7 @@ def check_weights(entries: list[dict[str, Any]]) -> list[WeightsFile]:
         found = sha256_of(path)
         if entry["sha256"] is None:
             if not entry["trusted"]:
-                raise WorkerError("weights", f"{path} has no known SHA-256; --trust-weights loads it all the same")
+                raise WorkerError("weights", f"{path} has no known SHA-256; --trust-weights loads it anyway")
         elif found != entry["sha256"]:
             raise WorkerError("weights", f"{path} has SHA-256 {found[:12]}…, the model definition says {entry['sha256'][:12]}…")
         checked.append(WeightsFile(entry["name"], path, found, entry.get("charge")))
