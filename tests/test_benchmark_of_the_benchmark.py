@@ -30,6 +30,8 @@ from defectbench.worker import certificate as worker_certificate
 from defectbench.worker import relaxation as worker_relaxation
 from defectbench.worker.adapters.base import LoadedModel
 
+pytestmark = pytest.mark.slow
+
 IMPOSTORS = Path(__file__).parent / "leaderboard" / "impostors.py"
 DEFECT = "V_Sb1"
 STARTS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")

@@ -27,6 +27,8 @@ from defectbench.tasks import get_tasks
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from toy_runs import InProcess, run_here, write_toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CHOSEN = {"defects": ["V_Sb1"], "charges": [-3, -1], "configurations": ["Unperturbed", "Dimer"], "tasks": ["relax", "charge_response"]}
 STATE = ("V_Sb1", -1, "Dimer")

@@ -38,7 +38,7 @@ from defectbench.entries.run_folder import FolderInUse, locked
 from defectbench.models.registry import list_models
 from defectbench.tasks import get_tasks
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 
 def stored(database):
@@ -119,7 +119,7 @@ def test_each_stored_result_says_its_charge_its_request_and_its_machine(real_run
         assert content["results"]
         for content_hash, kept in content["results"].items():
             assert kept["result"]["echo"] == {"charge": None, "request": content_hash}
-            assert kept["machine"]["workers"] >= 1
+            assert kept["machine"]["workers"] >= 1 if kept["result"]["kind"] != "certificate" else kept["machine"] is None
     assert [share.machine for share in finished.evaluation.record.provenance.machines] == [THING]
 
 

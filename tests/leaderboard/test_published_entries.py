@@ -15,6 +15,8 @@ from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths
 from defectbench.leaderboard.tables import leaderboard
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "leaderboards"
 ENTRIES = sorted(path.parent for path in FOLDER.glob("*/*/entry.json"))
 NAMES = [str(path.relative_to(FOLDER)) for path in ENTRIES]

@@ -24,6 +24,8 @@ from defectbench.datasets.writing import add_relaxation
 from defectbench.scoring.frames import shared_geometries
 from defectbench.tasks.ccd.score import diagrams, reference_points
 
+pytestmark = pytest.mark.slow
+
 RELAX = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unperturbed", "Dimer"]}
 FRAME = {"level": "PBE", "defect": "V_H1", "charge": 0, "configuration": "Unperturbed"}
 

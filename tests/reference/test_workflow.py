@@ -25,6 +25,8 @@ from tiny_dataset import QUEUE, write_tiny_dataset
 from defectbench.base.errors import DatasetError, RunError
 from defectbench.datasets.catalogue import load_dataset
 
+pytestmark = pytest.mark.slow
+
 RUN = Path(__file__).resolve().parents[2] / "scripts" / "reference" / "run.py"
 ONE = "relaxation/PBE/V_H1_q+0_Unperturbed"
 

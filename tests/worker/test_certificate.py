@@ -17,6 +17,8 @@ from defectbench.models.certificate import ChargeCertificate, check_claim, class
 from defectbench.models.registry import load_model
 from defectbench.models.schema import ModelDefinition
 
+pytestmark = pytest.mark.slow
+
 HEARS = {"how": "info:charge"}
 Start = Callable[..., WorkerClient]
 

@@ -25,6 +25,8 @@ from defectbench.models.registry import definition_folder, load_model, resolve_m
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_models import Misbehaving, Springs
 
+pytestmark = pytest.mark.slow
+
 sys.path.pop(0)
 
 Start = Callable[..., WorkerClient]
