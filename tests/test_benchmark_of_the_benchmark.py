@@ -373,7 +373,9 @@ def test_a_constant_energy_changes_nothing():
     base = imperfect()
     results = {}
     for key, found in base.results.items():
-        moved = {**found, "energy": None if found.get("energy") is None else found["energy"] + 1234.5}
+        moved = {**found}
+        if found.get("energy") is not None:
+            moved["energy"] = found["energy"] + 1234.5
         if found.get("energies"):
             moved["energies"] = [e + 1234.5 for e in found["energies"]]
         results[key] = moved
@@ -388,7 +390,9 @@ def test_noise_of_1_mev_per_atom_moves_no_score_by_more_than_its_interval(seed):
     results = {}
     for key, found in base.results.items():
         off = generator.normal(scale=0.001 * atoms[key])
-        noisy = {**found, "energy": None if found.get("energy") is None else found["energy"] + off}
+        noisy = {**found}
+        if found.get("energy") is not None:
+            noisy["energy"] = found["energy"] + off
         if found.get("energies"):
             noisy["energies"] = [e + off for e in found["energies"]]
         results[key] = noisy
@@ -424,9 +428,9 @@ def test_oracle_and_cheat_through_evaluate(tmp_path):
             workers=1,
             trust_code=True,
         )
-        overall[name] = score_results(done.entry.tasks).overall
+        overall[name] = score_results(done.record.tasks).overall
         if name == "frozen":
-            assert overall[name] <= without_a_model(done.entry.tasks) + 1e-9
+            assert overall[name] <= without_a_model(done.record.tasks) + 1e-9
     assert overall["oracle"] > 0.97
 
 

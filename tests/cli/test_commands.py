@@ -59,7 +59,7 @@ def test_an_empty_value_names_its_option():
         (("models", "show", "chgnt"), "unknown-model"),
         (("evaluate", "--model", "chgnet-0.3.0", "--charge", "x"), "bad-charge"),
         (("evaluate", "--model", "chgnet-0.3.0", "--task", "relaks"), "unknown-task"),
-        (("evaluate", "--model", "mace-mpa-0"), "untrusted-model"),
+        (("evaluate", "--model", "grace-2l-omat"), "untrusted-model"),
         (("evaluate", "--model", "chgnet-0.3.0", "--dataset", "no"), "unknown-dataset"),
         (("score", "explain", "nowhere"), "no-entry"),
         (("leaderboard", "figure", str(ENTRIES), "-o", __file__), "bad-output"),

@@ -43,8 +43,8 @@ def test_show_counts_relaxations_only_as_begun(tiny: Path) -> None:
         add_relaxation(tiny, [frame])
     rows = [line.split() for line in runner.invoke(app, ["show", str(tiny)]).stdout.splitlines()]
     states = [" ".join(word for word in row if word not in ("│", "|")) for row in rows]
-    assert any(state.startswith("V_Sb +0 3 2 Rattled") for state in states), states
-    assert any(state.startswith("V_Sb -1 3 0 (+1 begun)") for state in states), states
+    assert any(state.startswith("V_Sb 0 3 2 Rattled") for state in states), states
+    assert any(state.startswith("V_Sb −1 3 0 (+1 begun)") for state in states), states
 
 
 def test_validate(tiny: Path) -> None:

@@ -38,8 +38,8 @@ def test_embedded_metadata_survive_writing_and_reading(name: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(colour="red"), "colour: unknown field"),
-        (lambda d: d["levels"][0].update(vmb=4.3), "levels.0.vmb: unknown field"),
+        (lambda d: d.update(colour="red"), "colour: unknown key"),
+        (lambda d: d["levels"][0].update(vmb=4.3), "levels.0.vmb: unknown key"),
         (lambda d: d["defects"][0].update(charges=[0, 0]), "defects.0: 'charges' must be ascending"),
         (lambda d: d["defects"][0].update(charges=["-1"]), "defects.0.charges.0"),
         (lambda d: d["defects"][0].update(added="Se"), "defects.0: a vacancy has 'removed' element and has no 'added' element"),

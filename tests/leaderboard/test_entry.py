@@ -58,7 +58,7 @@ def test_what_nothing_could_be_made_of_is_not_a_valid_entry(write_entry, change_
 def test_an_entry_that_is_no_text_is_one_line(write_entry, tmp_path):
     folder = write_entry("one")
     (folder / "entry.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(DefectbenchError, match=r"entry\.json is not a valid entry"):
+    with pytest.raises(DefectbenchError, match=r"entry\.json"):
         read_entry(folder)
     (tmp_path / "two" / "entry.json").mkdir(parents=True)
     with pytest.raises(DefectbenchError, match=r"cannot read the entry .*directory"):

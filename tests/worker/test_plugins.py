@@ -24,7 +24,7 @@ def plugin(monkeypatch):
     return offer
 
 
-SPEC = {"adapter": "plugin:mine", "arguments": {"a": 1}}
+SPEC = {"adapter": "plugin:mine", "arguments": {"a": 1}, "charge": {"how": "none"}}
 
 
 def test_a_plugin_loads_the_model(plugin):
