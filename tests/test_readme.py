@@ -32,7 +32,7 @@ def test_the_main_command_from_start_to_end(tmp_path):
     line = [sys.executable, "-m", "defectbench", *arguments]
     ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
     assert ended.returncode == 0, ended.stderr
-    folder = tmp_path / "defectbench-results" / "sevennet-0" / "sb2se3-vacancies"
+    folder = tmp_path / "defectbench-results" / "sevennet-0" / "sb2se3-vacancies-quick"
     entry = json.loads((folder / "entry.json").read_text())
     assert entry["model"]["name"] in ended.stdout
     assert entry["certificate"]["charge_class"] == "charge-blind"

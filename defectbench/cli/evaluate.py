@@ -35,7 +35,11 @@ Model = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", parser=path_of("--output"), metavar="FOLDER", help="Run folder. Default: defectbench-results/MODEL/DATASET."
+        "--output",
+        "-o",
+        parser=path_of("--output"),
+        metavar="FOLDER",
+        help="Run folder. Default: one per model, dataset and selection in defectbench-results.",
     ),
 ]
 

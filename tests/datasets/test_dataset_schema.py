@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.states import name_problem
 from defectbench.datasets.catalogue import embedded_folder, embedded_names
 from defectbench.datasets.dataset import content_hash
 from defectbench.datasets.schema import (
@@ -159,9 +160,8 @@ states = st.lists(st.integers(-6, 6), min_size=1, max_size=5, unique=True).map(s
 def metadata_files(draw: st.DrawFn) -> DatasetFile:
     charges = draw(states)
     text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
-    defect = Defect(
-        name=draw(st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)), kind="vacancy", site=0, removed="Sb", charges=charges
-    )
+    names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name_problem(name) is None)
+    defect = Defect(name=draw(names), kind="vacancy", site=0, removed="Sb", charges=charges)
     level = LevelOfTheory(
         name="PBE",
         functional=draw(text),

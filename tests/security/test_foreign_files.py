@@ -222,7 +222,8 @@ def test_what_an_entry_says_is_text_in_the_leaderboard(entry: Callable[..., Path
     def everywhere(content: dict[str, Any]) -> None:
         content["model"]["name"] = content["dataset"]["title"] = text
         content["selection"]["skipped"] = [{"defect": "V_Sb1", "charge": 0, "reason": text}]
-        content["provenance"]["hardware"]["processor"] = text
+        for machine in content["provenance"]["machines"]:
+            machine["hardware"]["processor"] = text
         for task in content["tasks"].values():
             task["baselines"] = {f"{text}": values for values in task["baselines"].values()}
             for metric in task["metrics"]:
