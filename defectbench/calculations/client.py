@@ -120,8 +120,10 @@ def worker_folder() -> Path:
     package = target / "defectbench_worker"
     if package.is_dir():
         return package
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    partial = target
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder_beside(target)
         for path in files:
             copy = partial / "defectbench_worker" / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -328,7 +330,7 @@ class WorkerClient:
             try:
                 result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
-                raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})") from error
+                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})") from error
             check_echo(calculation, result)
             return result
 

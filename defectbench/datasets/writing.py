@@ -51,11 +51,11 @@ def write_dataset(
 
     Args:
         destination: folder to make; its parent must exist. Not the working directory, nor a folder above it.
-        metadata: its ``files`` are ignored and made anew.
+        metadata: its ``files`` are ignored and listed again.
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is no dataset, or
+        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is not a dataset, or
             has such files without listing them, is refused.
         check: called with the finished folder before it takes its place; what it raises leaves everything as it was.
 
@@ -72,11 +72,10 @@ def write_dataset(
     if not destination.parent.is_dir():
         raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into")
     try:
-        building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        building = folder_beside(destination)
     except OSError as error:
         raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}") from error
     try:
-        building.chmod(0o755)
         host_file = metadata.host.file or "host.extxyz"
         write_extxyz(building / host_file, [Atoms(host.get_chemical_symbols(), positions=host.positions, cell=host.cell, pbc=True)])
         for defect in metadata.defects:
@@ -113,7 +112,7 @@ def destination_folder(destination: Path, *, overwrite: bool) -> Path:
     Raises:
         DefectbenchError: it cannot be found out where it is.
         DatasetError: it is or contains the working directory; it exists and ``overwrite`` is not given, or replacing it would lose
-            what is no part of a dataset.
+            what is not part of a dataset.
     """
     folder, here = full_path(destination), full_path(".")
     if here.is_relative_to(folder):
@@ -124,7 +123,7 @@ def destination_folder(destination: Path, *, overwrite: bool) -> Path:
     if not overwrite:
         raise DatasetError(f"{folder} exists already; choose another destination or remove it")
     if not (folder / METADATA_FILE).is_file():
-        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is no dataset and is not replaced; choose another destination")
+        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is not a dataset and is not replaced; choose another destination")
     strays = [name for name in _unlisted(folder) if not name.rsplit("/", 1)[-1].startswith(".")]
     if strays:
         more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
@@ -139,7 +138,7 @@ def _put_in_place(building: Path, destination: Path) -> None:
     if not destination.exists():
         building.rename(destination)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
+    aside = folder_beside(destination, "old")
     try:
         destination.rename(aside)
         building.rename(destination)

@@ -350,7 +350,7 @@ _OFFLINE = (
 def _uv_variables() -> dict[str, str]:
     # uv's own variables (UV_INDEX_URL, UV_FIND_LINKS, UV_TORCH_BACKEND, …) go through; the caller's virtual environment must not.
     variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
-    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels that pip is told of serve uv, too
+    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels given to pip serve uv, too
         variables["UV_FIND_LINKS"] = ",".join(variables["PIP_FIND_LINKS"].split())
     if not any(variables.get(name) for name in ("UV_TORCH_BACKEND", "UV_FIND_LINKS")) and not gpus():
         variables["UV_TORCH_BACKEND"] = "cpu"  # else gigabytes of CUDA that nothing here can use

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
 
 _ADAPTER_REVISION = {"matgl": 2}
-"""Raised where an adapter's results change for the same model (default 1), so that stored ones are not taken for current ones."""
+"""Raised where an adapter's results change for the same model (default 1), so that stored ones are not mistaken for current ones."""
 
 
 def _entries() -> dict[str, Path]:

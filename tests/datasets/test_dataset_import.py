@@ -414,7 +414,7 @@ def test_sources_inside_the_output_folder_are_refused(tmp_path: Path) -> None:
                 import_extxyz([source], own_host, mine, starts=starts, overwrite=overwrite)
         with pytest.raises(DatasetError, match="lies in the output folder"):
             import_shakenbreak(mine, host, mine, overwrite=overwrite)
-    with pytest.raises(DatasetError, match=r"has no dataset\.yaml, so it is no dataset"):
+    with pytest.raises(DatasetError, match=r"has no dataset\.yaml"):
         import_extxyz([tmp_path / "train.extxyz"], host, mine, overwrite=True)
     assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
 
@@ -427,7 +427,7 @@ def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypat
         "defectbench.datasets.importing.assemble.validate_dataset",
         lambda folder: ValidationReport(folder, (problem,), files=1, frames=1),
     )
-    with pytest.raises(DatasetError, match=r"what would be imported is no valid dataset: host\.extxyz, frame 0, cell: is wrong"):
+    with pytest.raises(DatasetError, match=r"host\.extxyz, frame 0, cell: is wrong"):
         import_shakenbreak(tmp_path / "results", host, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -528,7 +528,7 @@ def test_structures_that_are_no_point_defect_of_the_host() -> None:
         find_defect("x", scattered, host, (0,))
     swapped = ideal_structure(host, make_defects(host)["Sb_Se"])
     swapped.positions[6] = host.positions[6] + (0.0, 3.0, 0.0)
-    with pytest.raises(DatasetError, match=r"its Sb atom is .* that is no substitution|its atoms are"):
+    with pytest.raises(DatasetError, match=r"its Sb atom is .* not a substitution|its atoms are"):
         find_defect("x", swapped, host, (0,))
     with pytest.raises(DatasetError, match="the cell must be the host's"):
         in_host_cell(Atoms("Sb", cell=[5, 5, 5], pbc=True), host)

@@ -55,7 +55,7 @@ def test_embedded_metadata_survive_writing_and_reading(name: str, tmp_path: Path
         (lambda d: d["files"].update({"../secret": "0" * 64}), "not a plain path inside its folder"),
         (lambda d: d["files"].update({"host.extxyz": "abc"}), "files.host.extxyz"),
         (lambda d: d["files"].pop("host.extxyz"), "host.file 'host.extxyz' is not listed"),
-        (lambda d: d["levels"][0].update(corrections=[{"defect": "V_Sb", "charge": 4}]), "V_Sb +4, which is no charge state"),
+        (lambda d: d["levels"][0].update(corrections=[{"defect": "V_Sb", "charge": 4}]), "V_Sb +4"),
         (lambda d: d["levels"][0].update(host_energy=float("nan")), "levels.0.host_energy"),
         (lambda d: d.update(schema_version=2), "schema_version"),
         (lambda d: d.pop("licence"), "licence: Field required"),

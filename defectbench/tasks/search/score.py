@@ -162,7 +162,7 @@ def _group(relaxed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> li
 
 
 def _energy(relaxed: MatchedConfiguration) -> float:
-    """Rounded, so that noise in the last digits is no order."""
+    """Rounded, so that noise in the last digits does not rank."""
     return np.inf if relaxed.energy is None else round(relaxed.energy, 6)
 
 
@@ -275,7 +275,7 @@ def score(scoring: ScoringInput) -> TaskResult:
 
 
 def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
-    """The search with minima told apart by SOAP, beside the matching's: one row a charge state (``defectbench rescore ENTRY --soap``).
+    """The search with minima told apart by SOAP, beside the matching's: one row per charge state (``defectbench rescore ENTRY --soap``).
 
     Not part of :func:`score`, whose result must be the same with and without the optional package.
 
