@@ -43,17 +43,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def folder_beside(path: Path, ending: str = "part") -> Path:
-    """An empty new folder beside ``path``, to be filled and renamed to it. Nobody else has its name; permissions follow the user's umask.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
-    made.mkdir()
-    return made
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step: a reader sees the old content or the new one, never half of it. Missing folders are made.
 

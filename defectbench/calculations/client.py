@@ -120,10 +120,8 @@ def worker_folder() -> Path:
     package = target / "defectbench_worker"
     if package.is_dir():
         return package
-    partial = target
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder_beside(target)
         for path in files:
             copy = partial / "defectbench_worker" / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -72,10 +72,11 @@ def write_dataset(
     if not destination.parent.is_dir():
         raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into")
     try:
-        building = folder_beside(destination)
+        building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     except OSError as error:
         raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}") from error
     try:
+        building.chmod(0o755)
         host_file = metadata.host.file or "host.extxyz"
         write_extxyz(building / host_file, [Atoms(host.get_chemical_symbols(), positions=host.positions, cell=host.cell, pbc=True)])
         for defect in metadata.defects:
@@ -138,7 +139,7 @@ def _put_in_place(building: Path, destination: Path) -> None:
     if not destination.exists():
         building.rename(destination)
         return
-    aside = folder_beside(destination, "old")
+    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
     try:
         destination.rename(aside)
         building.rename(destination)

@@ -197,14 +197,14 @@ def unpacked(archive: Path) -> list[Path]:
     """The files of a tar archive, unpacked beside it once; refuses members that point outside."""
     folder = unpack_folder(archive)
     if not folder.is_dir():
-        partial = folder_beside(folder)
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(partial, ignore_errors=True)
         try:
             with tarfile.open(archive) as content:
                 content.extractall(partial, filter="data")
             partial.rename(folder)
         except (OSError, tarfile.TarError) as error:
-            if not folder.is_dir():  # else another process was faster
-                raise ModelError(f"cannot unpack {archive}: {error}") from error
-        finally:
             shutil.rmtree(partial, ignore_errors=True)
+            if not folder.is_dir():
+                raise ModelError(f"cannot unpack {archive}: {error}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())
