@@ -162,7 +162,7 @@ def _group(relaxed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> li
 
 
 def _energy(relaxed: MatchedConfiguration) -> float:
-    """Rounded, so that noise in the last digits does not rank."""
+    """Rounded, so that noise in the last digits does not change the order."""
     return np.inf if relaxed.energy is None else round(relaxed.energy, 6)
 
 
