@@ -110,7 +110,7 @@ def _time_label(points: Sequence[Point]) -> str:
     clocks = sorted({p.hardware.clock for p in points})
     clock = clocks[0] if len(clocks) == 1 else "processor or wall-clock"
     atoms = atoms_text(points)
-    return f"{clock} time per force call (s)" + (f" ({atoms})" if atoms else "")
+    return f"{clock} time per force call" + (f", {atoms}" if atoms else "") + " (s)"
 
 
 def _caption(points: Sequence[Point], missing: Sequence[str]) -> str:
