@@ -189,7 +189,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
 
 
 class WorkerClient:
-    """A worker with a loaded model. One client a thread; use it as a context manager.
+    """A worker with a loaded model. One client per thread; use it as a context manager.
 
     Attributes:
         ready: the worker's ready message: versions, parameters, weights, device, capabilities.

@@ -230,7 +230,7 @@ def smallest_full(found: Sequence[Search]) -> int | None:
 def saved(found: Sequence[Search], chosen: int | None) -> float:
     """Fraction of the avoidable DFT relaxations that stopping after the first ``chosen`` of every state saves; 0 for None.
 
-    One relaxation a charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, F + U)) / (Σ N − S) with F failed candidates and U
+    One relaxation per charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, F + U)) / (Σ N − S) with F failed candidates and U
     distinct minima.
     """
     total = sum(len(s.candidates) for s in found)
