@@ -399,7 +399,7 @@ class WorkerClient:
         else:
             how = f"ended with exit code {code}"
         last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
-        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
+        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f". Last stderr lines: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -232,7 +232,7 @@ def check_labels(file: str, frame: int, atoms: Atoms, expected: Mapping[str, Any
         elif key == "charge" and not _is_whole(value):
             yield Problem(file, frame, field, f"'{_shown(value)}' is not a whole number")
         elif key != "charge" and not isinstance(value, str):
-            yield Problem(file, frame, field, f"'{_shown(value)}' reads as a number or a truth value, and names must not")
+            yield Problem(file, frame, field, f"'{_shown(value)}' would be parsed as a number or a truth value; rename it")
         elif key == "configuration" and (problem := configuration_problem(value)) is not None:
             yield Problem(file, frame, field, f"'{_shown(value)}' {problem}")
         elif key in expected and value != expected[key]:

@@ -148,7 +148,7 @@ def test_a_configuration_that_reads_as_a_number_is_not_written(tmp_path: Path) -
         ({("V_Sb", 0): {"1e3": start}}, {}),
         ({}, {("PBE", "V_Sb", 0, "1e3"): make_relaxation(start, 0)}),
     ):
-        with pytest.raises(DatasetError, match="the configuration '1e3' reads as a number, not as text"):
+        with pytest.raises(DatasetError, match="the configuration '1e3' would be parsed as a number"):
             write_dataset(tmp_path / "out", make_metadata(host), host, starts, relaxations)
     assert list(tmp_path.iterdir()) == []
 

@@ -269,7 +269,7 @@ def test_termination_stops_cp2k_and_leaves_the_task_to_be_continued(tiny: Path, 
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"goes on from here" in error
+    assert b"resumes" in error
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert state_of(tiny).status == "waiting"

@@ -267,14 +267,14 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     groups: dict[str, list[_Item]] = {}
     for item in found.items:
         if _DEFECT_NAME.match(item.defect) is None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name (letters, digits and _ . , - only)")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': use letters, digits and _ . , - only")
         elif (problem := name_problem(item.defect)) is not None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name: it {problem}; rename it")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': it {problem}; rename it")
         elif (problem := configuration_problem(item.configuration)) is not None:
             found.drop(
                 item.source,
                 None,
-                f"'{item.configuration}' cannot be a configuration's name: it {problem}; rename the file, or label its frames otherwise",
+                f"invalid configuration name '{item.configuration}': it {problem}; rename the file, or label its frames otherwise",
             )
         else:
             groups.setdefault(item.defect, []).append(item)

@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> None:
     manager = Manager(data, work, options.only, options.level)
     if (options.only or options.level) and not manager.tasks():
         chosen = " and ".join([*options.only, *([f"level {options.level}"] if options.level else [])])
-        raise DatasetError(f"no task that can be named now matches {chosen}; --status alone lists all")
+        raise DatasetError(f"no runnable task matches {chosen}; --status alone lists all")
     if options.status:
         from rich.console import Console
 
