@@ -146,7 +146,7 @@ def _owner(folder: Path) -> Owner | None:
         return Owner.of_entry(read_entry(folder))
     except DefectbenchError as error:
         raise FolderInUse(
-            f"{folder} holds an entry that cannot be read, so nobody knows whose it is ({error}); choose another --output, or move it away"
+            f"{folder} holds an entry that cannot be read, so its model is unknown ({error}); choose another --output, or move it away"
         ) from error
 
 

@@ -329,7 +329,7 @@ def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) 
     hashed = folder / "requirements.txt"
     hashed.write_text("\n".join(block for block in blocks if not _WITH_TORCH.match(block)) + "\n", encoding="utf-8")
     _uv([*install, "--require-hashes", "--no-deps", "-r", str(hashed)], name, progress)
-    progress(f"{chosen} is not the build whose hash the list has (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
+    progress(f"{chosen} is another build than the list's (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
     _uv([*install, chosen], name, progress)
 
 
