@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ase import Atoms
 from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.calculations.plan import certificate_calculation
-from defectbench.calculations.requests import Calculation, Structure
+from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
@@ -264,3 +265,43 @@ def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Call
     client = start(tiny("mace", "plain.model", arguments={"dtype": "float32"}), trust_weights=True)
     assert client.ready["capabilities"]["precision"] == "float32"
     assert single(client, crystal)[0] == pytest.approx(reference[0], abs=1e-3)
+
+
+def in_a_batch(client: WorkerClient, wanted: list[Calculation]) -> dict[str, Any]:
+    """The same model again in a worker that takes four structures per call; content hash → result."""
+    spec = replace(client.spec, hello={**client.spec.hello, "batch": 4})
+    with WorkerClient(spec) as batched:
+        assert batched.ready["capabilities"]["batch"] == 4
+        return {calculation.content_hash: result for calculation, result in batched.calculate_many(wanted, 4)}
+
+
+def compare(alone: WorkerClient, wanted: list[Calculation], energy: float, position: float) -> None:
+    found = in_a_batch(alone, wanted)
+    assert len(found) == len(wanted)
+    for calculation in wanted:
+        one, other = alone.calculate(calculation), found[calculation.content_hash]
+        assert other.energy == pytest.approx(one.energy, abs=energy)
+        np.testing.assert_allclose(other.forces, one.forces, atol=10 * position)
+        if calculation.kind == "relaxation":
+            assert (other.status, other.steps) == (one.status, one.steps)
+            np.testing.assert_allclose(other.positions, one.positions, atol=position)
+
+
+def test_mace_in_a_batch_of_several_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    client = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
+    structure, larger = Structure.from_atoms(crystal), Structure.from_atoms(crystal.repeat((2, 1, 1)))
+    wanted = [Calculation("single_point", s, q) for q in (-3, 0, 1) for s in (structure, larger)]
+    wanted += [Calculation("relaxation", structure, q, Protocol(max_steps=20)) for q in (-3, -1, 1)]
+    compare(client, wanted, 1e-8, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["sevennet-0", "sevennet-mf-0", "chgnet-0.3.0"])
+def test_models_from_wheels_in_a_batch(start: Callable[..., WorkerClient], crystal: Atoms, name: str) -> None:
+    structures = [crystal]
+    for seed in (1, 2, 3):
+        structures.append(crystal.copy())
+        structures[-1].rattle(0.05, seed=seed)
+    structures.append(crystal.repeat((1, 1, 2)))
+    wanted = [Calculation("single_point", Structure.from_atoms(atoms), None) for atoms in structures]
+    wanted.append(Calculation("relaxation", Structure.from_atoms(crystal), None, Protocol(max_steps=5)))
+    compare(start(name), wanted, 1e-4, 1e-4)
