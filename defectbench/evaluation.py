@@ -220,14 +220,14 @@ def _refuse(suite: str, workers: int | None, **chosen: Sequence[object] | None) 
         raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
     for name, values in chosen.items():
         if values is not None and not values:
-            raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some")
+            raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some", code="empty-value")
 
 
 def _refuse_empty(**given: object) -> None:
     """Refuses empty texts: they are not the default."""
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
-            raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value")
+            raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value", code="empty-value")
 
 
 def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
@@ -241,4 +241,6 @@ def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[Select
         else f"has weights for the charges {', '.join(map(format_charge, own))}"
     )
     selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
-    raise DefectbenchError(f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge")
+    raise DefectbenchError(
+        f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge", code="nothing-to-run"
+    )
