@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
+from refusals import raises_code
 
-from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import embedded_folder, load_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
 from defectbench.datasets.validation import validate_dataset
@@ -33,7 +33,7 @@ def test_valid_datasets(tiny: Path) -> None:
     for name in ("sb2se3-vacancies", "sb2se3-savory-2019"):
         report = validate_dataset(embedded_folder() / name)
         assert report.valid, report.summary()
-    with pytest.raises(DatasetError, match="there is no folder"):
+    with raises_code("no-dataset"):
         validate_dataset(tiny / "nothing")
 
 
@@ -187,7 +187,7 @@ def test_values_of_another_type_are_problems_and_no_crash(tiny: Path, file: str,
     assert [message in problem.message for problem in problems] == [True], problems
     assert "\n" not in str(problems[0])
     assert len(str(problems[0])) < 200
-    with pytest.raises(DatasetError, match=re.escape(f"{file}, frame 0, ")):
+    with raises_code("bad-frame", f"{file}, frame 0, {field}"):
         load_dataset(tiny).minima("V_Sb", 0)
 
 
