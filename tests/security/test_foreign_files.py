@@ -109,11 +109,10 @@ def test_the_dataset_of_an_entry_is_a_name_and_never_a_path(entry: Callable[...,
     folder = entry(lambda content: content["dataset"].update(id=name))
     shutil.copytree(ROOT / "datasets" / "sb2se3-vacancies", folder.parent / "data")
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(DefectbenchError) as caught:
+    with raises_code("no-dataset" if name == "data" else "bad-entry") as caught:
         stored_scoring(folder)
-    assert caught.value.exit_code == 2
     assert len(str(caught.value)) < 1000
-    with pytest.raises(DefectbenchError):
+    with raises_code("unknown-dataset"):
         load_named_dataset(name)
 
 

@@ -144,7 +144,7 @@ def test_configuration_has_as_many_classes_as_charges(dataset, selection, tmp_pa
 def test_folder_of_another_training_is_refused(dataset, tmp_path):
     prepare(dataset, recipe(), tmp_path / "run")
     prepare(dataset, recipe(), tmp_path / "run")
-    with raises_code("foreign-folder", "seed"):
+    with raises_code("foreign-folder", "recipe"):
         prepare(dataset, recipe(seed=2), tmp_path / "run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("x")
