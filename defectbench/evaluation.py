@@ -220,14 +220,14 @@ def _refuse(suite: str, workers: int | None, **chosen: Sequence[object] | None) 
         raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
     for name, values in chosen.items():
         if values is not None and not values:
-            raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some", code="empty-value")
+            raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some", code="empty-value")
 
 
 def _refuse_empty(**given: object) -> None:
     """Refuses empty texts: they are not the default."""
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
-            raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value", code="empty-value")
+            raise DefectbenchError(f"empty value for {name}; omit it or give a value", code="empty-value")
 
 
 def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:

@@ -80,7 +80,7 @@ def mirror(variable: str) -> Path | str | None:
         host, _port = parts.hostname, parts.port  # both can be wrong
     except ValueError as error:
         raise DownloadError(
-            f"{variable} is '{given}', which is no address ({error}); give a folder or https://…", code="bad-mirror"
+            f"{variable} is '{given}', which is not a valid address ({error}); give a folder or https://…", code="bad-mirror"
         ) from error
     if parts.scheme.lower() == "file" and host in (None, "localhost") and parts.path:
         return Path(unquote(parts.path))

@@ -201,7 +201,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
 
 
 class WorkerClient:
-    """A worker with a loaded model. One client a thread; use it as a context manager.
+    """A worker with a loaded model. One client per thread; use it as a context manager.
 
     Attributes:
         ready: the worker's ready message: versions, parameters, weights, device, capabilities.
@@ -340,7 +340,7 @@ class WorkerClient:
             try:
                 result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
-                raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})", code="bad-answer") from error
+                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})", code="bad-answer") from error
             check_echo(calculation, result)
             return result
 
@@ -411,7 +411,7 @@ class WorkerClient:
         else:
             how = f"ended with exit code {code}"
         last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
-        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
+        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f". Last stderr lines: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

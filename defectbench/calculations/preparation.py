@@ -1,4 +1,4 @@
-"""From what a user calls a model (a name, a YAML, a definition, a calculator in hand) to something that runs calculations."""
+"""From what a user gives as a model (a name, a YAML, a definition, a calculator in hand) to something that runs calculations."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def read_doped(path: Path) -> DopedFile:
     for index, (name, value) in enumerate(named):
         if not (isinstance(value, dict) and value.get("@class") == "DefectEntry"):
             raise DatasetError(
-                f"{path}: '{name or index}' is no DefectEntry; expected is a DefectThermodynamics or DefectEntry of doped",
+                f"{path}: '{name or index}' is not a DefectEntry; expected a DefectThermodynamics or DefectEntry of doped",
                 code="bad-format",
             )
         try:

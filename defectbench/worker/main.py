@@ -1,4 +1,4 @@
-"""The worker's loop: requests in on stdin, answers out on what was stdout, one JSON object a line.
+"""The worker's loop: requests in on stdin, answers out on what was stdout, one JSON object per line.
 
 ``hello {spec}`` → ``ready {…}`` or ``error {message, kind, traceback}``; then ``calculate {id, kind, structure, …}`` → some
 ``progress {id, step, energy, fmax}`` and one ``result {id, result}``. End of input ends the process, also in mid-calculation:

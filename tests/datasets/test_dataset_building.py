@@ -114,7 +114,7 @@ def test_metadata_can_be_completed(tiny: Path) -> None:
     assert not update_metadata(tiny, change), "nothing is different the second time"
 
 
-def test_building_anew_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Path) -> None:
+def test_building_again_keeps_what_is_neither_host_nor_starts_nor_frames(tiny: Path) -> None:
     for name, text in (
         ("properties/PBE/host.json", "{}"),
         ("elements/Se.extxyz", "solid"),

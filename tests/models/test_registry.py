@@ -307,7 +307,7 @@ def test_the_charge_range_is_part_of_the_identity() -> None:
 
 
 def test_published_entries_keep_the_identity_of_their_model() -> None:
-    """Of registered models: what their results are stored under must not change with the code, or entries are calculated anew."""
+    """Of registered models: what their results are stored under must not change with the code, or entries are calculated again."""
     entries = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/*/entry.json"))
     assert entries
     for path in entries:

@@ -269,7 +269,7 @@ def test_termination_stops_cp2k_and_leaves_the_task_to_be_continued(tiny: Path, 
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"goes on from here" in error
+    assert b"resumes" in error
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert state_of(tiny).status == "waiting"
@@ -411,7 +411,7 @@ def test_what_selects_nothing_is_said(
 
 def test_what_is_no_dataset_folder_no_configuration_and_no_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nope")]) == 2
-    assert "nope is no folder" in capsys.readouterr().err
+    assert "nope is not a folder" in capsys.readouterr().err
     block = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unpertubed"]}
     folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [block]})
     assert main([str(folder)]) == 2

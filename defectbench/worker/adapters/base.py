@@ -54,7 +54,7 @@ class LoadedModel:
         """Attaches the calculator to a structure at a charge; afterwards nothing of an earlier call can come back.
 
         A charge that a charge-blind model gets (the certificate does this) is written wherever ASE calculators look for one,
-        so that a model which hears it after all is found out.
+        so that a model that responds to it anyway is detected.
 
         Args:
             atoms: the structure; its ``info`` may be changed.

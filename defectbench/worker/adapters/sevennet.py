@@ -35,7 +35,7 @@ class SevenNetModel(LoadedModel):
         features = numpy_features(caught[-1])
         blocks = readout.linear.irreps_in
         scalar = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in blocks])
-        return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is no feature of an atom
+        return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is not a feature of an atom
 
 
 def _arrays() -> tuple[Any, ...]:

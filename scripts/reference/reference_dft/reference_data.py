@@ -57,7 +57,7 @@ class ReferenceData:
         folder: the dataset folder.
 
     Raises:
-        DatasetError: the folder is no valid dataset or has no valid queue.
+        DatasetError: the folder is not a valid dataset or has no valid queue.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class ReferenceData:
         self.reload()
 
     def reload(self) -> None:
-        """Reads dataset and queue anew: both may have grown.
+        """Reads dataset and queue again: both may have grown.
 
         Raises:
             DatasetError: one of them is not valid, or they do not fit together; what was read before stays.
@@ -94,7 +94,7 @@ class ReferenceData:
         self.dataset: Dataset = dataset
 
     def refresh(self) -> None:
-        """Reads dataset and queue anew if another program has changed them."""
+        """Reads dataset and queue again if another program has changed them."""
         if self._newest() != self._stamp:
             self.reload()
 

@@ -232,7 +232,7 @@ class PotentialBlock(_Block):
     """Electrostatic potential of ground states, for the alignment against the host's.
 
     Attributes:
-        wait: for all relaxations of the charge in the queue; otherwise the lowest minimum so far is taken, and a lower one anew.
+        wait: for all relaxations of the charge in the queue; otherwise the lowest minimum so far is used, and again each lower one.
     """
 
     kind: Literal["potential"]
@@ -271,7 +271,7 @@ def read_queue(folder: Path) -> Queue:
     """
     path = folder / QUEUE_FILE
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is no folder; give that of a dataset")
+        raise DatasetError(f"{folder} is not a folder; give that of a dataset")
     if not path.is_file():
         raise DatasetError(
             f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)", code="no-file"
