@@ -102,7 +102,8 @@ class RelaxationBlock(_Block):
 
     Attributes:
         configurations: names of starts; those that a charge state does not have are left out.
-        continue_from: level whose relaxations of the same names these begin at the end of; None: they begin at the starts.
+        continue_from: level whose relaxations of the same names these begin at the end of, moved as the nearest minimum moved that is
+            relaxed at both levels; None: they begin at the starts.
         prefix: put before the names under which they are stored, so that one start can be relaxed in two ways at one level.
         later: what is made of ground states (``path``, ``potential``, ``single_point``) does not wait for this block.
     """
