@@ -176,7 +176,7 @@ def _fetch_unhashed(url: str, path: str) -> Path:
         if isinstance(place, Path):
             source = place / path
             if not source.is_file():
-                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
+                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}", code="not-in-mirror")
             copy_file(source, target)
         else:
             pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=target.name, path=target.parent)
@@ -199,5 +199,5 @@ def unpacked(archive: Path) -> list[Path]:
             with making_folder(folder) as partial, tarfile.open(archive) as content:
                 content.extractall(partial, filter="data")
         except (OSError, tarfile.TarError) as error:
-            raise ModelError(f"cannot unpack {archive}: {error}") from error
+            raise ModelError(f"cannot unpack {archive}: {error}", code="bad-format") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())
