@@ -127,7 +127,7 @@ def evaluate(
         >>> entry.charge_class, entry["relax"]["rmsd"].unit
         ('charge-blind', 'Å')
     """
-    from defectbench.calculations.audit import audit, ends, first_questions, with_audit
+    from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
     from defectbench.calculations.judging import judge
     from defectbench.calculations.preparation import ModelOptions, choose_model
     from defectbench.calculations.progress import default_report
@@ -184,7 +184,7 @@ def evaluate(
                 plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first
             )  # fmt: skip
             rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
-            again = [*first, *ends(plan, rounded).values()]
+            again = [*first, *asked_again(plan, rounded)]
             points = calculate_again(again, store, resolved.identity, runner, reporter)
         assert raw.worker is not None
         check_against_definition(resolved, raw.worker.model_dump(mode="json"))

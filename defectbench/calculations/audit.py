@@ -1,13 +1,14 @@
 """The audit of a run: did the charge get lost on the way, after the certificate was measured?
 
 Everything is found from stored results. Besides those that tasks ask for, a run stores two kinds of single points for it: the certificate's
-first questions, asked again when all else is done, by the workers that did it; and the ends of some relaxations, by fresh workers.
+first questions, asked again when all else is done, by the workers that did it; and the ends of some relaxations, by fresh workers, at
+their own charge and at another.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -55,7 +56,7 @@ def first_questions(certificate: Calculation, takes_charge: bool) -> list[Calcul
 
 
 def ends(plan: Plan, results: Mapping[str, Stored]) -> dict[str, Calculation]:
-    """Ends to calculate again: of the last relaxation at each charge that has one; content hash of the relaxation → single point.
+    """Ends to calculate again at their charge: of the last relaxation at each charge; content hash of the relaxation → single point.
 
     Args:
         plan: of the run.
@@ -70,6 +71,20 @@ def ends(plan: Plan, results: Mapping[str, Stored]) -> dict[str, Calculation]:
         end = Calculation("single_point", Structure(start.symbols, found.result.positions, start.cell), calculation.charge)
         last[calculation.charge] = calculation.content_hash, end
     return dict(last.values())
+
+
+def asked_again(plan: Plan, results: Mapping[str, Stored]) -> list[Calculation]:
+    """What fresh workers calculate for the audit: the ends of :func:`ends`, each also at the charge that is farthest from its own.
+
+    Args:
+        plan: of the run.
+        results: content hash → result, as an entry holds them (rounded).
+    """
+    own = list(ends(plan, results).values())
+    charges = [end.charge for end in own if end.charge is not None]
+    farthest = {q: max(charges, key=lambda other: abs(other - q)) for q in charges}
+    crossed = [replace(end, charge=farthest[end.charge]) for end in own if end.charge is not None and farthest[end.charge] != end.charge]
+    return [*own, *crossed]
 
 
 def audit(
@@ -94,7 +109,9 @@ def audit(
     def tolerances(count: int) -> tuple[float, float]:
         return max(limits.energy_per_atom * count, noise[0]) + ROUNDING, max(limits.force, noise[1]) + ROUNDING
 
-    pairs, lost, silent = _compare_charges(plan, results, tolerances, aware=certificate.charge_class == "charge-aware")
+    looked_at = (*plan.calculations, *first_questions(asked, plan.ask.takes_charge), *asked_again(plan, results))
+    distinct = {c.content_hash: c for c in looked_at}.values()
+    pairs, lost, silent = _compare_charges(plan, distinct, results, tolerances, aware=certificate.charge_class == "charge-aware")
     points = list(_repeated(plan, results, raw, asked))
     changed = [
         line
@@ -129,10 +146,12 @@ Tolerances = Callable[[int], tuple[float, float]]
 """Number of atoms → energy (eV) and force (eV/Å) up to which two results are the same."""
 
 
-def _compare_charges(plan: Plan, results: Mapping[str, Stored], tolerances: Tolerances, *, aware: bool) -> tuple[int, list[str], list[str]]:
+def _compare_charges(
+    plan: Plan, calculations: Iterable[Calculation], results: Mapping[str, Stored], tolerances: Tolerances, *, aware: bool
+) -> tuple[int, list[str], list[str]]:
     """Pairs of results of the same kind and structure at two charges: how many, those that are equal, those with equal forces."""
     groups: dict[tuple[str, Structure], list[Calculation]] = defaultdict(list)
-    for calculation in plan.calculations:
+    for calculation in calculations:
         if calculation.charge is not None and calculation.kind in ("relaxation", "single_point"):
             groups[calculation.kind, calculation.structure].append(calculation)
     names = {c.content_hash: f"{defect} {name}" for (defect, _, name), c in plan.relaxations.items()}

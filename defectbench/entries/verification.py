@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, read_bytes, read_gzip
 from defectbench.base.text import one_line
-from defectbench.calculations.audit import audit, ends, first_questions, with_audit
+from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
 from defectbench.calculations.judging import judge
 from defectbench.calculations.plan import Plan, SelectedState, certificate_start, make_plan, select_states
 from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
@@ -266,7 +266,7 @@ class _Checks:
         """What the audit of a run calculates again; nothing of an entry of an earlier version."""
         if self.asked is None or self.raw is None or self.raw.calls is None:
             return {}
-        again = (*first_questions(self.asked, plan.ask.takes_charge), *ends(plan, self.results).values())
+        again = (*first_questions(self.asked, plan.ask.takes_charge), *asked_again(plan, self.results))
         return {c.content_hash: c for c in again}
 
     def _take_certificate(self, key: str, found: Any) -> bool:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.optimize import FIRE
 from numpy.typing import NDArray
 
 from .adapters.base import CHARGE_KEYS, LoadedModel
 from .errors import WorkerError, one_line
-from .relaxation import atoms_of, energy_and_forces, peak_memory_mb
+from .relaxation import Optimizer, atoms_of, energy_and_forces, peak_memory_mb
 
 Array = NDArray[np.float64]
 
@@ -257,7 +256,7 @@ def _after_steps(call: _Calls, base: Atoms, charge: int) -> dict[str, float]:
     """What a few optimiser steps end with, against a fresh call at the same place."""
     atoms = base.copy()
     call.model.prepare(atoms, charge)
-    for _ in FIRE(atoms, logfile=None).irun(fmax=0.0, steps=STEPS):
+    for _ in Optimizer(atoms, logfile=None).irun(fmax=0.0, steps=STEPS):
         pass
     call.count += STEPS
     reached = call.evaluated(atoms, charge)

@@ -52,6 +52,13 @@ def energy_and_forces(atoms: Atoms) -> tuple[float, NDArray[np.float64]]:
     return float(energy.reshape(())), forces
 
 
+class Optimizer(FIRE):
+    """ASE's FIRE without its log, which formats the energy as it comes, also where nobody reads it."""
+
+    def log(self, *_arguments: Any) -> None:
+        """Nothing."""
+
+
 def _images(cell: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lattice translations (K, 3) among which the shortest image of a wrapped vector is found."""
     off_diagonal = cell - np.diag(np.diag(cell))
@@ -132,7 +139,7 @@ def relax(model: LoadedModel, request: dict[str, Any], progress: Progress) -> di
         return record("failed", f"atoms {i} and {j} of the start are {distance:.2f} Å apart", "atoms_too_close")
     try:
         model.prepare(atoms, request["charge"])
-        optimizer = FIRE(atoms, logfile=None)
+        optimizer = Optimizer(atoms, logfile=None)
         for at_minimum in optimizer.irun(fmax=protocol["fmax"], steps=protocol["max_steps"]):
             steps = int(optimizer.nsteps)
             energy, forces = energy_and_forces(atoms)
