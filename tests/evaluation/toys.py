@@ -17,8 +17,9 @@ BLUR = 0.05
 class Einstein(Calculator):
     """Every atom on a spring to the host sites nearby, in an orthorhombic cell; optionally counts, sleeps, breaks.
 
-    ``fault`` is one of ``nan``, ``raise``, ``explode``, ``exit``; ``log`` names the folder of the file ``calls`` (a file that an argument
-    names is part of the model's identity, and this one grows); with ``hears``, ``info["charge"]`` moves the equilibrium sites.
+    ``fault`` is one of ``nan``, ``raise``, ``explode``, ``exit``; with ``hears``, ``info["charge"]`` moves the equilibrium sites. ``log``
+    names the folder of the file ``.calls``: the content of a folder is part of the model's identity, but for hidden files, and this one
+    grows.
     """
 
     implemented_properties = ("energy", "forces")
@@ -33,7 +34,7 @@ class Einstein(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         if self.log:
-            with (Path(self.log) / "calls").open("a") as handle:
+            with (Path(self.log) / ".calls").open("a") as handle:
                 handle.write("call\n")
         time.sleep(self.sleep)
         if self.fault == "exit":
