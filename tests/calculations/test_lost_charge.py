@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from charge_toys import HONEST, LOSSY, Kind, make
+from charge_toys import BROKEN, HONEST, LOSSY, Kind, make
 
 from defectbench.base.errors import ModelError
 from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
@@ -21,7 +22,7 @@ from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.schema import DatasetFile
 from defectbench.datasets.writing import write_dataset
-from defectbench.models.certificate import ChargeCertificate, check_claim
+from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.schema import Charge, ModelDefinition
 from defectbench.worker.adapters.ase_calculator import FactoryModel
 from defectbench.worker.main import answer
@@ -143,6 +144,35 @@ def test_there_are_many() -> None:
 @named(LOSSY)
 def test_a_lost_charge_is_noticed(kind: Kind, data: Dataset) -> None:
     assert list(Run(kind, data).noticed())
+
+
+@pytest.mark.parametrize(("kind", "said"), BROKEN.values(), ids=list(BROKEN))
+def test_a_calculator_that_no_run_could_use_is_named_before_it_runs(kind: Kind, said: str, data: Dataset) -> None:
+    with pytest.raises(ModelError, match=said):
+        Run(kind, data).certificate()
+
+
+def test_the_calls_of_the_model_are_counted_and_stay_few(data: Dataset) -> None:
+    calls = {name: Run(HONEST[name], data).certificate()[2].calls for name in ("linear", "float32", "blind")}
+    assert 0 < calls["blind"] < calls["linear"] < calls["float32"] < 60
+
+
+def test_a_certificate_survives_json(data: Dataset) -> None:
+    found = Run(HONEST["linear"], data).certificate()[2]
+    assert found.responses is not None
+    assert [response.defect for response in found.responses] == list(CHARGES)
+    assert (found.energy_slope, found.reference_slope, found.warnings) == ("falling", "falling", ())
+    assert ChargeCertificate.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_one_of_an_earlier_version_has_no_field_that_was_not_measured(data: Dataset) -> None:
+    _, raw, _ = Run(HONEST["linear"], data).certificate()
+    old = raw.model_copy(update={"calls": None, "others": (), "after_steps": None, "again": None})
+    found = classify(old.model_dump(mode="json"))
+    assert found.charge_class == "charge-aware"
+    assert not {"calls", "responses", "energy_slope", "warnings"} & found.to_json().keys()
+    assert "every_pair" not in {check.name for check in found.checks}
+    assert ChargeCertificate.from_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize("name", ["lost after 40 calls", "lost after 80 calls", "lost after 120 calls", "dropped after 20 steps"])
