@@ -58,6 +58,7 @@ class Certified:
             for c in self.certificate.checks
         )
         wrong = f"<p><b>{escape(str(self.contradiction))}</b></p>" if self.contradiction else ""
+        wrong += "".join(f"<p>Warning: {escape(warning)}</p>" for warning in self.certificate.warnings or ())
         return f"<b>{escape(self.model.name)}</b> is <b>{self.charge_class}</b>{wrong}<table>{rows}</table>"
 
 

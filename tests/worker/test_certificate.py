@@ -88,6 +88,13 @@ def test_a_wrong_key_loses_the_charge_and_is_refused(start: Start, crystal: Atom
         check_claim(certificate, client.model.definition)
 
 
+@pytest.mark.parametrize("way", ["clamp", "steps", "pop"])
+def test_a_charge_that_gets_lost_in_a_worker_is_refused(start: Start, crystal: Atoms, way: str) -> None:
+    client = start("fake_models:lossy", arguments={"stiffening": 0.3, "way": way}, charge=HEARS)
+    with pytest.raises(ModelError, match="the charge gets lost"):
+        check_claim(certify(client, crystal), client.model.definition)
+
+
 def test_stale_results_are_found_and_refused(start: Start, crystal: Atoms) -> None:
     client = start("fake_models:stale", arguments={"stiffening": 0.3}, charge=HEARS)
     certificate = certify(client, crystal)
