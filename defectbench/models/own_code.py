@@ -149,7 +149,9 @@ def _contents(text: str, folder: Path | None) -> list[str]:
         try:
             found.add(sha256_of(path) if path.is_file() else _folder_sha256(path))
         except OSError as error:
-            raise ModelError(f"cannot read {error.filename or path}, which the model's arguments name: {error.strerror}") from error
+            raise ModelError(
+                f"cannot read {error.filename or path}, which the model's arguments name: {error.strerror}", code="unreadable-file"
+            ) from error
     return sorted(found)
 
 
@@ -171,7 +173,8 @@ def _folder_sha256(root: Path) -> str:
                 if len(digests) == MOST_FILES:
                     raise ModelError(
                         f"the folder {root}, which the model's arguments name, holds more than {MOST_FILES:,} files; all of them would "
-                        "belong to the model's identity: name a folder that holds the weights alone"
+                        "belong to the model's identity: name a folder that holds the weights alone",
+                        code="bad-model-yaml",
                     )
                 digests[prefix + path.name] = sha256_of(path)
 
