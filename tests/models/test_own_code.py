@@ -11,6 +11,7 @@ import pytest
 import yaml
 from refusals import raises_code
 
+from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
