@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained
 from defectbench.base.states import format_charge
-from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_calculation, certificate_start, make_plan, select_states
-from defectbench.calculations.run import Reporter, calculate, certify, tell_losses
+from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_of, make_plan, select_states
+from defectbench.calculations.run import Reporter, calculate, calculate_again, certify, tell_losses
 from defectbench.leaderboard.entry_view import EntryView
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def evaluate(
         >>> entry.charge_class, entry["relax"]["rmsd"].unit
         ('charge-blind', 'Å')
     """
+    from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
+    from defectbench.calculations.judging import judge
     from defectbench.calculations.preparation import ModelOptions, choose_model
     from defectbench.calculations.progress import default_report
     from defectbench.calculations.results import Stored
@@ -140,10 +142,10 @@ def evaluate(
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.building import RunModel, build_entry, write_entry
     from defectbench.entries.figures import FIGURES, draw_figures
-    from defectbench.entries.folder import write_calculations
+    from defectbench.entries.folder import published, write_calculations
     from defectbench.entries.run_folder import Owner, claim, locked, remove_foreign_entry, sweep
     from defectbench.leaderboard.report import write_report
-    from defectbench.models.certificate import check_claim, classify
+    from defectbench.models.certificate import check_claim
     from defectbench.models.registry import check_against_definition, is_registered
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
@@ -176,21 +178,31 @@ def evaluate(
         # calculate
         with ResultStore(contained(folder, "calculations.db")) as store:
             _take_over(folder, owner, store, plan, resolved.identity, reporter, elsewhere=output is None)
-            asked = certificate_calculation(definition, *certificate_start(data))
+            asked = certificate_of(definition, data, dict.fromkeys(s.defect for s in states))
             raw = certify(asked, store, resolved.identity, runner, reporter)
-            certificate = classify(raw.model_dump(mode="json"))
+            certificate = judge(raw.model_dump(mode="json"), data, [(s.defect, s.charge) for s in states])
             check_claim(certificate, definition)
             if raw.worker is not None and raw.worker.network == "open" and chosen.hand is None and not is_registered(definition):
                 reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
-            results = calculate(plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter)
+            first = first_questions(asked, plan.ask.takes_charge)
+            results = calculate(
+                plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first
+            )  # fmt: skip
+            rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
+            again = [*first, *asked_again(plan, rounded)]
+            points = calculate_again(again, store, resolved.identity, runner, reporter)
         assert raw.worker is not None
         check_against_definition(resolved, raw.worker.model_dump(mode="json"))
 
         # score
         reporter.stage("scoring")
         remove_foreign_entry(folder, resolved.identity)
-        # scored from what is written, so that anybody who scores the entry again gets the same numbers
-        written = write_calculations(folder, plan, {**results, asked.content_hash: Stored(raw)})
+        # judged and scored from what is written, so that anybody who does so again finds the same
+        written = write_calculations(folder, plan, {**points, **results, asked.content_hash: Stored(raw)})
+        repeated = {c.content_hash: published(c, points[c.content_hash]) for c in again if c.content_hash in points}
+        certificate = with_audit(certificate, audit(plan, {**repeated, **rounded}, certificate, raw, asked))
+        for line in certificate.doubts:
+            reporter.note(line)
         scored = scoring_input(data, plan, certificate.charge_class, written, certificate=certificate.to_json())
         outcomes = {task.name: task.score(scored) for task in chosen_tasks}
 

@@ -141,6 +141,8 @@ def entry(console: Console, view: EntryView) -> None:
     r = view.record
     console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
     console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
+    for warning in r.certificate.get("warnings") or ():
+        console.print(f"  [yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
     for check in r.certificate.get("checks", ()):
         if not check["passed"]:
             console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False, soft_wrap=True)

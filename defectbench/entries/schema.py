@@ -61,6 +61,11 @@ def _certificate(value: dict[str, Any]) -> dict[str, Any]:
         isinstance(c, dict) and isinstance(c.get("passed"), bool) and isinstance(c.get("reason"), str) for c in checks
     ):
         raise ValueError("checks is a list of checks, each with passed and reason")
+    warnings = value.get("warnings") or []
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise ValueError("warnings is a list of texts")
+    if value.get("energy_slope") not in (None, "rising", "falling", "mixed"):
+        raise ValueError("energy_slope is rising, falling, mixed or null")
     ratio = value.get("size_ratio")
     if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not math.isfinite(ratio)):
         raise ValueError("size_ratio is a number or null")

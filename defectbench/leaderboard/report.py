@@ -258,7 +258,9 @@ def _certificate_says(entry: Entry) -> str:
     }[str(c["charge_class"])]
     change = c.get("force_change")
     beyond = f" Largest change of the force on an atom: {float(change):.3g} eV/Å per charge." if change is not None else ""
-    return f"{c['charge_class']}. {said}{beyond}"
+    slope = f" The energy is {c['energy_slope']} with the charge." if c.get("energy_slope") else ""
+    doubts = "".join(f" Warning: {warning}." for warning in c.get("warnings") or ())
+    return f"{c['charge_class']}. {said}{beyond}{slope}{doubts}"
 
 
 def _energies(entry: Entry) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.states import format_charge
 from defectbench.leaderboard.scores import best_baselines, score_results
+from defectbench.models.certificate import DOUBTS
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -40,6 +41,8 @@ def verdict(entry: Entry) -> tuple[str, str]:
 
 def _worth(entry: Entry, score: Score) -> str:
     said = f"{entry.model.name} {_CLASSES[str(entry.certificate['charge_class'])]}"
+    if doubts := _doubts(entry.certificate):
+        said += f" (but {'; '.join(doubts)})"
     if score.overall is None:
         return f"{said}; nothing of this selection can be scored."
     without = best_baselines(entry.tasks)[1]
@@ -52,6 +55,12 @@ def _worth(entry: Entry, score: Score) -> str:
     if score.overall < CLOSE:
         return f"{found}{beyond}: useful to preselect structures for DFT, not to replace it."
     return f"{found}{beyond}, close to DFT on these defects."
+
+
+def _doubts(certificate: Mapping[str, Any]) -> list[str]:
+    """What speaks against the class: warnings of the certificate, and what the audit of the run found."""
+    failed = [str(c["reason"]) for c in certificate.get("checks", ()) if c.get("name") in DOUBTS and not c["passed"]]
+    return [*(certificate.get("warnings") or ()), *failed]
 
 
 def _worst(entry: Entry, score: Score) -> str:
