@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.text import one_line
-from defectbench.calculations.plan import make_plan
+from defectbench.calculations.plan import SelectedState, make_plan
 from defectbench.calculations.requests import Protocol
 from defectbench.entries.folder import task_record
 from defectbench.scoring.run import scoring_input
@@ -37,17 +38,24 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
     return entry, entry.model_copy(update={"tasks": {task.name: task_record(task.score(scored)) for task in tasks}})
 
 
-def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
+def stored_scoring(
+    folder: str | Path,
+    dataset: str | Path | Dataset | None = None,
+    *,
+    states: Sequence[SelectedState] | None = None,
+    tasks: Sequence[str] | None = None,
+) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
     """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
 
     Args:
         folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
+        states: a part of the entry's selection; None for all of it.
+        tasks: some of the entry's tasks; None for all.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.folder import entry_folder, read_calculations, read_entry, stored_result
     from defectbench.tasks import get_tasks
@@ -62,11 +70,12 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
             "run 'defectbench evaluate' again"
         )
-    states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    if states is None:
+        states = [SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states]
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
-    tasks = get_tasks(entry.selection.tasks)
+    chosen = get_tasks(entry.selection.tasks if tasks is None else tasks)
     protocol = Protocol(**entry.provenance.protocol)
-    plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
+    plan = make_plan(data, tuple(states), skipped, chosen, takes_charge=entry.model.charge != "none", protocol=protocol)
     content = read_calculations(folder, entry)
     results: dict[str, Stored] = {}
     for calculation in plan.calculations:
@@ -86,7 +95,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
         results,
         certificate=entry.certificate,
     )
-    return entry, scored, tasks
+    return entry, scored, chosen
 
 
 def dataset_of(given: str | Path | None, name: str) -> Dataset:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectbench.scoring.intervals import bootstrap_interval, capped, grouped_interval, mean_with_interval
+from defectbench.scoring.paired import Sample
 from defectbench.scoring.task import MetricDefinition, MetricValue
 
 if TYPE_CHECKING:
@@ -93,9 +94,10 @@ class Metrics:
         if lacking is not None or not numbers:
             self.lacking(name, lacking or empty or self._empty)
         elif groups is None:
-            self._add(MetricValue(name, *mean_with_interval(numbers)))
+            self._add(MetricValue(name, *mean_with_interval(numbers), sample=Sample(np.array(numbers), _mean)))
         else:
-            self._add(MetricValue(name, *grouped_interval(np.array([(v, 1.0) for v in numbers]), list(groups), mean_of_sums)))
+            rows, labels = np.array([(v, 1.0) for v in numbers]), list(groups)
+            self._add(MetricValue(name, *grouped_interval(rows, labels, mean_of_sums), sample=Sample(rows, mean_of_sums, labels)))
 
     def median(self, name: str, values: Iterable[float], *, empty: NotAvailable | None = None) -> None:
         """The median with its bootstrap interval."""
@@ -124,9 +126,9 @@ class Metrics:
         if lacking is not None or not len(rows):
             self.lacking(name, lacking or empty or self._empty)
         elif groups is None:
-            self._add(MetricValue(name, function(rows), bootstrap_interval(rows, function)))
+            self._add(MetricValue(name, function(rows), bootstrap_interval(rows, function), sample=Sample(rows, function)))
         else:
-            self._add(MetricValue(name, *grouped_interval(rows, groups, function)))
+            self._add(MetricValue(name, *grouped_interval(rows, groups, function), sample=Sample(rows, function, groups)))
 
     def done(self) -> tuple[MetricValue, ...]:
         """The values in the order of the definitions.
@@ -143,6 +145,10 @@ class Metrics:
         if value.name in self._values or all(d.name != value.name for d in self._definitions):
             raise LookupError(f"{value.name} has a value already, or is not a metric of this task")
         self._values[value.name] = value
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean())
 
 
 def mean_of_sums(table: Floats) -> float:

@@ -23,6 +23,7 @@ from defectbench.calculations.requests import Calculation, Relaxation
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
+    from defectbench.scoring.paired import Sample
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ class MetricValue:
         applies: for a metric without a value: True if the model should have given one and did not (it failed: scores 0), False if the
             question cannot be put to this model or dataset (no reference data, nothing of the kind selected: left out of the score).
             When in doubt True: what is left out cannot be held against a model.
+        sample: what the value is a statistic of, for comparisons of two models; never stored.
     """
 
     name: str
@@ -188,6 +190,7 @@ class MetricValue:
     interval: tuple[float, float] | None = None
     reason: str | None = None
     applies: bool = True
+    sample: Sample | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
