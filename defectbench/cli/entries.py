@@ -1,4 +1,4 @@
-"""``defectbench rescore``, ``score``, ``compare`` and ``leaderboard``: what entries say, computed when it is asked for."""
+"""``defectbench rescore``, ``score`` and ``leaderboard``: what entries say, computed when it is asked for."""
 
 from __future__ import annotations
 
@@ -217,22 +217,3 @@ def verify(
         differ += not found.passed
     if differ:
         raise RunError(f"{differ} of {len(entries)} entries are not what their calculations and datasets give", code="not-verified")
-
-
-def compare(
-    old: Annotated[Path, typer.Argument(parser=path_of("OLD"), metavar="OLD", help="Baseline entry.")],
-    new: Annotated[Path, typer.Argument(parser=path_of("NEW"), metavar="NEW", help="Candidate entry.")],
-    fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit code 1 if any metric is worse beyond the joint interval.")
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")] = False,
-) -> None:
-    """Compare two entries of the same data metric by metric, e.g. two versions of a model in CI."""
-    import defectbench
-    from defectbench.base.errors import RunError
-    from defectbench.cli import render
-
-    found = defectbench.compare(old, new)
-    render.comparison(render.make_console(), found, everything)
-    if fail_if_worse and found.worse:
-        raise RunError(f"{new} is worse than {old} in {len(found.worse)}: {', '.join(found.worse)}", code="worse")

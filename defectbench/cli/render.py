@@ -319,38 +319,48 @@ def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
 
 
 def comparison(console: Console, found: Comparison, everything: bool = False) -> None:
-    """What changed between two entries."""
-    style = {"better": "green", "worse": "red", "same": "", "not judged": "dim"}
-    columns = [
-        Column("metric", "text"),
-        Column("old", "number"),
-        Column("new", "number"),
-        Column("change", "number"),
-        Column("allowed", "number"),
-        Column("verdict", "text"),
-    ]
+    """What changed between two entries: metrics, charge states, levels, and what the gate says."""
+    from defectbench.leaderboard import gate
+
+    style = {"better": "green", "worse": "yellow", "regression": "bold red"}
+    line(console, f"{found.candidate.name} against {found.baseline.name}", style="bold")
     rows, task = [], ""
-    for c in found.changes:
-        if not everything and c.verdict in ("same", "not judged"):
-            continue
+    for c in gate.shown(found, everything):
         if c.task != task:
             task = c.task
             rows.append([f"[bold]{escape(task)}[/]", *[""] * 5])
-        verdict = escape(c.verdict + (f" ({c.reason})" if c.reason and c.verdict != "same" else ""))
+        mark = gate.mark(c)
+        marked = escape(mark + (f" ({c.reason})" if c.reason and c.verdict in ("better", "worse") else ""))
+        shade = style.get(mark.partition(" ")[0], "dim")
         label = f"  {c.metric.label}" + ("" if c.metric.unit == "1" else f" ({c.metric.unit})")
-        allowed = "" if c.allowed is None else f"±{number(c.allowed)}"
-        change = "" if c.difference is None else f"{c.difference:+.3g}"
-        marked = f"[{style[c.verdict]}]{verdict}[/]" if style[c.verdict] else verdict
-        rows.append([escape(label), number(c.old), number(c.new), change, allowed, marked])
+        between = f"{gate.number(c.interval[0], True)} …\n{gate.number(c.interval[1], True)}" if c.interval else ""
+        numbers = [gate.number(c.baseline), gate.number(c.candidate), gate.number(c.difference, True), between]
+        rows.append([escape(label), *numbers, f"[{shade}]{marked}[/]"])
     if rows:
+        headings = ("baseline", "candidate", "change", "interval")
+        columns = [Column("metric", "text"), *(Column(heading, "number") for heading in headings), Column("verdict", "text")]
         table(console, columns, rows)
+    if states := gate.moved(found):
+        columns = [Column("state"), Column("baseline", "text"), Column("candidate", "text"), Column(""), Column("basins", "text")]
+        body = []
+        for s in states:
+            basins = [*(f"lost {name}" for name in s.lost), *(f"won {name}" for name in s.won)]
+            grounds = [escape(gate.ground_state(g)) for g in (s.baseline, s.candidate)]
+            shade = style.get(s.direction, "dim")
+            body.append([_state(*s.state), *grounds, f"[{shade}]{s.direction}[/]", escape(", ".join(basins))])
+        table(console, columns, body, title="Ground states: DFT minimum, RMSD to DFT's ground state")
+    if found.found.levels:
+        columns = [Column("level"), Column("by"), *(Column(heading, "number") for heading in ("DFT", "baseline", "candidate"))]
+        body = [
+            [escape(f"{v.defect} {v.level}"), v.by, *(gate.number(x) for x in (v.reference, v.baseline, v.candidate))]
+            for v in found.found.levels
+        ]
+        table(console, columns, body, title="Levels that moved (eV)")
     counts = ", ".join(f"{found.count(v)} {v}" for v in ("better", "worse", "same", "not judged"))
-    line(console, f"{counts} (beyond the joint 95 % interval)")
-    line(console, f"charge response: {found.classes[0]} → {found.classes[1]} ({found.charge_class})")
-    scores = ["none" if s.overall is None else _with(s.overall, s.bounds) for s in (found.old, found.new)]
-    line(console, f"overall score: {scores[0]} → {scores[1]}")
-    for note in found.notes:
-        line(console, f"note: {note}")
+    line(console, f"metrics: {counts}")
+    for said in gate.facts(found):
+        line(console, said)
+    line(console, gate.verdict_line(found), style="bold green" if found.passed else "bold red")
 
 
 def verification(console: Console, found: Verification) -> None:

@@ -162,7 +162,9 @@ def _direction(old: GroundState, new: GroundState) -> Direction:
 
 
 def _levels(baseline: Mapping[str, TaskResult], candidate: Mapping[str, TaskResult]) -> Iterable[LevelChange]:
-    tables = [found["transition_levels"].tables.get("levels", ()) if "transition_levels" in found else () for found in (baseline, candidate)]
+    tables = [
+        found["transition_levels"].tables.get("levels", ()) if "transition_levels" in found else () for found in (baseline, candidate)
+    ]
     others = {(row["defect"], row["level"]): row for row in tables[1]}
     for old in tables[0]:
         if (new := others.get((old["defect"], old["level"]))) is None:

@@ -87,14 +87,12 @@ class Side:
     Attributes:
         model: id.
         name: of the model.
-        folder: name of the entry's folder.
         configurations: how many it has.
         score: on what both have.
     """
 
     model: str
     name: str
-    folder: str
     configurations: int
     score: Score
 
@@ -224,10 +222,10 @@ def compare(
     states = shared_states(old, new)
     chosen, notes = _shared_tasks(old, new, tasks)
     names = [task.name for task in chosen]
-    results = [_results(view, dataset, states, names) for view in views]
-    judged = judge(chosen, *results, metrics=metrics, tolerances=tolerances or {}, confidence=confidence)
+    before, after = (_results(view, dataset, states, names) for view in views)
+    judged = judge(chosen, before, after, metrics=metrics, tolerances=tolerances or {}, confidence=confidence)
     classes = (str(old.certificate["charge_class"]), str(new.certificate["charge_class"]))
-    sides = [_side(view, found) for view, found in zip(views, results, strict=True)]
+    sides = [_side(view, found) for view, found in zip(views, (before, after), strict=True)]
     count = sum(len(s.configurations) for s in states)
     for side, what in zip(sides, ("baseline", "candidate"), strict=True):
         if side.configurations > count:
@@ -241,7 +239,7 @@ def compare(
         changes=judged,
         charge_class=_judge_class(*classes),
         classes=classes,
-        found=changes_of(*results, same_hardware=_same_hardware(old, new)),
+        found=changes_of(before, after, same_hardware=_same_hardware(old, new)),
         confidence=confidence,
         notes=tuple(notes),
     )
@@ -294,9 +292,9 @@ def judge(
     for (task, metric), name in zip(pairs, known, strict=True):
         if metrics and name not in metrics and metric.name not in metrics:
             continue
-        values = [next((m for m in found[task.name].metrics if m.name == metric.name), None) for found in (baseline, candidate)]
+        first, second = (next((m for m in found[task.name].metrics if m.name == metric.name), None) for found in (baseline, candidate))
         gates = bool(metrics) or (metric.weight > 0 and task.weight > 0)
-        out.append(_judge(task.name, metric, *values, gates, (tolerances or {}).get(name), confidence))
+        out.append(_judge(task.name, metric, first, second, gates, (tolerances or {}).get(name), confidence))
     return tuple(out)
 
 
@@ -378,7 +376,7 @@ def _results(
 
 def _side(view: EntryView, results: Mapping[str, TaskResult]) -> Side:
     model = view.record.model
-    return Side(model.id, model.name, view.folder.resolve().name, len(view.record.configurations), score_results(results))
+    return Side(model.id, model.name, len(view.record.configurations), score_results(results))
 
 
 def _same_hardware(old: Entry, new: Entry) -> bool:
