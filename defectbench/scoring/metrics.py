@@ -97,7 +97,9 @@ class Metrics:
             self._add(MetricValue(name, *mean_with_interval(numbers), sample=Sample(np.array(numbers), _mean)))
         else:
             rows, labels = np.array([(v, 1.0) for v in numbers]), list(groups)
-            self._add(MetricValue(name, *grouped_interval(rows, labels, mean_of_sums), sample=Sample(rows, mean_of_sums, labels)))
+            self._add(
+                MetricValue(name, *grouped_interval(rows, labels, mean_of_sums), sample=Sample(rows, mean_of_sums, labels, summed=True))
+            )
 
     def median(self, name: str, values: Iterable[float], *, empty: NotAvailable | None = None) -> None:
         """The median with its bootstrap interval."""
@@ -128,7 +130,7 @@ class Metrics:
         elif groups is None:
             self._add(MetricValue(name, function(rows), bootstrap_interval(rows, function), sample=Sample(rows, function)))
         else:
-            self._add(MetricValue(name, *grouped_interval(rows, groups, function), sample=Sample(rows, function, groups)))
+            self._add(MetricValue(name, *grouped_interval(rows, groups, function), sample=Sample(rows, function, groups, summed=True)))
 
     def done(self) -> tuple[MetricValue, ...]:
         """The values in the order of the definitions.

@@ -7,7 +7,7 @@ that of either model. Two intervals that overlap say nothing about it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,14 @@ class Sample:
     Attributes:
         rows: (n, …), what is resampled.
         function: from resampled rows to the metric's value.
-        groups: n labels; rows of one label are added up and drawn together. Without labels, row i of one model belongs to row i of another.
+        labels: n labels; rows of one label are drawn together. Without labels, row i of one model belongs to row i of another.
+        summed: whether rows that are drawn together are added up first.
     """
 
     rows: Floats
     function: Callable[[Floats], float]
-    groups: Sequence[object] | None = None
+    labels: Sequence[Hashable] | None = None
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,25 @@ def paired_difference(first: Sample, second: Sample, confidence: float = CONFIDE
         >>> round(found.value, 3), found.interval[0] > 0
         (0.025, True)
     """
-    one, other, paired = _aligned(first, second)
-    value = second.function(other) - first.function(one)
+    value = second.function(_all(second)) - first.function(_all(first))
+    labels = [*(first.labels or ()), *(second.labels or ())]
+    if first.labels is not None and second.labels is not None:
+        known = sorted(set(labels), key=str)
+        one, other, paired = _units(first, known), _units(second, known), True
+    else:
+        one, other = _units(first, range(len(first.rows))), _units(second, range(len(second.rows)))
+        paired = first.labels is None and second.labels is None and len(one) == len(other)
     fewer = min(len(one), len(other))
     if fewer < 2:
         return Difference(value, None, paired, fewer)
     generator = rng()
     drawn = []
     for _ in range(samples):
-        places = generator.integers(0, len(one), len(one))
-        others = places if paired else generator.integers(0, len(other), len(other))
-        drawn.append(second.function(other[others]) - first.function(one[places]))
+        picks = generator.integers(0, len(one), len(one))
+        others = picks if paired else generator.integers(0, len(other), len(other))
+        rows = [np.concatenate([units[i] for i in chosen]) for units, chosen in ((one, picks), (other, others))]
+        if len(rows[0]) and len(rows[1]):  # a unit for which one model has nothing adds no rows
+            drawn.append(second.function(rows[1]) - first.function(rows[0]))
     half = student(confidence, fewer - 1) * math.sqrt(fewer / (fewer - 1)) * float(np.std(drawn))
     return Difference(value, (value - half, value + half), paired, fewer)
 
@@ -103,19 +113,15 @@ def student(confidence: float, freedom: int) -> float:
     return float(t.ppf(0.5 + confidence / 2, freedom))
 
 
-def _aligned(first: Sample, second: Sample) -> tuple[Floats, Floats, bool]:
-    """Rows of both in one order, and whether they belong together. What only one model has adds nothing to the other's sums."""
-    if first.groups is None or second.groups is None:
-        return first.rows, second.rows, first.groups is second.groups and len(first.rows) == len(second.rows)
-    sums = [_sums(sample.rows, sample.groups) for sample in (first, second) if sample.groups is not None]
-    labels = sorted({*sums[0], *sums[1]}, key=str)
-    nothing = np.zeros_like(first.rows[0])
-    tables = [np.array([found.get(label, nothing) for label in labels]) for found in sums]
-    return tables[0], tables[1], True
+def _all(sample: Sample) -> Floats:
+    return np.concatenate(_units(sample, sorted(set(sample.labels), key=str))) if sample.summed and sample.labels else sample.rows
 
 
-def _sums(rows: Floats, groups: Sequence[object]) -> dict[object, Floats]:
-    sums: dict[object, Floats] = {}
-    for label, row in zip(groups, rows, strict=True):
-        sums[label] = sums[label] + row if label in sums else np.array(row, dtype=float)
-    return sums
+def _units(sample: Sample, known: Iterable[Hashable]) -> list[Floats]:
+    """The rows of each unit, in the order of ``known``; of a unit that the sample lacks none."""
+    labels = range(len(sample.rows)) if sample.labels is None else sample.labels
+    found: dict[Hashable, list[int]] = {}
+    for place, label in enumerate(labels):
+        found.setdefault(label, []).append(place)
+    units = [sample.rows[found.get(label, [])] for label in known]
+    return [rows.sum(axis=0, keepdims=True) if len(rows) else rows for rows in units] if sample.summed else units

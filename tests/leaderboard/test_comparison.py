@@ -131,9 +131,17 @@ def test_rows_of_one_label_are_drawn_together_in_whatever_order():
     def ratio(table):
         return float(table[:, 0].sum() / table[:, 1].sum())
 
-    found = paired_difference(Sample(rows, ratio, labels), Sample(rows[::-1], ratio, labels[::-1]))
-    assert (found.value, *found.interval) == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
-    assert found.items == 3
+    for summed in (False, True):
+        found = paired_difference(Sample(rows, ratio, labels, summed), Sample(rows[::-1], ratio, labels[::-1], summed))
+        assert (found.value, *found.interval) == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+        assert (found.items, found.paired) == (3, True)
+
+
+def test_a_charge_state_that_one_model_lacks_keeps_the_others_paired():
+    labels = list("abcdefg")
+    found = paired_difference(Sample(BASE, mean, labels), Sample(BASE[1:], mean, labels[1:]))
+    assert found.paired
+    assert found.value == pytest.approx(BASE[1:].mean() - BASE.mean())
 
 
 @pytest.mark.parametrize("states", [5, 15])
