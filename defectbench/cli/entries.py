@@ -150,12 +150,16 @@ def build(
     folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
         "leaderboards"
     ),
+    address: Annotated[
+        str | None,
+        typer.Option("--url", parser=text_of("--url"), metavar="ADDRESS", help="Address of the site on the web, for links of its feed."),
+    ] = None,
 ) -> None:
     """Build the leaderboard as a static site, which works on any web host and from the disk."""
     from defectbench.leaderboard.html import build_site
 
     writable_below(output)
-    written = build_site(folder, output)
+    written = build_site(folder, output, address=address)
     typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
 
 
@@ -173,6 +177,56 @@ def serve(
             running.serve_forever()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+@leaderboard_app.command("add")
+def add(
+    entry: EntryArgument,
+    leaderboards: Annotated[
+        Path, typer.Option("--leaderboards", parser=path_of("--leaderboards"), metavar="FOLDER", help="Folder of the published entries.")
+    ] = Path("leaderboards"),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an entry that is verified, too.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check only; write nothing to the leaderboards.")] = False,
+    comment: Annotated[
+        Path | None,
+        typer.Option(
+            "--comment", parser=path_of("--comment"), metavar="FILE", help="Write the resulting row and the checks there, as Markdown."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", parser=text_of("--model"), metavar="YAML", help="With --sample: the model, if it is not a registered one."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --sample: number of worker processes.")] = None,
+) -> None:
+    """Check an entry for publication, and file it as LEADERBOARDS/DATASET/MODEL."""
+    from defectbench.base.errors import RunError
+    from defectbench.base.files import write_text
+    from defectbench.calculations.preparation import ModelOptions
+    from defectbench.cli import render
+    from defectbench.entries import submission
+    from defectbench.entries.sampling import SampleOptions
+    from defectbench.leaderboard.submitted import comment as written
+
+    if comment is not None:
+        writable_below(comment.parent)
+    found = submission.check_submission(entry, dataset, sample=sample, model=model, options=SampleOptions(ModelOptions("cpu"), workers))
+    if comment is not None:
+        write_text(comment, written(found, leaderboards))
+    render.submission(render.make_console(), found)
+    if not check:
+        typer.echo(f"added as {submission.add(found, leaderboards, replace=replace)}; next: defectbench leaderboard build {leaderboards}")
+    elif found.problems:
+        raise RunError(f"{found.folder} cannot be added: {len(found.problems)} problems, first: {found.problems[0]}", code="not-verified")
 
 
 @leaderboard_app.command("verify")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import format_charge
 from defectbench.base.text import CONTROL, one_line
+from defectbench.entries.staleness import stale
 from defectbench.leaderboard.report import REPORT_FILE, best_baseline
 from defectbench.leaderboard.tables import measured
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from defectbench.entries.submission import Submission
     from defectbench.entries.verification import Verification
     from defectbench.leaderboard.comparison import Comparison
     from defectbench.leaderboard.entry_view import EntryView
@@ -140,6 +142,8 @@ def entry(console: Console, view: EntryView) -> None:
     """An entry on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
     r = view.record
     console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
+    if (old := stale(r)) is not None:
+        line(console, f"stale: {old}; evaluate again", style="yellow")
     console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
     for check in r.certificate.get("checks", ()):
         if not check["passed"]:
@@ -371,6 +375,16 @@ def verification(console: Console, found: Verification) -> None:
     for problem in found.problems:
         line(console, f"  {problem}")
     for reason in found.unchecked:
+        line(console, f"  not checked: {reason}", "dim")
+
+
+def submission(console: Console, found: Submission) -> None:
+    """What checking an entry for publication found."""
+    outcome = "can be added" if not found.problems else f"{len(found.problems)} problems"
+    line(console, f"{found.folder}: {outcome} ({len(found.files)} files for {found.place})", "red" if found.problems else None)
+    for problem in found.problems:
+        line(console, f"  {problem}")
+    for reason in found.verification.unchecked:
         line(console, f"  not checked: {reason}", "dim")
 
 

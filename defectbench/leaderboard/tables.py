@@ -11,6 +11,7 @@ from urllib.parse import quote
 from defectbench.base.states import ChargeState, format_charge
 from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
+from defectbench.entries.staleness import shipped_content, stale
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
@@ -239,20 +240,6 @@ def not_run(group: Group) -> list[str]:
     return [task.name for task in get_tasks() if task.weight > 0 and task.name not in group.first.tasks]
 
 
-def shipped_content(dataset: str) -> str | None:
-    """SHA-256 of the content of a dataset that comes with this version (see :func:`defectbench.datasets.dataset.content_hash`); None if
-    none of that name does. Downloads nothing.
-
-    Raises:
-        DatasetError: its ``dataset.yaml`` is wrong.
-    """
-    from defectbench.datasets.catalogue import embedded_folder, embedded_names
-    from defectbench.datasets.dataset import content_hash
-    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
-
-    return content_hash(parse_metadata(embedded_folder() / dataset / METADATA_FILE)) if dataset in embedded_names() else None
-
-
 def content_note(entry: Entry) -> str:
     """Which content of its dataset an entry rests on, and whether that is what ships now."""
     used = f"Dataset content `{entry.dataset.sha256[:16]}`"
@@ -336,7 +323,11 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
     ]
     for group in groups:
         entry = group.first
-        parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}")
+        old = stale(entry)
+        mark = " (stale)" if old is not None else ""
+        parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}{mark}")
+        if old is not None:
+            parts.append(f"**Stale**: {markdown(old)}. Evaluate these models again.")
         name = entry.provenance.protocol.get("name")
         about = f"{markdown(entry.dataset.title)}. {_selection(entry)}. Protocol {markdown(name)}."
         parts.append(" ".join(filter(None, [about, content_note(entry), _skipped(entry)])))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
@@ -93,6 +94,7 @@ class Board:
         tasks: those with weight, in their order.
         rows: best overall score first, baselines among the models.
         note: on which content of the dataset the entries rest.
+        stale: why all of its entries are stale; None if they are not.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Board:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    stale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,9 @@ def _board(
     first = group.first
     shown = [task.name for task in tasks if task.weight > 0 and task.name in first.tasks]
     files = _unique(f"{one.entry.model.id}--{name}" for one in group.entries)
-    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite"
+    old = stale(first)
+    mark = ", stale" if old is not None else ""
+    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
     rows, pages = [], []
     for place, (one, file) in enumerate(zip(group.entries, files, strict=True), 1):
         definition = definitions.get(one.entry.model.id) if one.entry.model.embedded else None
@@ -304,7 +309,8 @@ def _board(
         configurations=len(first.configurations),
         tasks=tuple(shown),
         rows=tuple(rows),
-        note=content_note(first).replace("`", "").replace("**", ""),
+        note=" ".join(filter(None, [old and f"Stale: {old}.", content_note(first).replace("`", "").replace("**", "")])),
+        stale=old,
     )
     return board, pages
 

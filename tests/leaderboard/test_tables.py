@@ -114,7 +114,8 @@ def test_tasks_that_did_not_run_are_named(write_entry, tmp_path):
 
 def test_the_content_of_the_dataset_is_named_and_compared_with_what_ships(write_entry, make_entry, tmp_path):
     from defectbench.datasets.catalogue import embedded_names
-    from defectbench.leaderboard.tables import content_note, shipped_content
+    from defectbench.entries.staleness import shipped_content
+    from defectbench.leaderboard.tables import content_note
 
     name = embedded_names()[0]
     now = shipped_content(name)
