@@ -221,6 +221,7 @@ def compare(
     _check_comparable(old, new)
     states = shared_states(old, new)
     chosen, notes = _shared_tasks(old, new, tasks)
+    check_names(chosen, metrics, tolerances)
     names = [task.name for task in chosen]
     before, after = (_results(view, dataset, states, names) for view in views)
     judged = judge(chosen, before, after, metrics=metrics, tolerances=tolerances or {}, confidence=confidence)
@@ -279,23 +280,35 @@ def judge(
     Raises:
         UnknownNameError: a metric that no task has.
     """
-    pairs = [(task, metric) for task in tasks for metric in task.metrics]
-    known = [f"{task.name}.{metric.name}" for task, metric in pairs]
-    short = {metric.name for _, metric in pairs}
-    for name in metrics or ():
-        if name not in known and name not in short:
-            raise UnknownNameError("metric", name, [*known, *sorted(short)])
-    for name in tolerances or {}:
-        if name not in known:
-            raise UnknownNameError("metric", name, known)
+    check_names(tasks, metrics, tolerances)
     out = []
-    for (task, metric), name in zip(pairs, known, strict=True):
+    for task, metric, name in _named(tasks):
         if metrics and name not in metrics and metric.name not in metrics:
             continue
         first, second = (next((m for m in found[task.name].metrics if m.name == metric.name), None) for found in (baseline, candidate))
         gates = bool(metrics) or (metric.weight > 0 and task.weight > 0)
         out.append(_judge(task.name, metric, first, second, gates, (tolerances or {}).get(name), confidence))
     return tuple(out)
+
+
+def _named(tasks: Sequence[Task]) -> list[tuple[Task, MetricDefinition, str]]:
+    return [(task, metric, f"{task.name}.{metric.name}") for task in tasks for metric in task.metrics]
+
+
+def check_names(tasks: Sequence[Task], metrics: Sequence[str] | None, tolerances: Mapping[str, float] | None) -> None:
+    """Refuses metrics that no task has, before anything is scored; arguments as of :func:`compare`.
+
+    Raises:
+        UnknownNameError: there is one.
+    """
+    known = [name for _, _, name in _named(tasks)]
+    short = {metric.name for _, metric, _ in _named(tasks)}
+    for name in metrics or ():
+        if name not in known and name not in short:
+            raise UnknownNameError("metric", name, [*known, *sorted(short)])
+    for name in tolerances or {}:
+        if name not in known:
+            raise UnknownNameError("metric", name, known)
 
 
 def _judge(
