@@ -229,6 +229,14 @@ def add(
         raise RunError(f"{found.folder} cannot be added: {len(found.problems)} problems, first: {found.problems[0]}", code="not-verified")
 
 
+@leaderboard_app.command("sign")
+def sign(entry: EntryArgument) -> None:
+    """Sign an entry with Sigstore (extra 'sign'). Your address becomes part of a public log."""
+    from defectbench.entries.signing import sign as signed
+
+    typer.echo(f"written to {signed(entry)}")
+
+
 @leaderboard_app.command("verify")
 def verify(
     entries: Annotated[

@@ -372,6 +372,8 @@ def verification(console: Console, found: Verification) -> None:
     again = f", {found.repeated} calculated again" if found.repeated else ""
     outcome = "nothing differs" if found.passed else f"{len(found.problems)} differences"
     line(console, f"{found.folder}: {outcome} ({found.calculations} calculations{again})", None if found.passed else "red")
+    if found.signed_by is not None:
+        line(console, f"  signed by {found.signed_by}")
     for problem in found.problems:
         line(console, f"  {problem}")
     for reason in found.unchecked:

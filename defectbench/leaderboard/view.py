@@ -376,6 +376,7 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
             facts.append(("notes", definition.notes))
     else:
         facts.append(("definition", "does not come with this version of defectbench"))
+    facts.append(("signed by", _signer(one.folder)))
     return ModelPage(
         page=row.page or "",
         board=board,
@@ -389,6 +390,19 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
         facts=tuple(facts),
         url=_web(definition.url) if definition else None,
     )
+
+
+def _signer(folder: Path) -> str:
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.entries.signing import BadSignature, signature_of
+
+    try:
+        found = signature_of(folder)
+    except BadSignature as error:
+        return f"the signature {error}"
+    except DefectbenchError:
+        return "somebody; not checked when this site was built"
+    return "nobody" if found is None else str(found)
 
 
 def _states(entry: Entry) -> Iterable[ChargeStateResult]:

@@ -230,3 +230,31 @@ def test_mistakes_have_codes(entry, arguments, code):
     found = run("compare", entry, entry, *arguments)
     assert isinstance(found.exception, DefectbenchError)
     assert (found.exception.code, found.exception.exit_code) == (code, 2)
+
+
+def test_a_signature_is_shown_if_it_holds_and_is_a_difference_if_not(entry, monkeypatch):
+    from defectbench.entries import signing
+
+    assert defectbench.verify(entry, figures=False).signed_by is None
+    monkeypatch.setattr(signing, "_sign", lambda content: json.dumps({"signed": len(content)}))
+
+    def check(content, bundle):
+        if json.loads(bundle)["signed"] != len(content):
+            raise signing.BadSignature("does not hold")
+        return signing.Signature("ada@example.org", "https://example.org")
+
+    monkeypatch.setattr(signing, "_check", check)
+    assert run("leaderboard", "sign", entry).exit_code == 0
+    assert defectbench.verify(entry, figures=False).signed_by == "ada@example.org (https://example.org)"
+    assert signing.BUNDLE_FILE in check_submission(entry).files
+    (entry / "entry.json").write_text((entry / "entry.json").read_text() + " ")
+    assert any(signing.BUNDLE_FILE in problem for problem in defectbench.verify(entry, figures=False).problems)
+
+
+def test_a_signature_that_cannot_be_checked_is_said(entry):
+    from defectbench.entries.signing import BUNDLE_FILE
+
+    (entry / BUNDLE_FILE).write_text("{}")
+    found = defectbench.verify(entry, figures=False)
+    # without the package it is not checked; with it, this is no signature
+    assert any(BUNDLE_FILE in line for line in (*found.unchecked, *found.problems))
