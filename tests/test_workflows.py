@@ -45,6 +45,7 @@ def commands(script: str) -> list[list[str]]:
 
 
 SCRIPTS = [(path, script) for path in FILES for document in documents(path) for script in scripts(document)]
+SCRIPTS.append((ROOT / ".ci" / "run", (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
 CALLS = [(path, words) for path, script in SCRIPTS for words in commands(script)]
 
 
