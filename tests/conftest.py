@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says more about the machine than about the code
+settings.register_profile("defectbench", deadline=None)
+settings.load_profile("defectbench")
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def place_of(given: str, variable: str) -> Path | str:
         parts = urlsplit(given)
         host, _port = parts.hostname, parts.port  # both can be wrong
     except ValueError as error:
-        raise DownloadError(f"{variable} is '{given}', which is no address ({error}); give a folder or https://…") from error
+        raise DownloadError(f"{variable} is '{given}', which is not a valid address ({error}); give a folder or https://…") from error
     if parts.scheme.lower() == "file" and host in (None, "localhost") and parts.path:
         return Path(unquote(parts.path))
     if parts.scheme.lower() not in ("http", "https", "ftp") or not host:

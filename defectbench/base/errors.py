@@ -74,7 +74,7 @@ class EnvironmentBuildError(DefectbenchError):
 
 
 class RunError(DefectbenchError):
-    """A run that could not go on (locked directory, full disk, model that cannot start)."""
+    """A run that cannot continue (locked directory, full disk, model that cannot start)."""
 
     code = "run-failed"
     exit_code = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -13,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -189,7 +190,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
 
 
 class WorkerClient:
-    """A worker with a loaded model. One client a thread; use it as a context manager.
+    """A worker with a loaded model. One client per thread; use it as a context manager.
 
     Attributes:
         ready: the worker's ready message: versions, parameters, weights, device, capabilities.
@@ -310,27 +311,50 @@ class WorkerClient:
             EchoMismatch: the worker calculated something else, or at another charge.
             RunError: what it sent is not a result.
         """
+        ((_, result),) = self.calculate_many([calculation], 1, on_progress, timeout_s=timeout_s)
+        return result
+
+    def calculate_many(
+        self, calculations: Iterable[Calculation], ahead: int, on_progress: Progress | None = None, *, timeout_s: float | None = None
+    ) -> Iterator[tuple[Calculation, Result]]:
+        """Runs calculations, as many at once as the worker can, and yields each as it finishes.
+
+        Args:
+            calculations: what to calculate; taken one by one as the worker gets free.
+            ahead: how many the worker is given at a time: it has no more than these to make a batch of.
+            on_progress: as in :meth:`calculate`, for all of them.
+            timeout_s: as in :meth:`calculate`.
+
+        Raises:
+            WorkerDied, EchoMismatch, RunError: as in :meth:`calculate`.
+        """
         if self._process is None:
             raise RunError("the worker was not started")
-        self._next_id += 1
-        number = self._next_id
-        self._send({"type": "calculate", "id": number, **calculation.to_json()})
+        coming = iter(calculations)
+        asked: dict[int, Calculation] = {}
         while True:
+            for calculation in itertools.islice(coming, ahead - len(asked)):
+                self._next_id += 1
+                asked[self._next_id] = calculation
+                self._send({"type": "calculate", "id": self._next_id, **calculation.to_json()})
+            if not asked:
+                return
             message = self._receive(timeout_s)
-            if message.get("id") != number:
-                if message["type"] == "error":
-                    raise RunError(f"{self.spec.model}: {message['message']}")
+            if message["type"] == "error":
+                raise RunError(f"{self.spec.model}: {message['message']}")
+            if message.get("id") not in asked:
                 continue
             if message["type"] == "progress":
                 if on_progress is not None:
                     on_progress(message["step"], message["energy"], message["fmax"])
                 continue
+            calculation = asked.pop(message["id"])
             try:
                 result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
-                raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})") from error
+                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})") from error
             check_echo(calculation, result)
-            return result
+            yield calculation, result
 
     def close(self) -> None:
         """Ends the process and all that it started, within seconds; safe to call twice."""
@@ -399,7 +423,7 @@ class WorkerClient:
         else:
             how = f"ended with exit code {code}"
         last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
-        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
+        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f". Last stderr lines: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reporter:
-    """What a caller may want to know while a run goes on. Every hook may be left out.
+    """What a caller may want to know during a run. Every hook may be left out.
 
     Attributes:
         stage: a sentence about what begins now.
@@ -72,7 +72,7 @@ def calculate(
         identity: of the model.
         executor: runs what is missing.
         retry_failed: failed ones count as missing.
-        reporter: is told of the plan and of each result.
+        reporter: receives the plan and each result.
 
     Returns:
         Content hash → result, in the plan's order.

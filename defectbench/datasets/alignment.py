@@ -14,7 +14,7 @@ from defectbench.datasets.schema import Defect
 from defectbench.structures.lattice import minimum_image
 
 CELL_DIFFERENCE = 0.01
-"""Å; a cell that differs by no more is taken for the host's (files with few decimals)."""
+"""Å; a cell that differs by no more counts as the host's (files with few decimals)."""
 _CAP = 1.0
 """Å²; no atom counts for more when two translations are compared, so that the defect itself does not decide."""
 _SHIFTED = 0.5
@@ -92,7 +92,7 @@ def find_defect(name: str, atoms: Atoms, host: Atoms, charges: tuple[int, ...]) 
         if site is None:
             position = _triple(moved[extra])
         elif (away := float(np.linalg.norm(minimum_image(moved[[extra]] - host.positions[[site]], host.cell)))) > _SITE_RADIUS:
-            raise DatasetError(f"its {added} atom is {away:.2f} Å from the empty {removed} site; that is no substitution")
+            raise DatasetError(f"its {added} atom is {away:.2f} Å from the empty {removed} site; that is not a substitution")
     defect = Defect.model_validate(
         {"name": name, "kind": kind, "site": site, "position": position, "removed": removed, "added": added, "charges": charges}
     )

@@ -89,7 +89,7 @@ def read_doped(path: Path) -> DopedFile:
     found = []
     for index, (name, value) in enumerate(named):
         if not (isinstance(value, dict) and value.get("@class") == "DefectEntry"):
-            raise DatasetError(f"{path}: '{name or index}' is no DefectEntry; expected is a DefectThermodynamics or DefectEntry of doped")
+            raise DatasetError(f"{path}: '{name or index}' is not a DefectEntry; expected a DefectThermodynamics or DefectEntry of doped")
         try:
             found.append(_entry(name, value))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:

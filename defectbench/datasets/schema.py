@@ -360,7 +360,7 @@ class DatasetFile(_Closed):
             for correction in level.corrections:
                 if (correction.defect, correction.charge) not in states:
                     state = ChargeState(correction.defect, correction.charge)
-                    raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
+                    raise ValueError(f"level {level.name} has a correction of {state}, which is not a charge state of the dataset")
         if self.host.file is None and self.remote is None:
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
         if self.host.file is not None and self.host.file not in self.files:

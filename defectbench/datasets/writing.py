@@ -51,11 +51,11 @@ def write_dataset(
 
     Args:
         destination: folder to make; its parent must exist. Not the working directory, nor a folder above it.
-        metadata: its ``files`` are ignored and made anew.
+        metadata: its ``files`` are ignored and listed again.
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is no dataset, or
+        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is not a dataset, or
             has such files without listing them, is refused.
         check: called with the finished folder before it takes its place; what it raises leaves everything as it was.
 
@@ -113,7 +113,7 @@ def destination_folder(destination: Path, *, overwrite: bool) -> Path:
     Raises:
         DefectbenchError: it cannot be found out where it is.
         DatasetError: it is or contains the working directory; it exists and ``overwrite`` is not given, or replacing it would lose
-            what is no part of a dataset.
+            what is not part of a dataset.
     """
     folder, here = full_path(destination), full_path(".")
     if here.is_relative_to(folder):
@@ -124,7 +124,7 @@ def destination_folder(destination: Path, *, overwrite: bool) -> Path:
     if not overwrite:
         raise DatasetError(f"{folder} exists already; choose another destination or remove it")
     if not (folder / METADATA_FILE).is_file():
-        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is no dataset and is not replaced; choose another destination")
+        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is not a dataset and is not replaced; choose another destination")
     strays = [name for name in _unlisted(folder) if not name.rsplit("/", 1)[-1].startswith(".")]
     if strays:
         more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""

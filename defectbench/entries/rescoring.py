@@ -29,7 +29,7 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         dataset: the dataset it was made on, if it is not found by its name.
 
     Returns:
-        The entry as stored, and the same entry with every task scored anew.
+        The entry as stored, and the same entry with every task scored again.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.

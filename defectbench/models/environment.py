@@ -329,7 +329,7 @@ def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) 
     hashed = folder / "requirements.txt"
     hashed.write_text("\n".join(block for block in blocks if not _WITH_TORCH.match(block)) + "\n", encoding="utf-8")
     _uv([*install, "--require-hashes", "--no-deps", "-r", str(hashed)], name, progress)
-    progress(f"{chosen} is not the build whose hash the list has (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
+    progress(f"{chosen} is another build than the list's (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
     _uv([*install, chosen], name, progress)
 
 
@@ -350,7 +350,7 @@ _OFFLINE = (
 def _uv_variables() -> dict[str, str]:
     # uv's own variables (UV_INDEX_URL, UV_FIND_LINKS, UV_TORCH_BACKEND, …) go through; the caller's virtual environment must not.
     variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
-    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels that pip is told of serve uv, too
+    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels given to pip serve uv, too
         variables["UV_FIND_LINKS"] = ",".join(variables["PIP_FIND_LINKS"].split())
     if not any(variables.get(name) for name in ("UV_TORCH_BACKEND", "UV_FIND_LINKS")) and not gpus():
         variables["UV_TORCH_BACKEND"] = "cpu"  # else gigabytes of CUDA that nothing here can use

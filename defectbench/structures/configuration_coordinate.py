@@ -6,7 +6,7 @@ doi:10.1103/PhysRevB.90.075202: with R₁ and R₂ the relaxed geometries of two
     ΔQ² = Σᵢ mᵢ |R₂ᵢ − R₁ᵢ|²,    R(Q) = R₁ + (Q/ΔQ)(R₂ − R₁),    E(Q) ≈ E₀ + ½ Ω² (Q − Q₀)²,    S = ΔE_relax / ħΩ.
 
 The supercell is fixed. The second end point is first brought onto the first by the host's symmetry operations, permutations
-within each species and minimum images, and the rigid translation that makes ΔQ smallest is taken off: none of these changes a
+within each species and minimum images, and the rigid translation that makes ΔQ smallest is subtracted: none of these changes a
 structure's energy, and left in they would count as displacement. ΔQ in amu^½ Å, energies eV.
 """
 
@@ -131,7 +131,7 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
 
 
 def mass_weighted_distance(candidate: Atoms, reference: Atoms) -> float:
-    """ΔQ in amu^½ Å between two structures with the same atom order in the same frame, rigid translation taken off.
+    """ΔQ in amu^½ Å between two structures with the same atom order in the same frame, rigid translation subtracted.
 
     Raises:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
@@ -204,7 +204,7 @@ def hbar_omega(curvature: float) -> float:
     from ase import units
 
     if not curvature > 0.0:
-        raise ConfigurationCoordinateError(f"a curvature of {curvature} eV/(amu Å²) belongs to no vibration")
+        raise ConfigurationCoordinateError(f"a curvature of {curvature} eV/(amu Å²) cannot be that of a vibration")
     # ASE's units: Å, eV and amu are its base; time is Å √(amu/eV), and ħ in eV seconds times `second` is in them
     return float(units._hbar / units._e * units.second * np.sqrt(curvature))
 

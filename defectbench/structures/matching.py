@@ -422,7 +422,7 @@ def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
 
 
 def host_referenced(candidate: Atoms, candidate_host: Atoms, reference_host: Atoms, host_indices: ArrayLike) -> Atoms:
-    """The candidate with the model's own host error taken off, to be matched against the reference as usual.
+    """The candidate with the model's own host error subtracted, to be matched against the reference as usual.
 
     Compares displacement fields: (model's defect − model's host) against (reference's defect − reference's host) is the same as
     the model's defect minus the host's drift against the reference's defect. The drift's rigid part is kept out.

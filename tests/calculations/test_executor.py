@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -48,6 +49,12 @@ class Fake:
             on_progress(len(calculation.structure.symbols), -1.0, 0.5)
         return relaxed(calculation)
 
+    def calculate_many(self, wanted, ahead, on_progress=None):
+        coming = iter(wanted)
+        while asked := list(itertools.islice(coming, ahead)):
+            for calculation in asked:
+                yield calculation, self.calculate(calculation, on_progress)
+
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_each_calculation_gives_its_own_result_once(workers):
@@ -72,6 +79,14 @@ def test_a_calculation_that_kills_two_workers_is_a_recorded_failure():
     assert failed.failure_kind == "worker_died"
     assert "signal 9" in failed.failure
     assert sum(r.status == "converged" for r in done.values()) == 2
+
+
+def test_of_a_batch_that_kills_its_worker_only_the_culprit_fails():
+    wanted = calculations(7)
+    deaths = {wanted[2].content_hash: 99}
+    done = {c.content_hash: result for c, result in run(wanted, lambda _n: Fake(deaths), 1, ahead=4)}
+    assert len(done) == 7
+    assert [c.content_hash for c in wanted if done[c.content_hash].failure_kind == "worker_died"] == [wanted[2].content_hash]
 
 
 def starts_that_die(*numbers: int, deaths: dict[str, int] | None = None):

@@ -93,7 +93,7 @@ class TestEntries:
         (group,) = group_entries(find_entries(three))
         points, missing = points_of(group)
         assert len(points) == 3
-        assert sorted(missing) == ["Scoreless (no overall score: no task counts)", "Timeless (no time of a force call)"]
+        assert sorted(missing) == ["Scoreless (no overall score: no task counts)", "Timeless (no time per force call)"]
         assert in_words(group, None)[-1].startswith("Not in the figure: ")
 
     def test_the_same_entries_give_the_same_files(self, three, tmp_path):

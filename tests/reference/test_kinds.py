@@ -359,3 +359,25 @@ def test_one_level_continues_another_and_relaxes_a_start_directly_besides(tmp_pa
     assert [atoms.info["step"] for atoms in direct] == list(range(len(direct)))
     begun = [line.split(": segment")[0].split("/", 1)[1] for line in lines if "segment 0 started" in line]
     assert begun.index("PBE/V_H1_q+0_Dimer") < begun.index("PBE-k/V_H1_q+0_Dimer")
+
+
+def test_what_continues_begins_moved_as_the_nearest_minimum_moved(tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def block(level: str, name: str, **more: object) -> dict[str, object]:
+        return {"kind": "relaxation", "level": level, "defect": "V_H1", "charges": [0], "configurations": [name], **more}
+
+    folder = tmp_path / "tiny"
+    for name in ("Dimer", "Unperturbed"):
+        for level, site in (("PBE", "2.2"), ("PBE-k", "2.5")):
+            monkeypatch.setenv("FAKE_CP2K_SITE", site)
+            more = {"continue_from": "PBE"} if level == "PBE-k" else {}
+            if not folder.is_dir():
+                work_through(tmp_path, fake_cp2k, block(level, name, **more))
+            else:
+                (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [block(level, name, **more)]}))
+                Manager(ReferenceData(folder), tmp_path / "work").run([str(fake_cp2k)], 2, poll=0.02, report=lambda _: None, niceness=0)
+    dataset = load_dataset(folder)
+    first, second = (dataset.frames("V_H1", 0, name, "PBE-k") for name in ("Dimer", "Unperturbed"))
+    moved = first[-1].positions - dataset.frames("V_H1", 0, "Dimer", "PBE")[-1].positions
+    assert np.abs(moved).max() > 0.2, "the two levels differ"
+    np.testing.assert_allclose(second[0].positions, dataset.frames("V_H1", 0, "Unperturbed", "PBE")[-1].positions + moved, atol=1e-6)
+    assert len(second) < len(first)

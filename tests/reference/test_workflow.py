@@ -269,7 +269,7 @@ def test_termination_stops_cp2k_and_leaves_the_task_to_be_continued(tiny: Path, 
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"goes on from here" in error
+    assert b"resumes" in error
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert state_of(tiny).status == "waiting"
@@ -298,7 +298,7 @@ def test_missing_cp2k_is_one_line_that_says_how_to_install_it(
     error = capsys.readouterr().err
     assert "apt-get install cp2k" in error
     assert error.count("\n") == 1
-    with pytest.raises(RunError, match="is no program"):
+    with pytest.raises(RunError, match="is not a program"):
         find_cp2k("no-such-program")
 
 
@@ -391,7 +391,7 @@ def test_page_of_tables(tiny: Path, fake_cp2k: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "["], "is no regular expression"),
+        (["--only", "["], "regular expression"),
         (["--poll", "nan"], "a positive number"),
         (["--poll", "-1"], "a positive number"),
         (["--workers", "0"], "from 1 to 1024"),
@@ -418,7 +418,7 @@ def test_what_selects_nothing_is_said(
 
 def test_what_is_no_dataset_folder_no_configuration_and_no_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nope")]) == 2
-    assert "nope is no folder" in capsys.readouterr().err
+    assert "nope is not a folder" in capsys.readouterr().err
     block = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unpertubed"]}
     folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [block]})
     assert main([str(folder)]) == 2

@@ -292,6 +292,6 @@ def test_doped_agrees_on_random_energies(seed: int) -> None:
     assert ours(states) == pytest.approx(formation, abs=1e-6)
     here = {(x.upper, x.lower): x.fermi_level for x in level_diagram(ours(states)).stable_levels}
     inside = {pair: x for pair, x in here.items() if -0.9 < x < 2.2}
-    assert inside, "a comparison of nothing is no test"
+    assert inside, "nothing was compared"
     assert {pair: levels.get(pair) for pair in inside} == pytest.approx(inside, abs=1e-6)
     assert all(pair in here for pair, x in levels.items() if -0.9 < x < 2.2)

@@ -189,7 +189,7 @@ def _labels(atoms: Atoms, file: Path, index: int, keys: _Keys, found: _Findings)
 
 
 def _text(value: object) -> str:
-    """A label as it was written, as far as that can be told of what read as numbers or truth values."""
+    """A label as it was written, as far as labels read as numbers or truth values can be restored."""
     return " ".join(map(str, np.ravel(value))) if isinstance(value, np.ndarray | list) else str(value)
 
 
@@ -267,14 +267,14 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     groups: dict[str, list[_Item]] = {}
     for item in found.items:
         if _DEFECT_NAME.match(item.defect) is None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name (letters, digits and _ . , - only)")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': use letters, digits and _ . , - only")
         elif (problem := name_problem(item.defect)) is not None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name: it {problem}; rename it")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': it {problem}; rename it")
         elif (problem := configuration_problem(item.configuration)) is not None:
             found.drop(
                 item.source,
                 None,
-                f"'{item.configuration}' cannot be a configuration's name: it {problem}; rename the file, or label its frames otherwise",
+                f"invalid configuration name '{item.configuration}': it {problem}; rename the file, or label its frames otherwise",
             )
         else:
             groups.setdefault(item.defect, []).append(item)
@@ -335,7 +335,7 @@ def _refuse_invalid(folder: Path, notes: list[str]) -> None:
     """Refuses what contradicts itself; numbers that cannot be true together are the user's own, and named in a note."""
     report = validate_dataset(folder)
     if len(report.problems) > len(report.doubts):
-        raise DatasetError(f"what would be imported is no valid dataset: {report.problems[0]}")
+        raise DatasetError(f"the imported data would not be a valid dataset: {report.problems[0]}")
     notes += [f"cannot be right, please check: {doubt}" for doubt in report.doubts]
 
 

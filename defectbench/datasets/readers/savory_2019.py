@@ -129,7 +129,7 @@ def read_table(path: Path) -> dict[StateKey, TableRow]:
         fields = line.split()
         found = _TABLE_ROW.match(fields[0])
         if found is None or len(fields) != 7:
-            raise DatasetError(f"{path}, line {number}: '{line.strip()}' is no row of the table of defect energies")
+            raise DatasetError(f"{path}, line {number}: '{line.strip()}' is not a row of the table of defect energies")
         label, charge = found["label"].replace("v_", "V_"), int(found["charge"])
         defect = label if label.endswith("_i") else f"{label}_{found['site']}"
         try:
