@@ -332,16 +332,16 @@ def comparison(console: Console, found: Comparison, everything: bool = False) ->
     for c in gate.shown(found, everything):
         if c.task != task:
             task = c.task
-            rows.append([f"[bold]{escape(task)}[/]", *[""] * 5])
+            rows.append([f"[bold]{escape(task)}[/]", *[""] * 4])
         mark = gate.mark(c)
         marked = escape(mark + (f" ({c.reason})" if c.reason and c.verdict in ("better", "worse") else ""))
         shade = style.get(mark.partition(" ")[0], "dim")
         label = f"  {c.metric.label}" + ("" if c.metric.unit == "1" else f" ({c.metric.unit})")
-        between = f"{gate.number(c.interval[0], True)} …\n{gate.number(c.interval[1], True)}" if c.interval else ""
-        numbers = [gate.number(c.baseline), gate.number(c.candidate), gate.number(c.difference, True), between]
+        between = f"\n[dim]{gate.number(c.interval[0], True)} … {gate.number(c.interval[1], True)}[/]" if c.interval else ""
+        numbers = [gate.number(c.baseline), gate.number(c.candidate), gate.number(c.difference, True) + between]
         rows.append([escape(label), *numbers, f"[{shade}]{marked}[/]"])
     if rows:
-        headings = ("baseline", "candidate", "change", "interval")
+        headings = ("baseline", "candidate", "change\nand interval")
         columns = [Column("metric", "text"), *(Column(heading, "number") for heading in headings), Column("verdict", "text")]
         table(console, columns, rows)
     if states := gate.moved(found):

@@ -13,7 +13,7 @@ from defectbench.base.errors import RunError
 from defectbench.cli import app
 
 pytestmark = pytest.mark.model
-CHOSEN = ("--configurations", "Unperturbed,Dimer", "--task", "relax", "--no-figures")
+CHOSEN = ("--configurations", "Unperturbed,Dimer", "--task", "relax,parity", "--no-figures")
 
 
 def evaluate(model: str, output: Path, workers: int, *more: object):
