@@ -227,7 +227,7 @@ def _refuse(suite: str, workers: int | None, batch: int | None, **chosen: Sequen
         raise DefectbenchError(f"a batch holds 1 to {MOST_STRUCTURES} structures, not {batch}")
     for name, values in chosen.items():
         if values is not None and not values:
-            raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some")
+            raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some", code="empty-value")
 
 
 def _refuse_empty(**given: object) -> None:
@@ -248,4 +248,6 @@ def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[Select
         else f"has weights for the charges {', '.join(map(format_charge, own))}"
     )
     selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
-    raise DefectbenchError(f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge")
+    raise DefectbenchError(
+        f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge", code="nothing-to-run"
+    )

@@ -46,6 +46,16 @@ _THREAD_VARIABLES = (
 )
 
 
+CODES = {
+    "not_installed": "missing-package",
+    "weights": "wrong-weights",
+    "charge": "bad-charge",
+    "head": "bad-head",
+    "adapter": "bad-adapter",
+    "device": "no-device",
+}
+"""Codes of the errors that a worker ends its start with, by the worker's kinds; others are ``bad-model``."""
+
 _PATIENCE_S = 1.0
 """How long a worker may take to end by itself; it has nothing left to save."""
 
@@ -133,7 +143,9 @@ def worker_folder() -> Path:
             if not package.is_dir():  # else another process was faster
                 raise
     except OSError as error:
-        raise RunError(f"cannot write the worker to {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
+        raise RunError(
+            f"cannot write the worker to {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE", code="not-writable"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return package
@@ -283,7 +295,7 @@ class WorkerClient:
             self._send({"type": "hello", "spec": self.spec.hello})
             reply = self._receive(self._start_timeout_s)
             if reply["type"] == "error":
-                raise ModelError(f"{self.spec.model}: {reply['message']}{self._hint(reply['kind'])}")
+                raise ModelError(f"{self.spec.model}: {reply['message']}{self._hint(reply['kind'])}", code=CODES.get(reply["kind"]))
         except BaseException:
             self.close()
             raise
@@ -352,7 +364,7 @@ class WorkerClient:
             try:
                 result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
-                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})") from error
+                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})", code="bad-answer") from error
             check_echo(calculation, result)
             yield calculation, result
 
@@ -400,7 +412,7 @@ class WorkerClient:
             process = self._process
             if process is not None:
                 self._kill(process)
-            raise RunError(f"{self.spec.model}: the worker did not answer within {timeout_s:.0f} s") from error
+            raise RunError(f"{self.spec.model}: the worker did not answer within {timeout_s:.0f} s", code="worker-timeout") from error
         if message is None:
             raise self._death()
         return message

@@ -99,7 +99,7 @@ def calculate(
                 close()
     results = {c.content_hash: found for c in plan.calculations if (found := store.get(c.key(identity), c)) is not None}
     if left := len(plan.calculations) - len(results):
-        raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again")
+        raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again", code="unfinished")
     relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
         raise RunError(

@@ -47,6 +47,15 @@ class Problem:
     field: str
     message: str
 
+    @property
+    def code(self) -> str:
+        """Of the error that loading the dataset ends with because of this problem."""
+        if self.field == "sha256":
+            return "hash-mismatch"
+        if self.field == "files":
+            return "bad-file-list"
+        return "bad-metadata" if self.file.endswith(".yaml") else "bad-frame"
+
     def __str__(self) -> str:
         where = self.file if self.frame is None else f"{self.file}, frame {self.frame}"
         return f"{where}, {self.field}: {self.message}"
@@ -61,7 +70,7 @@ def refuse(folder: Path, problems: Iterable[Problem]) -> None:
     found = list(problems)
     if found:
         more = f" (and {len(found) - 1} more; see 'defectbench datasets validate')" if len(found) > 1 else ""
-        raise DatasetError(f"dataset {folder}: {found[0]}{more}")
+        raise DatasetError(f"dataset {folder}: {found[0]}{more}", code=found[0].code)
 
 
 def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:

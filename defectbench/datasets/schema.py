@@ -425,7 +425,9 @@ def parse_metadata(path: Path) -> DatasetFile:
     except ValidationError as error:
         found = explain(error)
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        raise DatasetError(f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more) from error
+        raise DatasetError(
+            f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more, code="bad-metadata"
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -435,10 +437,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         DatasetError: no such file, unreadable, not YAML, too large, or no mapping; see :func:`defectbench.base.yaml.read_yaml`.
     """
     if not path.exists():
-        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}")
+        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}", code="no-dataset")
     content = read_any_yaml(path, DatasetError, MAX_VALUES)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
+        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
     return content
 
 

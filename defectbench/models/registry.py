@@ -39,7 +39,7 @@ def _read(path: Path) -> ModelDefinition:
 
     content = read_yaml(path, ModelError)
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
+        raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …", code="bad-model-yaml")
     try:
         return ModelDefinition.model_validate(content)
     except ValidationError as error:

@@ -41,6 +41,8 @@ _GRID_OFFSET = 0.318309886
 class ConfigurationCoordinateError(DefectbenchError):
     """End points or energies from which no configuration coordinate can be made."""
 
+    code = "no-coordinate"
+
 
 @dataclass(frozen=True, eq=False)
 class ConfigurationPath:
@@ -85,7 +87,9 @@ class ConfigurationPath:
             ConfigurationCoordinateError: other atoms, or a path without length.
         """
         if self.delta_q <= 0.0:
-            raise ConfigurationCoordinateError("the two end points are the same structure: there is no path between them")
+            raise ConfigurationCoordinateError(
+                "the two end points are the same structure: there is no path between them", code="same-structure"
+            )
         masses = self.start.get_masses()[:, None]
         moved = mass_weighted_displacements(atoms, self.start)
         fraction = float(np.sum(masses * moved * self.displacements) / self.delta_q**2)
@@ -122,9 +126,13 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
     """
     if not np.array_equal(candidate.numbers, reference.numbers):
-        raise ConfigurationCoordinateError("the two structures list different atoms or another order; map one onto the other first")
+        raise ConfigurationCoordinateError(
+            "the two structures list different atoms or another order; map one onto the other first", code="other-composition"
+        )
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > 1e-3:
-        raise ConfigurationCoordinateError("the two structures have different cells; a configuration coordinate keeps the cell fixed")
+        raise ConfigurationCoordinateError(
+            "the two structures have different cells; a configuration coordinate keeps the cell fixed", code="other-cell"
+        )
     out = minimum_image(candidate.positions - reference.positions, reference.cell.array)
     masses = reference.get_masses()[:, None]
     return np.asarray(out - np.sum(masses * out, axis=0) / np.sum(masses))

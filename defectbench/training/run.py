@@ -164,7 +164,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output") from error
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output", code="not-writable") from error
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
             selection, files = prepare(dataset, recipe, folder)

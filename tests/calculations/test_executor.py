@@ -7,8 +7,9 @@ import threading
 
 import pytest
 from ase.build import bulk
+from refusals import raises_code
 
-from defectbench.base.errors import ModelError, RunError
+from defectbench.base.errors import ModelError
 from defectbench.calculations.client import WorkerDied
 from defectbench.calculations.executors.local import run
 from defectbench.calculations.requests import Calculation, Structure
@@ -126,18 +127,17 @@ def test_a_model_that_always_dies_while_it_loads_ends_the_run_and_stores_nothing
         for calculation, _ in run(wanted, start, 1):
             finished.append(calculation)
 
-    with pytest.raises(RunError, match=r"signal 9 while it loaded; it died 3 times in a row") as caught:
+    with raises_code("worker-died", "signal 9", "3"):
         collect()
-    assert "\n" not in str(caught.value)
     assert finished == wanted[:1]
     assert len(calls) == 4
 
 
 def test_a_model_that_cannot_start_is_raised():
     def start(_number):
-        raise ModelError("weights are not what they should be")
+        raise ModelError("weights are not what they should be", code="wrong-weights")
 
-    with pytest.raises(ModelError, match="weights"):
+    with raises_code("wrong-weights"):
         list(run(calculations(2), start, 2))
 
 

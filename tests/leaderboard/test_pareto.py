@@ -154,15 +154,14 @@ class TestEntries:
         def refused(*arguments: object) -> str:
             error = CliRunner().invoke(app, ["leaderboard", *map(str, arguments)]).exception
             assert isinstance(error, DefectbenchError)
-            assert error.exit_code == 2
-            return str(error)
+            return error.code
 
         file = tmp_path / "file"
         file.touch()
-        assert "is a file" in refused("figure", three, "-o", file)
-        assert "is a folder" in refused("table", three, "-o", tmp_path)
-        assert "no folder" in refused("figure", tmp_path / "nowhere", "-o", tmp_path / "f")
+        assert refused("figure", three, "-o", file) == "bad-output"
+        assert refused("table", three, "-o", tmp_path) == "bad-output"
+        assert refused("figure", tmp_path / "nowhere", "-o", tmp_path / "f") == "no-entry"
         alone = write_entry("without", cost=False)
-        assert "nothing to draw" in refused("figure", alone, "-o", tmp_path / "f")
+        assert refused("figure", alone, "-o", tmp_path / "f") == "nothing-to-draw"
         assert not Path(tmp_path / "f").exists()
         assert "the cost task was not run" in leaderboard(alone)

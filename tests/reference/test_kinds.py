@@ -15,9 +15,9 @@ from reference_dft.manager import Manager
 from reference_dft.properties import growth_conditions, read_properties, site_potentials
 from reference_dft.reference_data import ReferenceData, changed_method
 from reference_dft.tasks import Task, matches
+from refusals import raises_code
 from tiny_dataset import write_tiny_dataset
 
-from defectbench.base.errors import DatasetError
 from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.writing import add_relaxation
@@ -291,7 +291,7 @@ def test_check_with_other_settings(tmp_path: Path, fake_cp2k: Path) -> None:
 
 def test_a_check_at_a_level_without_relaxations_needs_a_step(tmp_path: Path) -> None:
     block = {"kind": "check", "name": "finer", **FRAME, "level": "HSE06", "method": {"cutoff_ry": 300.0}}
-    with pytest.raises(DatasetError, match="check finer: nothing is relaxed at HSE06, so there is no last frame; give a step"):
+    with raises_code("bad-dataset", "check finer", "HSE06"):
         ReferenceData(write_tiny_dataset(tmp_path / "without", {"blocks": [block]}))
     ReferenceData(write_tiny_dataset(tmp_path / "with", {"blocks": [{**block, "step": 1}]}))
 
@@ -299,7 +299,7 @@ def test_a_check_at_a_level_without_relaxations_needs_a_step(tmp_path: Path) -> 
 def test_a_check_that_changes_what_there_is_not_is_refused(tiny: Path) -> None:
     method = ReferenceData(tiny).method("PBE")
     assert changed_method(method, {"cutoff_ry": 400}).cutoff_ry == 400
-    with pytest.raises(DatasetError, match="cutof"):
+    with raises_code("bad-dataset", "cutof"):
         changed_method(method, {"cutof": 400})
 
 

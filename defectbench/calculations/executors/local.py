@@ -154,7 +154,8 @@ def run(
                     if failed_starts == _STARTS:
                         raise RunError(
                             f"{error}; it died {_STARTS} times in a row while it loaded the model. Run the same command again to resume; "
-                            "use fewer --workers if memory is limited"
+                            "use fewer --workers if memory is limited",
+                            code="worker-died",
                         ) from error
 
     def guarded(number: int) -> None:

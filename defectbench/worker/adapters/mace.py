@@ -44,10 +44,20 @@ class MaceModel(LoadedModel):
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
         """As the calculator makes the graph of one structure, for all of them; one forward pass."""
-        geometric = require("mace.tools.torch_geometric")
+        data, tools = require("mace.data", "mace-torch"), require("mace.tools", "mace-torch")
         calculator = self.calculator
-        graphs = [graph for atoms in structures for graph in calculator._atoms_to_batch(atoms).to_data_list()]
-        batch = geometric.Batch.from_data_list(graphs)
+        keys = data.KeySpecification(info_keys=calculator.info_keys, arrays_keys=calculator.arrays_keys)
+        with tools.torch_tools.default_dtype(calculator.default_dtype):
+            graphs = [
+                data.AtomicData.from_config(
+                    data.config_from_atoms(atoms, key_specification=keys, head_name=calculator.head),
+                    z_table=calculator.z_table,
+                    cutoff=calculator.r_max,
+                    heads=calculator.available_heads,
+                )
+                for atoms in structures
+            ]
+        batch = tools.torch_geometric.Batch.from_data_list(graphs).to(calculator.device)
         found = calculator.models[0](batch.to_dict(), compute_stress=False, training=False)
         energies = found["energy"].detach().cpu().numpy() * calculator.energy_units_to_eV
         forces = found["forces"].detach().cpu().numpy() * calculator.energy_units_to_eV / calculator.length_units_to_A

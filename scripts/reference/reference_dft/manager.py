@@ -62,7 +62,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise RunError(f"another run works on {folder}; let it end or stop it (--status and --add work beside it)") from error
+        raise RunError(
+            f"another run works on {folder}; let it end or stop it (--status and --add work beside it)", code="folder-in-use"
+        ) from error
     except OSError as error:
         raise RunError(f"cannot lock {path}: {error.strerror}") from error
     try:

@@ -274,7 +274,9 @@ def read_queue(folder: Path) -> Queue:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; give that of a dataset")
     if not path.is_file():
-        raise DatasetError(f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)")
+        raise DatasetError(
+            f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)", code="no-file"
+        )
     try:
         return Queue.model_validate(read_yaml(path))
     except ValidationError as error:
