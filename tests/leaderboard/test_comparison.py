@@ -205,13 +205,21 @@ def test_what_both_have_is_compared(make_entry):
     assert [s.configurations for s in shared_states(old, new)] == [("Dimer",)]
 
 
-@pytest.mark.parametrize(
-    "other", [{"sha256": "b" * 64}, {"configurations": ("Rattled",)}, {"protocol": "v2"}], ids=["data", "configurations", "protocol"]
-)
+@pytest.mark.parametrize("other", [{"sha256": "b" * 64}, {"configurations": ("Rattled",)}], ids=["data", "configurations"])
 def test_entries_of_different_things_do_not_compare(write_entry, other):
     with pytest.raises(DefectbenchError) as refused:
         compare(write_entry("old"), write_entry("new", **other))
     assert (refused.value.code, refused.value.exit_code) == ("not-comparable", 2)
+
+
+def test_relaxations_with_other_settings_do_not_compare(write_entry):
+    old, new = write_entry("old"), write_entry("new")
+    content = json.loads((new / "entry.json").read_text())
+    content["provenance"]["protocol"]["fmax"] = 0.05
+    (new / "entry.json").write_text(json.dumps(content))
+    with pytest.raises(DefectbenchError, match="fmax") as refused:
+        compare(old, new)
+    assert refused.value.code == "not-comparable"
 
 
 @pytest.fixture
