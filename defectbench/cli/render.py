@@ -141,6 +141,8 @@ def entry(console: Console, view: EntryView) -> None:
     r = view.record
     console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
     console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
+    if r.in_domain:
+        console.print(f"[yellow]trained on {escape(r.dataset.id)}[/]: not a test of transfer, ranked apart", highlight=False)
     for check in r.certificate.get("checks", ()):
         if not check["passed"]:
             console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False, soft_wrap=True)
@@ -160,30 +162,41 @@ def _ground_states(console: Console, view: EntryView) -> None:
         return
     columns = [
         Column("state"),
+        Column("DFT minimum found", "text"),
+        Column("eV\nabove", "number"),
+        Column("found\n0 to 1", "number"),
         Column("RMSD", "number"),
         Column("local\nRMSD", "number"),
-        Column("less\nhost", "number"),
         Column("un-\nrelaxed", "number"),
-        Column("other\ncharge", "number"),
-        Column("≤ 0.1"),
         Column("failure", "text"),
         Column("con-\nverged", "number"),
     ]
-    numbers = ("rmsd", "local_rmsd", "host_referenced_rmsd", "unrelaxed_rmsd", "other_charge_rmsd", "success")
+    numbers = ("ground_state_found", "rmsd", "local_rmsd", "unrelaxed_rmsd")
     table(
         console,
         columns,
         [
             [
                 _state(row["defect"], row["charge"]),
-                *(cell(row[name]) for name in numbers),
+                *_found(row),
+                *(cell(row.get(name)) for name in numbers),
                 cell(row["verdict"]),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows
         ],
-        title="Ground states against DFT (Å)",
+        title="Ground states against DFT (RMSD in Å; eV above DFT's ground state)",
     )
+
+
+def _found(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The DFT minimum that the model's ground state lies in, and how far that is above DFT's ground state."""
+    if row["minimum"] is None:
+        return "none within 0.1 Å", "–"
+    energy = row.get("energy_above_ground_state")
+    if energy == 0:
+        return "[green]ground state[/]", "0"
+    return cell(row["minimum"]), "–" if energy is None else f"[red]{energy:.2f}[/]"
 
 
 def _metrics(console: Console, view: EntryView) -> None:
@@ -298,6 +311,8 @@ def _with(value: float, bounds: tuple[float, float] | None) -> str:
 
 def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
     """How the tasks' scores make the overall score, and what does not count."""
+    from defectbench.leaderboard.scores import aspects
+
     counted = [t for t in found.tasks if t.counts]
     console.print()
     if found.overall is None:
@@ -311,6 +326,9 @@ def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
             soft_wrap=True,
         )
     line(console, f"counted: {found.coverage:.0%} of the declared weight")
+    parts = [f"{aspect} {share:.0%} (score {value:.2f})" for aspect, (share, value) in aspects(found).items() if value is not None]
+    if parts:
+        line(console, f"of that: {', '.join(parts)}")
     for t in found.tasks:
         if not t.counts:
             line(console, f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})")

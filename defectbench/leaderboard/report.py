@@ -74,6 +74,7 @@ class Report:
     folder: str
     verdict: tuple[str, str]
     facts: tuple[Fact, ...]
+    states: Table
     scores: Table
     skipped: tuple[str, ...]
     failures: Table
@@ -138,6 +139,7 @@ def report(entry: EntryView) -> Report:
         folder=entry.folder.name,
         verdict=entry.verdict,
         facts=facts,
+        states=_states(r),
         scores=scores,
         skipped=tuple(_skipped(r)),
         failures=_failures(r),
@@ -147,6 +149,31 @@ def report(entry: EntryView) -> Report:
         checks=_checks(r),
         provenance=_provenance(r),
     )
+
+
+def _states(entry: Entry) -> Table:
+    """Which DFT minimum each ground state lies in, and how far above DFT's ground state that is: the first table."""
+    relax = entry.tasks.get("relax")
+    rows = []
+    for row in relax.tables.get("states", []) if relax else []:
+        if "energy_above_ground_state" not in row:
+            continue
+        above = row["energy_above_ground_state"]
+        found = "none within 0.1 Å" if row["minimum"] is None else "ground state" if above == 0 else str(row["minimum"])
+        state = f"{row['defect']}\N{NO-BREAK SPACE}{format_charge(int(str(row['charge'])))}"
+        rows.append((state, found, _two(_known(above)), _two(_known(row["rmsd"])), str(row["verdict"])))
+    headings = (
+        Heading("charge state"),
+        Heading("DFT minimum found"),
+        Heading("eV above the ground state", True),
+        Heading("RMSD (Å)", True),
+        Heading("failure"),
+    )
+    return Table(headings, tuple(rows))
+
+
+def _known(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _two(value: float | None) -> str:
@@ -285,6 +312,7 @@ def _provenance(entry: Entry) -> Table:
     machine = ", ".join(str(v) for v in (hardware.get("processor"), *(hardware.get("gpus") or ())) if v)
     rows = [
         ("model", f"{m.id}, {m.package or 'own code'}, identity {m.identity[:16]}"),
+        ("trained on", m.training.statement + (f"; {entry.dataset.id} itself" if entry.in_domain else "")),
         ("weights, SHA-256", "; ".join(f"{name} {digest[:16]}…" for name, digest in m.weights_sha256.items()) or "–"),
         ("dataset content", entry.dataset.sha256[:16]),
         ("packages", ", ".join(f"{name} {version}" for name, version in p.packages.items())),
