@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.files import write_text
 from defectbench.base.states import format_charge
-from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines
+from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines, uninformed
 from defectbench.leaderboard.tables import measured, number
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ def _section(scored: TaskScore, record: TaskRecord, figure: str | None) -> TaskS
         title=scored.title,
         description=task.description,
         score=said,
-        counted=_metrics([m for m in shown if m.weight > 0], record),
-        others=_metrics([m for m in shown if not m.weight > 0], record),
+        counted=_metrics([m for m in shown if m.weight > 0], uninformed(scored.task, record)),
+        others=_metrics([m for m in shown if not m.weight > 0], uninformed(scored.task, record)),
         notes=tuple(record.notes),
         tables=tuple(_rows(name, rows) for name, rows in record.tables.items() if rows),
         figure=figure,
@@ -224,11 +224,11 @@ def best_baseline(metric: MetricScore, baselines: Mapping[str, Mapping[str, floa
     return (min if d.direction == "lower" else max)(known, default=None) if d.direction != "none" else None
 
 
-def _metrics(metrics: Sequence[MetricScore], record: TaskRecord) -> Table:
+def _metrics(metrics: Sequence[MetricScore], baselines: Mapping[str, Mapping[str, float | None]]) -> Table:
     rows = []
     for m in metrics:
         d = m.definition
-        best = best_baseline(m, record.baselines)
+        best = best_baseline(m, baselines)
         anchors = "" if d.good is None or d.bad is None else f"{number(d.bad)} → {number(d.good)}"
         unit = "" if d.unit == "1" else d.unit
         score = "" if m.score is None else f"{m.score:.2f}"

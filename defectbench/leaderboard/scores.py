@@ -223,6 +223,14 @@ def aspects(score: Score) -> dict[Aspect, tuple[float, float | None]]:
     return {aspect: (sum(w for w, _ in found), _mean(found)) for aspect, found in items.items()}
 
 
+def uninformed(task: str, result: TaskResult | TaskRecord) -> dict[str, Mapping[str, float | None]]:
+    """The baselines of a task's outcome that use no DFT of the answer or of another charge."""
+    from defectbench.tasks import get_tasks
+
+    informed = next((t.informed for t in get_tasks() if t.name == task), ())
+    return {label: values for label, values in result.baselines.items() if label not in informed}
+
+
 def score_baselines(results: Mapping[str, TaskResult | TaskRecord], *, informed: bool = False) -> dict[str, Score]:
     """Scores each baseline on the metrics that it has; label → score, in the order in which tasks name them.
 
