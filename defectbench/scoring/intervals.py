@@ -49,10 +49,11 @@ def units(labels: Sequence[Label]) -> list[Label]:
 
 
 def interval_of_draws(drawn: Floats, count: int) -> tuple[float, float]:
-    """The 95 % interval of a statistic's bootstrap draws, widened for few units (expanded percentile interval).
+    """The 95 % interval of a statistic's bootstrap draws, widened for few units.
 
-    Percentiles of draws of n units are those of a normal distribution of a variance too small by (n − 1)/n. Taken further out, at
-    Φ(−√(n/(n − 1)) t), they cover what they say from five units on (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+    Draws of n units vary too little: their variance is too small by (n − 1)/n, and their percentiles are those of a normal distribution
+    where Student's is meant (Hesterberg 2015, doi:10.1080/00031305.2015.1089789). So the distances of the percentiles from the mean are
+    stretched by √(n/(n − 1)) t/z, as far as there are draws. From five units on the interval then covers what it says.
 
     Args:
         drawn: values of the statistic.
@@ -60,9 +61,10 @@ def interval_of_draws(drawn: Floats, count: int) -> tuple[float, float]:
     """
     from scipy.stats import norm, t
 
-    outside = 100.0 * float(norm.cdf(-np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
-    low, high = np.percentile(drawn, [outside, 100.0 - outside])
-    return float(low), float(high)
+    stretch = float(np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975))
+    middle = float(drawn.mean())
+    low, high = middle + stretch * (np.percentile(drawn, [2.5, 97.5]) - middle)
+    return max(float(low), float(drawn.min())), min(float(high), float(drawn.max()))
 
 
 def bootstrap_interval(
