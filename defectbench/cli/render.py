@@ -145,6 +145,8 @@ def entry(console: Console, view: EntryView) -> None:
     if (old := stale(r)) is not None:
         line(console, f"stale: {old}; evaluate again", style="yellow")
     console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
+    if r.in_domain:
+        console.print(f"[yellow]trained on {escape(r.dataset.id)}[/]: not a test of transfer, ranked apart", highlight=False)
     for check in r.certificate.get("checks", ()):
         if not check["passed"]:
             console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False, soft_wrap=True)
@@ -164,35 +166,46 @@ def _ground_states(console: Console, view: EntryView) -> None:
         return
     columns = [
         Column("state"),
+        Column("DFT\nminimum"),
+        Column("eV\nabove", "number"),
+        Column("found\n0 to 1", "number"),
         Column("RMSD", "number"),
         Column("local\nRMSD", "number"),
-        Column("less\nhost", "number"),
         Column("un-\nrelaxed", "number"),
-        Column("other\ncharge", "number"),
-        Column("≤ 0.1"),
         Column("failure", "text"),
         Column("con-\nverged", "number"),
     ]
-    numbers = ("rmsd", "local_rmsd", "host_referenced_rmsd", "unrelaxed_rmsd", "other_charge_rmsd", "success")
+    numbers = ("ground_state_found", "rmsd", "local_rmsd", "unrelaxed_rmsd")
     table(
         console,
         columns,
         [
             [
                 _state(row["defect"], row["charge"]),
-                *(cell(row[name]) for name in numbers),
+                *_found(row),
+                *(cell(row.get(name)) for name in numbers),
                 cell(row["verdict"]),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows
         ],
-        title="Ground states against DFT (Å)",
+        title="Ground states against DFT (RMSD in Å; eV above DFT's ground state)",
     )
+
+
+def _found(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The DFT minimum that the model's ground state lies in, and how far that is above DFT's ground state."""
+    if row["minimum"] is None:
+        return "none", "–"
+    energy = row.get("energy_above_ground_state")
+    if energy == 0:
+        return "[green]ground[/]", "0"
+    return "[red]another[/]", "–" if energy is None else f"[red]{energy:.2f}[/]"
 
 
 def _metrics(console: Console, view: EntryView) -> None:
     """The metrics that count, task by task, beside the best baseline; what does not apply, in one line per task; the overall score."""
-    from defectbench.leaderboard.scores import best_baselines
+    from defectbench.leaderboard.scores import best_baselines, uninformed
 
     score = view.score
     per_task, together = best_baselines(view.record.tasks)
@@ -206,7 +219,7 @@ def _metrics(console: Console, view: EntryView) -> None:
         scores.append(f"{task.task} {task.score:.2f}{baseline}")
         rows.append([f"[bold]{escape(task.task)}[/]", "", "", "", ""])
         for m in counted:
-            best = best_baseline(m, view.record.tasks[task.task].baselines)
+            best = best_baseline(m, uninformed(task.task, view.record.tasks[task.task]))
             better = best is not None and m.value is not None and (m.value < best if m.definition.direction == "lower" else m.value > best)
             rows.append(
                 [
@@ -302,6 +315,8 @@ def _with(value: float, bounds: tuple[float, float] | None) -> str:
 
 def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
     """How the tasks' scores make the overall score, and what does not count."""
+    from defectbench.leaderboard.scores import aspects
+
     counted = [t for t in found.tasks if t.counts]
     console.print()
     if found.overall is None:
@@ -315,6 +330,9 @@ def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
             soft_wrap=True,
         )
     line(console, f"counted: {found.coverage:.0%} of the declared weight")
+    parts = [f"{aspect} {share:.0%} (score {value:.2f})" for aspect, (share, value) in aspects(found).items() if value is not None]
+    if parts:
+        line(console, f"of that: {', '.join(parts)}")
     for t in found.tasks:
         if not t.counts:
             line(console, f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import SelectedState, make_plan
-from defectbench.calculations.requests import Protocol
+from defectbench.calculations.requests import PROTOCOL, Protocol
+from defectbench.entries.building import training_of
 from defectbench.entries.folder import task_record
+from defectbench.models.registry import list_models
 from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
@@ -29,13 +31,21 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         dataset: the dataset it was made on, if it is not found by its name.
 
     Returns:
-        The entry as stored, and the same entry with every task scored again.
+        The entry as stored, and the same entry with every task scored again, by today's protocol.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
     entry, scored, tasks = stored_scoring(folder, dataset)
-    return entry, entry.model_copy(update={"tasks": {task.name: task_record(task.score(scored)) for task in tasks}})
+    update: dict[str, object] = {"tasks": {task.name: task_record(task.score(scored)) for task in tasks}}
+    # the name says how an entry is scored; a relaxation under other settings stays what it is
+    protocol = {**entry.provenance.protocol, "name": PROTOCOL.name}
+    if protocol == PROTOCOL.to_json():
+        update["provenance"] = entry.provenance.model_copy(update={"protocol": protocol})
+    definition = next((model for model in list_models() if model.id == entry.model.id), None)
+    if entry.model.embedded and definition is not None:
+        update["model"] = entry.model.model_copy(update={"training": training_of(definition)})
+    return entry, entry.model_copy(update=update)
 
 
 def stored_scoring(

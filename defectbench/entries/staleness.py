@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from defectbench.calculations.requests import PROTOCOL_V1
+from defectbench.calculations.requests import PROTOCOL
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -34,8 +34,8 @@ def stale(entry: Entry) -> str | None:
     now = shipped_content(entry.dataset.id) if entry.dataset.embedded else None
     if now is not None and now != entry.dataset.sha256:
         reasons.append(f"{entry.dataset.id} has changed since ({entry.dataset.sha256[:12]}…, now {now[:12]}…)")
-    current, used = PROTOCOL_V1.to_json(), entry.provenance.protocol
+    current, used = PROTOCOL.to_json(), entry.provenance.protocol
     if {**current, **used} != current:
-        again = " ('defectbench rescore' brings it there)" if {**current, **used, "name": PROTOCOL_V1.name} == current else ""
-        reasons.append(f"made with protocol {used.get('name')}, now {PROTOCOL_V1.name}{again}")
+        again = " ('defectbench rescore' brings it there)" if {**current, **used, "name": PROTOCOL.name} == current else ""
+        reasons.append(f"made with protocol {used.get('name')}, now {PROTOCOL.name}{again}")
     return "; ".join(reasons) or None

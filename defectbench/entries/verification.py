@@ -18,7 +18,7 @@ from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, read_bytes, read_gzip
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan, SelectedState, certificate_start, make_plan, select_states
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Structure
 from defectbench.calculations.results import CertificateResult, Stored
 from defectbench.entries.evidence import (
     certificate_start_problems,
@@ -154,7 +154,7 @@ class _Checks:
             self.unchecked.append("everything that rests on the dataset: it is another one, or another version of it")
             return
         self.problems += self._selection()
-        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL_V1.to_json())
+        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL.to_json())
         try:
             self.plan = self._plan()
         except UnknownNameError as error:

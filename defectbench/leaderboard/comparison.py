@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.calculations.plan import SelectedState
-from defectbench.calculations.requests import PROTOCOL_V1
+from defectbench.calculations.requests import PROTOCOL
 from defectbench.leaderboard.changes import Changes, changes_of
 from defectbench.leaderboard.entry_view import EntryView, load_entry
 from defectbench.leaderboard.scores import Score, score_results
@@ -356,7 +356,7 @@ def _check_comparable(old: Entry, new: Entry) -> None:
             f"{new.dataset.id} {new.dataset.sha256[:12]}… ({new.dataset.level_of_theory}); evaluate both on one dataset",
             code="not-comparable",
         )
-    settings = [{**PROTOCOL_V1.to_json(), **entry.provenance.protocol} for entry in (old, new)]
+    settings = [{**PROTOCOL.to_json(), **entry.provenance.protocol} for entry in (old, new)]
     # its name also says how an entry is scored, and both are scored again
     differing = sorted(name for name in settings[0] if name != "name" and settings[0][name] != settings[1][name])
     if differing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.scoring.intervals import bootstrap_interval, capped, grouped_interval, mean_with_interval
+from defectbench.scoring.intervals import Label, bootstrap_interval, capped, grouped_interval, mean_with_interval
 from defectbench.scoring.paired import Sample
 from defectbench.scoring.task import MetricDefinition, MetricValue
 
@@ -76,7 +76,7 @@ class Metrics:
         values: Iterable[float | None],
         *,
         cap: float | None = None,
-        groups: Iterable[object] | None = None,
+        labels: Iterable[Label] | None = None,
         empty: NotAvailable | None = None,
         lacking: NotAvailable | None = None,
     ) -> None:
@@ -86,20 +86,17 @@ class Metrics:
             name: of the metric.
             values: one number per item; None is a miss, and needs a cap.
             cap: what a miss counts, and the most that a value counts.
-            groups: one label per value; values of one label are drawn together.
+            labels: what each value belongs to; values of one charge state or defect are drawn together
+                (:func:`~defectbench.scoring.intervals.units`).
             empty: why there is no value if there are no values.
             lacking: why there is none whatever the values.
         """
         numbers = [float(v) if cap is None and v is not None else capped(v, cap if cap is not None else np.nan) for v in values]
         if lacking is not None or not numbers:
             self.lacking(name, lacking or empty or self._empty)
-        elif groups is None:
-            self._add(MetricValue(name, *mean_with_interval(numbers), sample=Sample(np.array(numbers), _mean)))
         else:
-            rows, labels = np.array([(v, 1.0) for v in numbers]), list(groups)
-            self._add(
-                MetricValue(name, *grouped_interval(rows, labels, mean_of_sums), sample=Sample(rows, mean_of_sums, labels, summed=True))
-            )
+            kept = None if labels is None else list(labels)
+            self._add(MetricValue(name, *mean_with_interval(numbers, kept), sample=Sample(np.array(numbers), _mean, kept)))
 
     def median(self, name: str, values: Iterable[float], *, empty: NotAvailable | None = None) -> None:
         """The median with its bootstrap interval."""
@@ -111,7 +108,8 @@ class Metrics:
         rows: Floats,
         function: Callable[[Floats], float],
         *,
-        groups: Sequence[object] | None = None,
+        labels: Sequence[Label] | None = None,
+        summed: bool = False,
         empty: NotAvailable | None = None,
         lacking: NotAvailable | None = None,
     ) -> None:
@@ -121,16 +119,18 @@ class Metrics:
             name: of the metric.
             rows: (n, …), what is resampled.
             function: from resampled rows to the value.
-            groups: n labels; rows of one label are added up and drawn together (:func:`~defectbench.scoring.intervals.grouped_interval`).
+            labels: n labels; rows of one charge state or defect are drawn together (:func:`~defectbench.scoring.intervals.units`).
+            summed: whether rows that are drawn together are added up first, for functions that need only column sums.
             empty: why there is no value if there are no rows.
             lacking: why there is none whatever the rows.
         """
         if lacking is not None or not len(rows):
             self.lacking(name, lacking or empty or self._empty)
-        elif groups is None:
-            self._add(MetricValue(name, function(rows), bootstrap_interval(rows, function), sample=Sample(rows, function)))
+        elif summed and labels is not None:
+            self._add(MetricValue(name, *grouped_interval(rows, labels, function), sample=Sample(rows, function, labels, summed=True)))
         else:
-            self._add(MetricValue(name, *grouped_interval(rows, groups, function), sample=Sample(rows, function, groups, summed=True)))
+            found = function(rows), bootstrap_interval(rows, function, labels)
+            self._add(MetricValue(name, *found, sample=Sample(rows, function, labels)))
 
     def done(self) -> tuple[MetricValue, ...]:
         """The values in the order of the definitions.

@@ -7,13 +7,13 @@ that of either model. Two intervals that overlap say nothing about it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.scoring.intervals import rng
+from defectbench.scoring.intervals import Label, rng, units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,13 +30,14 @@ class Sample:
     Attributes:
         rows: (n, …), what is resampled.
         function: from resampled rows to the metric's value.
-        labels: n labels; rows of one label are drawn together. Without labels, row i of one model belongs to row i of another.
+        labels: n labels; rows of one unit (:func:`~defectbench.scoring.intervals.units`) are drawn together. Without labels, row i of one
+            model belongs to row i of another.
         summed: whether rows that are drawn together are added up first.
     """
 
     rows: Floats
     function: Callable[[Floats], float]
-    labels: Sequence[Hashable] | None = None
+    labels: Sequence[Label] | None = None
     summed: bool = False
 
 
@@ -80,12 +81,13 @@ def paired_difference(first: Sample, second: Sample, confidence: float = CONFIDE
         (0.025, True)
     """
     value = second.function(_all(second)) - first.function(_all(first))
-    labels = [*(first.labels or ()), *(second.labels or ())]
     if first.labels is not None and second.labels is not None:
-        known = sorted(set(labels), key=str)
-        one, other, paired = _units(first, known), _units(second, known), True
+        drawn_with = units([*first.labels, *second.labels])
+        known = sorted(set(drawn_with), key=str)
+        count = len(first.rows)
+        one, other, paired = _units(first, known, drawn_with[:count]), _units(second, known, drawn_with[count:]), True
     else:
-        one, other = _units(first, range(len(first.rows))), _units(second, range(len(second.rows)))
+        one, other = ([sample.rows[[i]] for i in range(len(sample.rows))] for sample in (first, second))
         paired = first.labels is None and second.labels is None and len(one) == len(other)
     fewer = min(len(one), len(other))
     if fewer < 2:
@@ -114,14 +116,16 @@ def student(confidence: float, freedom: int) -> float:
 
 
 def _all(sample: Sample) -> Floats:
-    return np.concatenate(_units(sample, sorted(set(sample.labels), key=str))) if sample.summed and sample.labels else sample.rows
+    if not sample.summed or sample.labels is None:
+        return sample.rows
+    labels = units(sample.labels)
+    return np.concatenate(_units(sample, sorted(set(labels), key=str), labels))
 
 
-def _units(sample: Sample, known: Iterable[Hashable]) -> list[Floats]:
+def _units(sample: Sample, known: Iterable[Label], labels: Sequence[Label]) -> list[Floats]:
     """The rows of each unit, in the order of ``known``; of a unit that the sample lacks none."""
-    labels = range(len(sample.rows)) if sample.labels is None else sample.labels
-    found: dict[Hashable, list[int]] = {}
+    found: dict[Label, list[int]] = {}
     for place, label in enumerate(labels):
         found.setdefault(label, []).append(place)
-    units = [sample.rows[found.get(label, [])] for label in known]
-    return [rows.sum(axis=0, keepdims=True) if len(rows) else rows for rows in units] if sample.summed else units
+    rows = [sample.rows[found.get(label, [])] for label in known]
+    return [r.sum(axis=0, keepdims=True) if len(r) else r for r in rows] if sample.summed else rows

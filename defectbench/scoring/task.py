@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from defectbench.scoring.paired import Sample
 
 
+Aspect = Literal["geometry", "energies", "forces"]
+
+
 @dataclass(frozen=True)
 class MetricDefinition:
     """A metric, declared in its task's ``metrics.yaml``.
@@ -40,6 +43,7 @@ class MetricDefinition:
         tooltip: one sentence a newcomer understands.
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
         weight: in the task's score; 0: shown, not counted.
+        aspect: what of a model it judges: structures, energies or forces; None where that is not one of these.
     """
 
     name: str
@@ -51,6 +55,7 @@ class MetricDefinition:
     tooltip: str
     level_of_theory: str = "dataset"
     weight: float = 0.0
+    aspect: Aspect | None = None
 
 
 _Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -70,6 +75,7 @@ class _Metric(_Closed):
     good: _Anchor | None = None
     bad: _Anchor | None = None
     weight: _Weight | None = None
+    aspect: Aspect | None = None
     level_of_theory: str
     tooltip: str
 
@@ -265,6 +271,7 @@ class Task:
         draw: (result, context, folder): draws from the result's rows, tables and metrics alone, writes ``<stem>.png`` and ``<stem>.svg``,
             and returns the paths; none if there is nothing to draw.
         weight: in the overall score, from ``metrics.yaml``.
+        informed: labels of the baselines that use DFT of the answer or of another charge; a model need not beat them.
     """
 
     name: str
@@ -275,6 +282,7 @@ class Task:
     score: Callable[[ScoringInput], TaskResult]
     draw: Callable[[TaskResult, FigureContext, Path], list[Path]]
     weight: float = 0.0
+    informed: tuple[str, ...] = ()
 
     def metric(self, name: str) -> MetricDefinition:
         """The definition of that name; raises KeyError if the task has none."""
