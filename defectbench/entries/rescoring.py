@@ -74,11 +74,14 @@ def stored_scoring(
     entry = read_entry(folder)
     data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
-        raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
+        raise DefectbenchError(
+            f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none", code="other-dataset"
+        )
     if data.sha256 != entry.dataset.sha256:
         raise DefectbenchError(
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
-            "run 'defectbench evaluate' again"
+            "run 'defectbench evaluate' again",
+            code="other-dataset",
         )
     if states is None:
         states = [SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states]
@@ -96,7 +99,8 @@ def stored_scoring(
         except ValueError as error:
             raise DefectbenchError(
                 f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}…: {one_line(error, 300)}; "
-                f"run 'defectbench evaluate' with --output {folder} again"
+                f"run 'defectbench evaluate' with --output {folder} again",
+                code="bad-entry",
             ) from error
     scored = scoring_input(
         data,
@@ -121,7 +125,9 @@ def dataset_of(given: str | Path | None, name: str) -> Dataset:
     try:
         return load_named_dataset(name)
     except UnknownNameError as error:
-        raise DefectbenchError(f"the dataset '{name}' does not come with defectbench; give its folder with --dataset") from error
+        raise DefectbenchError(
+            f"the dataset '{name}' does not come with defectbench; give its folder with --dataset", code="no-dataset"
+        ) from error
 
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:

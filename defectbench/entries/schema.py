@@ -247,7 +247,7 @@ class Entry(_Closed):
 
     @property
     def in_domain(self) -> bool:
-        """Whether the model was trained on the dataset that it is tested on: such an entry is no test of transfer."""
+        """Whether the model was trained on the dataset that it is tested on: such an entry does not test transfer."""
         return any(seen.dataset == self.dataset.id for seen in self.model.training.datasets)
 
 
