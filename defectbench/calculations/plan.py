@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.states import ChargeState, format_charge, sort_key
 from defectbench.calculations.asking import Ask
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Protocol, Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -156,7 +156,7 @@ def make_plan(
     tasks: Sequence[Asks],
     *,
     takes_charge: bool,
-    protocol: Protocol = PROTOCOL_V1,
+    protocol: Protocol = PROTOCOL,
 ) -> Plan:
     """The union of what the tasks need, each distinct calculation once.
 

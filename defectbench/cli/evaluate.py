@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from defectbench.cli.arguments import (
     several_charges,
     text_of,
 )
+from defectbench.cli.compare import EntriesOption, FormatName, FormatOption, ToleranceOption, gate, prepare_gate
+
+if TYPE_CHECKING:
+    from defectbench.datasets.dataset import Dataset
 
 Model = Annotated[
     str,
@@ -81,6 +85,27 @@ def evaluate(
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            parser=text_of("--baseline"),
+            metavar="ENTRY_OR_NAME",
+            help="Compare with this entry at the end; exit code 1 if the model is worse. See 'defectbench compare'.",
+        ),
+    ] = None,
+    tolerance: ToleranceOption = None,
+    entries: EntriesOption = None,
+    form: FormatOption = FormatName.text,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            parser=path_of("--report"),
+            metavar="FILE",
+            help="With --baseline: write the comparison there, as .md, .json, .xml (JUnit) or .txt. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures, figures and a report.
 
@@ -92,12 +117,15 @@ def evaluate(
     from defectbench.cli.render import evaluation, make_console
 
     console = make_console()
-    report = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
+    data: Dataset | str = dataset
+    if baseline is not None:  # a mistake shows before hours of work
+        data, baseline = prepare_gate(baseline, dataset, tolerance, entries, report or ())
+    live = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
-        with report as reporter:
+        with live as reporter:
             done = defectbench.evaluate(
                 model,
-                dataset,
+                data,
                 defects=several(defect, "--defect"),
                 charges=several_charges(charge),
                 configurations=several(configurations, "--configurations"),
@@ -119,3 +147,6 @@ def evaluate(
     except KeyboardInterrupt:
         raise Interrupted("interrupted; finished calculations are stored, the same command resumes from there") from None
     evaluation(console, done)
+    if baseline is not None:
+        console.print()
+        gate(baseline, done, data, tolerance=tolerance, form=form, output=report or ())

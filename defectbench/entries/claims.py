@@ -33,6 +33,7 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
     """
     from defectbench.base.redaction import redact_values
     from defectbench.calculations.plan import certificate_of
+    from defectbench.entries.building import training_of
     from defectbench.models.certificate import ChargeCertificate, check_claim
     from defectbench.models.registry import list_models
 
@@ -52,6 +53,7 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
         "arguments": redact_values(definition.arguments),
         "level_of_theory": definition.level_of_theory,
         "charge": definition.charge.how,
+        "training": training_of(definition),
     }
     if definition.weights.parameters is not None:
         wanted["parameters"] = definition.weights.parameters

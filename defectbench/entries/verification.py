@@ -20,7 +20,7 @@ from defectbench.base.text import one_line
 from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
 from defectbench.calculations.judging import judge
 from defectbench.calculations.plan import Plan, SelectedState, certificate_start, make_plan, select_states
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Structure
 from defectbench.calculations.results import CertificateResult, Stored
 from defectbench.entries.evidence import (
     certificate_start_problems,
@@ -63,6 +63,7 @@ class Verification:
         unchecked: what could not be checked here, and why, one line each.
         calculations: how many stored results were looked at.
         repeated: how many of them were calculated again.
+        signed_by: who signed the entry; None if nobody did, or if that could not be checked.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Verification:
     unchecked: tuple[str, ...]
     calculations: int
     repeated: int = 0
+    signed_by: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -127,7 +129,8 @@ def verify(
 
         found, repeated = sample_problems(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
         checks.problems += found
-    return Verification(folder, tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked), len(checks.results), repeated)
+    problems, unchecked = tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked)
+    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by)
 
 
 class _Checks:
@@ -144,16 +147,18 @@ class _Checks:
         self.asked: Calculation | None = None
         self.repeated: dict[str, Stored] = {}
         self.recomputed = entry
+        self.signed_by: str | None = None
 
     def run(self, figures: bool) -> None:
         """Looks at everything. Without the very dataset nothing can be recomputed."""
         self._twice()
+        self._signature()
         self.problems += self._dataset()
         if self.entry.dataset.id != self.data.id or self.entry.dataset.sha256 != self.data.sha256:
             self.unchecked.append("everything that rests on the dataset: it is another one, or another version of it")
             return
         self.problems += self._selection()
-        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL_V1.to_json())
+        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL.to_json())
         try:
             self.plan = self._plan()
         except UnknownNameError as error:
@@ -174,6 +179,18 @@ class _Checks:
             ("calculations.json.gz", self._packed()),
         ):
             self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
+
+    def _signature(self) -> None:
+        from defectbench.entries.signing import BUNDLE_FILE, BadSignature, signature_of
+
+        try:
+            found = signature_of(self.folder)
+        except BadSignature as error:
+            self.problems.append(f"{BUNDLE_FILE}: {error}")
+        except DefectbenchError as error:
+            self.unchecked.append(f"{BUNDLE_FILE}: {error}")
+        else:
+            self.signed_by = None if found is None else str(found)
 
     def _packed(self) -> bytes:
         path = contained(self.folder, "calculations.json.gz")

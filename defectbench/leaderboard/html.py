@@ -17,6 +17,7 @@ from defectbench.base.states import format_charge
 from defectbench.leaderboard.entry_view import EntryView
 from defectbench.leaderboard.figures import draw_leaderboard
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
+from defectbench.leaderboard.publication import published_files
 from defectbench.leaderboard.report import Report, report, templates
 from defectbench.leaderboard.view import Board, ModelPage, Site, site_view
 
@@ -24,18 +25,19 @@ DATA_FILE = "leaderboard.json"
 FORMAT = "defectbench-leaderboard-1"
 """Marks a folder as a site of ours, which may be written again."""
 
-PAGES = ("models", "tasks", "datasets", "figures")
+PAGES = ("models", "tasks", "datasets", "figures", "entries")
 MAX_FIGURE = 20_000_000
 """Bytes of a figure."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def build_site(folder: Path, output: Path) -> list[Path]:
+def build_site(folder: Path, output: Path, *, address: str | None = None) -> list[Path]:
     """Builds the site of all entries at or below a folder.
 
     Args:
         folder: with entries, e.g. ``leaderboards``.
         output: is made; a site that an earlier call wrote there is replaced.
+        address: of the site on the web, for links of its feed.
 
     Returns:
         The files written.
@@ -74,6 +76,8 @@ def build_site(folder: Path, output: Path) -> list[Path]:
         write(dataset.page, _page("site_dataset", site=site, d=dataset))
     write("leaderboard.csv", to_csv(site))
     write("index.html", _page("site_index", site=site, data=_interactive(site), figures=list(_pareto(groups, site.boards, drawn))))
+    for name, published in published_files(site, entries, address):
+        write(name, published)
     write(DATA_FILE, to_json(site))
     _remove_others(output, written)
     return written

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
@@ -55,7 +56,7 @@ class Row:
         gain: mean distance to the best baselines, like with like.
         coverage: share of the declared weight that could be scored.
         tasks: task → its score.
-        in_domain: whether the definition says that the model was trained on this dataset; None without a registered definition.
+        in_domain: whether the model was trained on this dataset, as its entry says; None in the row of a baseline.
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
@@ -93,6 +94,7 @@ class Board:
         tasks: those with weight, in their order.
         rows: best overall score first, baselines among the models.
         note: on which content of the dataset the entries rest.
+        stale: why all of its entries are stale; None if they are not.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Board:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    stale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -284,11 +287,13 @@ def _board(
     first = group.first
     shown = [task.name for task in tasks if task.weight > 0 and task.name in first.tasks]
     files = _unique(f"{one.entry.model.id}--{name}" for one in group.entries)
-    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite"
+    old = stale(first)
+    mark = ", stale" if old is not None else ""
+    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
     rows, pages = [], []
     for place, (one, file) in enumerate(zip(group.entries, files, strict=True), 1):
         definition = definitions.get(one.entry.model.id) if one.entry.model.embedded else None
-        row = _row(one, place, f"models/{file}.html", shown, definition)
+        row = _row(one, place, f"models/{file}.html", shown)
         rows.append(row)
         pages.append(_model_page(one, row, name, definition, folder))
     rows += _baseline_rows(first, shown)
@@ -304,7 +309,8 @@ def _board(
         configurations=len(first.configurations),
         tasks=tuple(shown),
         rows=tuple(rows),
-        note=content_note(first).replace("`", "").replace("**", ""),
+        note=" ".join(filter(None, [old and f"Stale: {old}.", content_note(first).replace("`", "").replace("**", "")])),
+        stale=old,
     )
     return board, pages
 
@@ -316,11 +322,10 @@ def _cell(scored: TaskScore | None) -> Cell:
     return Cell(scored.score, low, high, scored.reason)
 
 
-def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: ModelDefinition | None) -> Row:
+def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
     entry, score = one.entry, one.score
     low, high = score.bounds or (None, None)
     cost = entry.tasks.get("cost")
-    data = definition.training_data if definition else None
     return Row(
         kind="model",
         name=entry.model.name,
@@ -333,8 +338,8 @@ def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: Model
         coverage=score.coverage,
         tasks={task: _cell(score.task(task)) for task in tasks},
         parameters=entry.model.parameters,
-        training_data=data,
-        in_domain=None if definition is None else entry.dataset.id in {seen.dataset for seen in definition.trained_on},
+        training_data=entry.model.training.statement,
+        in_domain=entry.in_domain,
         level_of_theory=entry.model.level_of_theory,
         package=entry.model.package or None,
         seconds_per_call=next((m.value for m in cost.metrics if m.name == "seconds_per_call"), None) if cost else None,
@@ -353,10 +358,11 @@ def _baseline_rows(entry: Entry, tasks: list[str]) -> list[Row]:
     absent = Cell(None, reason="no such baseline for this task")
     best, together = best_baselines(entry.tasks)
     rows = [row("best baselines", "best baselines", together, {t: Cell(best[t]) if t in best else absent for t in tasks})] if best else []
-    for label, score in score_baselines(entry.tasks).items():
-        cells = {t: _cell(found) if (found := score.task(t)) else absent for t in tasks}
-        if any(cell.score is not None for cell in cells.values()):
-            rows.append(row("baseline", label.replace("_", " "), None, cells))
+    for informed in (False, True):
+        for label, score in score_baselines(entry.tasks, informed=informed).items():
+            cells = {t: _cell(found) if (found := score.task(t)) else absent for t in tasks}
+            if any(cell.score is not None for cell in cells.values()):
+                rows.append(row("baseline", label.replace("_", " ") + (" (informed by DFT)" if informed else ""), None, cells))
     return rows
 
 
@@ -370,6 +376,7 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
             facts.append(("notes", definition.notes))
     else:
         facts.append(("definition", "does not come with this version of defectbench"))
+    facts.append(("signed by", _signer(one.folder)))
     return ModelPage(
         page=row.page or "",
         board=board,
@@ -383,6 +390,19 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
         facts=tuple(facts),
         url=_web(definition.url) if definition else None,
     )
+
+
+def _signer(folder: Path) -> str:
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.entries.signing import BadSignature, signature_of
+
+    try:
+        found = signature_of(folder)
+    except BadSignature as error:
+        return f"the signature {error}"
+    except DefectbenchError:
+        return "somebody; not checked when this site was built"
+    return "nobody" if found is None else str(found)
 
 
 def _states(entry: Entry) -> Iterable[ChargeStateResult]:
@@ -406,7 +426,7 @@ def _states(entry: Entry) -> Iterable[ChargeStateResult]:
             configuration=text("configuration"),
             ground_state=text("dft_configuration"),
             minimum=text("minimum"),
-            energy_above=value("minimum_energy"),
+            energy_above=value("energy_above_ground_state"),
             after_host=text("host_referenced_minimum"),
             minima=None if minima is None else int(minima),
             rmsd=value("rmsd"),

@@ -31,7 +31,7 @@ class Thresholds:
         blind_force: forces closer than this (eV/Å) at all charges count as equal.
         noise_factor: a response must exceed this many times the model's own repeatability noise.
         aware_force: largest change of the force on an atom per unit charge (eV/Å) that makes a model charge-aware: the convergence
-            criterion of ``protocol v1``. Less cannot move an atom that was relaxed at another charge.
+            criterion of ``protocol v2``. Less cannot move an atom that was relaxed at another charge.
         aware_relative: the same change relative to the largest force of the geometry.
         energy_per_atom: tolerance of repeated and symmetry-related energies, eV/atom.
         force: tolerance of repeated and symmetry-related force components, eV/Å.

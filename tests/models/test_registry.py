@@ -21,6 +21,7 @@ REQUIRED = {
     "sevennet-0",
     "sevennet-l3i5",
     "sevennet-mf-0",
+    "chgnet-0.2.0",
     "chgnet-0.3.0",
     "tensornet-matpes-pbe",
     "m3gnet-matpes-pbe",
