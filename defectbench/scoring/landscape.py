@@ -247,7 +247,7 @@ def reference_state(dataset: Dataset, defect: str, charge: int, operations: Oper
         distinct=tuple(named[i] for i in kept),
         grounds=sum(named[i].energy - named[0].energy <= tolerance for i in kept),
         membership={m.configuration: kept.index(leader[i]) for i, m in enumerate(named)},
-        centre=np.asarray(dataset.defect_position(defect), dtype=float),
+        centre=np.asarray(dataset.defect_position(defect, named[0].atoms), dtype=float),
     )
 
 

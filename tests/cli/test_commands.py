@@ -95,3 +95,7 @@ def test_lists_name_everything():
 @pytest.mark.parametrize("command", [(), ("evaluate",), ("models", "check"), ("datasets", "import"), ("leaderboard", "table")])
 def test_help_of_every_command(command):
     assert run(*command, "--help").exit_code == 0
+
+
+def test_a_default_path_is_taken_as_it_is():
+    assert path_of("FOLDER")(Path("leaderboards")) == Path("leaderboards")

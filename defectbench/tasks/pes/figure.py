@@ -155,7 +155,9 @@ def _ticks(axes: Axes, rows: Sequence[Row], places: Mapping[str, float], on_axis
     named = [r for r in rows if r["distortion"] is None or not on_axis]
     numbers = [-60, -30, 0, 30, 60] if on_axis else []
     words = [
-        str(_SHORT.get(r["configuration"], r["configuration"])) if r["distortion"] is None else f"{format_charge(round(r['distortion']))} %"
+        style.plain(str(_SHORT.get(r["configuration"], r["configuration"])))
+        if r["distortion"] is None
+        else f"{format_charge(round(r['distortion']))} %"
         for r in named
     ]
     at = [*numbers, *(places[r["configuration"]] for r in named)]
