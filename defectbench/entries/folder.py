@@ -15,6 +15,7 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
 from defectbench.base.hardware import Machine
 from defectbench.base.redaction import redact
+from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
 from defectbench.calculations.requests import Calculation, Relaxation
@@ -224,14 +225,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     Raises:
         RunError: it cannot be written.
     """
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(rows))
     return path
 
 

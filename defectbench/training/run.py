@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import subprocess
 from collections import deque
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import write_text
+from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
 from defectbench.base.yaml import to_yaml
 from defectbench.calculations.client import worker_environment
@@ -279,16 +278,15 @@ def _epoch(line: dict[str, Any], epochs: int, stage: str) -> Epoch:
 
 def curve_csv(history: list[Epoch]) -> str:
     """The learning curve as CSV: one row per epoch, energy (eV per cell) and force (eV/Å) errors by level."""
-    levels = list(history[0].errors)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{what}_{level}" for level in levels for what in ("energy_rmse_ev", "force_rmse_ev_per_angstrom")]
-    writer.writerow(["epoch", "seconds", "learning_rate", "loss", "score", "improved", *columns])
-    for item in history:
-        errors = [f"{item.errors[level][what]:.5g}" for level in levels for what in ("energy", "forces")]
-        row = [item.epoch, item.seconds, f"{item.rate:.4g}", f"{item.loss:.5g}", f"{item.score:.5g}", int(item.improved)]
-        writer.writerow([*row, *errors])
-    return text.getvalue()
+    return csv_text([_curve_row(epoch) for epoch in history])
+
+
+def _curve_row(epoch: Epoch) -> dict[str, object]:
+    row: dict[str, object] = {"epoch": epoch.epoch, "seconds": epoch.seconds, "learning_rate": f"{epoch.rate:.4g}"}
+    row |= {"loss": f"{epoch.loss:.5g}", "score": f"{epoch.score:.5g}", "improved": int(epoch.improved)}
+    for level, errors in epoch.errors.items():
+        row |= {f"energy_rmse_ev_{level}": f"{errors['energy']:.5g}", f"force_rmse_ev_per_angstrom_{level}": f"{errors['forces']:.5g}"}
+    return row
 
 
 __all__ = ["CURVE_FILE", "MODEL_FILE", "STATE_FILE", "Epoch", "Training", "curve_csv", "prepare", "train"]

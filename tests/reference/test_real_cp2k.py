@@ -15,9 +15,12 @@ from tiny_dataset import write_tiny_dataset
 
 from defectbench.datasets.catalogue import load_dataset
 
-pytestmark = pytest.mark.skipif(
-    not any(shutil.which(name) for name in EXECUTABLES), reason="CP2K is not on the PATH (apt-get install cp2k cp2k-data)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not any(shutil.which(name) for name in EXECUTABLES), reason="CP2K is not on the PATH (apt-get install cp2k cp2k-data)"
+    ),
+]
 
 QUEUE = {
     "blocks": [

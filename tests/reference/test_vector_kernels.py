@@ -21,6 +21,8 @@ from tiny_dataset import METHOD, write_tiny_dataset
 
 from defectbench.base.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 
 def known_program() -> str | None:
     """Debian's program, if this machine has it and can run the kernels."""
