@@ -150,12 +150,13 @@ def build(
     folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
         "leaderboards"
     ),
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the tables as Parquet, too. Needs pyarrow.")] = False,
 ) -> None:
     """Build the leaderboard as a static site, which works on any web host and from the disk."""
     from defectbench.leaderboard.html import build_site
 
     writable_below(output)
-    written = build_site(folder, output)
+    written = build_site(folder, output, parquet=parquet)
     typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
 
 

@@ -167,7 +167,16 @@ def rmsd_chart(entry: Entry) -> Chart | None:
             ]
         )
         if series:
-            panels.append(Panel(label, "charge state", label, series, limit=SUCCESS_RMSD, bottom=0.0))
+            missed = [r for r in rows if _number(r.get(column)) is None]
+            none = Series(
+                "no ground state",
+                tuple(_state(r) for r in missed),
+                (0.0,) * len(missed),
+                colour="miss",
+                symbol="x",
+                texts=tuple(str(r.get("reason") or "no value") for r in missed),
+            )
+            panels.append(Panel(label, "charge state", label, (*series, *_known([none])), limit=SUCCESS_RMSD, bottom=0.0))
     return Chart("rmsd", "RMSD of the ground states against charge", tuple(panels)) if panels else None
 
 
@@ -279,7 +288,7 @@ def formation_chart(entry: Entry) -> Chart | None:
             )
     note = "A line per charge state; its slope is the charge."
     if left_out:
-        note += f" Energies that lie more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn: the model puts the energy of its electrons elsewhere."
+        note += f" Energies more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn: the model has another zero of energy."
     return Chart("formation", "Formation energies", tuple(panels), note) if panels else None
 
 
@@ -349,7 +358,7 @@ def descriptor_chart(entry: Entry) -> Chart | None:
                 Series(f"charge {format_charge(charge)}", _numbers(own, "component_1"), _numbers(own, "component_2"), texts=texts)
             )
         if known := _known(series):
-            panels.append(Panel(defect, *(_component(share, n) for n in (1, 2)), known))
+            panels.append(Panel(defect, _component(share, 1), _component(share, 2), known))
     return Chart("descriptors", "Principal components of the descriptors", tuple(panels)) if panels else None
 
 

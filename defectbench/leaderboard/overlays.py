@@ -69,11 +69,16 @@ class Scene:
     text: str
 
 
+def scene_name(defect: str, charge: int) -> str:
+    """The name of a charge state's scene: safe as a file and in an address."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", ChargeState(defect, charge).label)
+
+
 def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
     """A model's ground state of each charge state, from its start to where it relaxed, over DFT's ground state.
 
-    The model's structure is laid onto DFT's by the host's symmetry, as for the RMSD. Without DFT (another dataset than the entry's, one whose
-    files are fetched from elsewhere, or a charge state without a minimum) it stands over the model's own perfect host.
+    The model's structure is laid onto DFT's by the host's symmetry, as for the RMSD. Without DFT (another dataset than the entry's,
+    one whose files are fetched from elsewhere, or a charge state without a minimum) it stands over the model's own perfect host.
 
     Args:
         entry: with ``structures.extxyz`` in its folder.
@@ -155,7 +160,8 @@ def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset
     layer = Layer(f"{model}: ground state, from {row['configuration']}", tuple(_flat(f) for f in frames), tuple(notes), between=True)
     local = "" if found.local_rmsd is None else f", {found.local_rmsd:.3f} Å within 5 Å of the defect"
     text = (
-        f"{model}'s ground state of {ChargeState(defect, charge)} (from {row['configuration']}) over {dataset.level}'s ({ground.configuration}): "
+        f"{model}'s ground state of {ChargeState(defect, charge)} (from {row['configuration']}) over {dataset.level}'s "
+        f"({ground.configuration}): "
         f"RMSD {found.rmsd:.3f} Å{local}; largest displacement {found.max_displacement:.3f} Å"
     )
     grey = Layer(f"{dataset.level} ground state ({ground.configuration})", (_flat(reference.positions),), ("",))
@@ -184,7 +190,10 @@ def _over_host(model: str, row: Mapping[str, Any], atoms: Atoms, host: Atoms) ->
     grey = Layer(f"{model}'s perfect host", (_flat(base),), ("",))
     state = ChargeState(row["defect"], row["charge"])
     farthest = float(np.linalg.norm(atoms.positions - base, axis=1).max())
-    text = f"{model}'s ground state of {state} over its own perfect host: largest displacement {farthest:.3f} Å. DFT's structure cannot be shown here"
+    text = (
+        f"{model}'s ground state of {state} over its own perfect host: largest displacement {farthest:.3f} Å. "
+        "DFT's structure is not part of this site"
+    )
     return _scene(
         *state, atoms, centre, grey, [Layer(label, (_flat(base), _flat(atoms.positions)), ("host", "relaxed"), between=True)], text
     )
@@ -195,7 +204,7 @@ def _scene(defect: str, charge: int, atoms: Atoms, centre: Floats, reference: La
 
     numbers = {str(a.symbol): int(a.number) for a in atoms}
     return Scene(
-        name=re.sub(r"[^A-Za-z0-9_.+-]", "_", f"{defect}_q{charge:+d}"),
+        name=scene_name(defect, charge),
         title=f"{defect}, charge {format_charge(charge)}",
         symbols=tuple(atoms.get_chemical_symbols()),
         cell=tuple(tuple(float(x) for x in row) for row in atoms.cell.array.round(5)),
