@@ -34,7 +34,7 @@ class Series:
         values: of the colour scale, if the chart has one.
         size: of the points.
         dash, step: whether a line is dashed, or goes in steps.
-        low, high: ends of the intervals of y.
+        named: whether the texts stand beside the points, too.
     """
 
     label: str
@@ -48,8 +48,7 @@ class Series:
     size: int = 9
     dash: bool = False
     step: bool = False
-    low: tuple[float | None, ...] = ()
-    high: tuple[float | None, ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ class Panel:
         scale: label of the colour scale, if the series have values.
         scale_top: value at its upper end; None takes the largest.
         limit: y below which something is good (a band).
-        marks: x → text of vertical lines.
+        marks, lines: (place, text) of vertical and horizontal lines.
+        categories: order of the texts on x.
         bottom, top: of the y axis; None leaves it to the data.
     """
 
@@ -79,6 +79,8 @@ class Panel:
     scale_top: float | None = None
     limit: float | None = None
     marks: tuple[tuple[float, str], ...] = ()
+    lines: tuple[tuple[float, str], ...] = ()
+    categories: tuple[str, ...] = ()
     bottom: float | None = None
     top: float | None = None
 
@@ -187,7 +189,7 @@ def landscape_chart(entry: Entry) -> Chart | None:
     for state in dict.fromkeys(_state(r) for r in rows):
         here = [r for r in rows if _state(r) == state]
         here.sort(key=lambda r: (r.get("distortion") is None, _number(r.get("distortion")) or 0.0))
-        series = []
+        series, order = [], tuple(str(r["configuration"]).replace("Bond_Distortion_", "") for r in here)
         for energy, rmsd, label, symbol, colour in (
             ("dft_relative_energy", "dft_rmsd", level, "square", "reference"),
             ("relative_energy", "rmsd", entry.model.name, "circle", "model"),
@@ -209,7 +211,9 @@ def landscape_chart(entry: Entry) -> Chart | None:
             )
         if known := _known(series):
             scale = f"RMSD to {level}'s ground state (Å)"
-            panels.append(Panel(state, "start (bond distortions in %)", "relative energy (eV)", known, scale=scale, scale_top=0.4))
+            panels.append(
+                Panel(state, "start (bond distortions in %)", "relative energy (eV)", known, scale=scale, scale_top=0.4, categories=order)
+            )
     return Chart("landscape", "Relaxed energies, coloured by RMSD", tuple(panels)) if panels else None
 
 
@@ -239,6 +243,7 @@ def coordinate_chart(entry: Entry) -> Chart | None:
                         colour=colour,
                         symbol="square-open" if dash else "circle",
                         dash=dash,
+                        size=13 if dash else 7,
                     )
                 )
         if known := _known(series):
@@ -272,10 +277,10 @@ def formation_chart(entry: Entry) -> Chart | None:
             for row, energy in zip(here, values, strict=True):
                 if energy is not None:
                     charge = int(row["charge"])
-                    text = f"charge {format_charge(charge)}"
+                    text = format_charge(charge)
                     x, y = (0.0, gap), (energy, energy + charge * gap)
                     shown: Colour = "reference" if colour == "reference" else "miss" if colour == "miss" else "model"
-                    series.append(Series(label, x, y, "lines+markers", shown, dash=dash, texts=(text, text), size=4))
+                    series.append(Series(label, x, y, "lines+markers", shown, dash=dash, texts=(text, text), size=4, named=True))
         if series:
             panels.append(
                 Panel(
@@ -315,7 +320,9 @@ def level_chart(entry: Entry) -> Chart | None:
         )
     known = _known(series)
     zero = "valence band maximum" if axis.get("zero") == "valence band maximum" else "lowest DFT level"
-    panel = Panel("levels", "defect", f"Fermi level above the {zero} (eV)", known)
+    gap = _number(axis.get("gap_ev"))
+    edges = ((0.0, "VBM"), *(((gap, "CBM"),) if gap is not None else ())) if zero == "valence band maximum" else ()
+    panel = Panel("levels", "defect", f"Fermi level above the {zero} (eV)", known, lines=edges)
     note = f"Levels more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn." if left_out else ""
     return Chart("levels", "Stable transition levels", (panel,), note) if known else None
 
@@ -382,18 +389,32 @@ def recall_chart(entry: Entry) -> Chart | None:
     return Chart("recall", "Recall against cost", (panel,)) if series else None
 
 
-def group_charts(entries: Sequence[tuple[Entry, float | None, str | None]]) -> dict[str, tuple[Chart, ...]]:
+Scored = tuple["Entry", float | None, str | None]
+"""An entry, its overall score and its training data."""
+
+MOST_SERIES = 12
+"""Models that get a colour of their own; with more a figure shows the best."""
+
+
+def group_charts(entries: Sequence[Scored], baseline: float | None) -> dict[str, tuple[Chart, ...]]:
     """The figures over all models of a board, by task; what is not of one task stands under the empty name.
 
     Args:
-        entries: (entry, overall score, training data), best first.
+        entries: best first.
+        baseline: overall score of the best baselines.
     """
-    found = {"relax": (_rmsd_of_all(entries),), "search": (_recall_of_all(entries),), "": (_speed(entries), _data(entries))}
+    lines = ((baseline, "best baselines"),) if baseline is not None else ()
+    best, note = entries[:MOST_SERIES], f"The {MOST_SERIES} best models." if len(entries) > MOST_SERIES else ""
+    found = {
+        "relax": (_rmsd_of_all(best, note),),
+        "search": (_recall_of_all(best, note),),
+        "": (_speed(entries, lines), _data(entries, lines)),
+    }
     kept = {task: tuple(c for c in charts if c is not None) for task, charts in found.items()}
     return {task: charts for task, charts in kept.items() if charts}
 
 
-def _rmsd_of_all(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | None:
+def _rmsd_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
     panels = []
     for column, label in (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å of the defect (Å)")):
         series = []
@@ -412,10 +433,10 @@ def _rmsd_of_all(entries: Sequence[tuple[Entry, float | None, str | None]]) -> C
             )
         if known := _known(series):
             panels.append(Panel(label, "charge state", label, known, limit=SUCCESS_RMSD, bottom=0.0))
-    return Chart("rmsd", "RMSD of the ground states against charge", tuple(panels)) if panels else None
+    return Chart("rmsd", "RMSD of the ground states against charge", tuple(panels), note) if panels else None
 
 
-def _recall_of_all(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | None:
+def _recall_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
     series = []
     for entry, _, _ in entries:
         rows = _table(entry, "search", "curve")
@@ -426,27 +447,33 @@ def _recall_of_all(entries: Sequence[tuple[Entry, float | None, str | None]]) ->
     series.append(Series("random choice (expected)", x, _numbers(rows, "random_recall"), "lines", "muted", dash=True))
     known = _known(series)
     panel = Panel("recall", "DFT relaxations per charge state", "fraction of ground states found", known, bottom=0.0, top=1.05)
-    return Chart("recall", "Recall against cost", (panel,)) if known else None
+    return Chart("recall", "Recall against cost", (panel,), note) if known else None
 
 
-def _speed(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | None:
+def _speed(entries: Sequence[Scored], lines: tuple[tuple[float, str], ...]) -> Chart | None:
     from defectbench.leaderboard.pareto import TIME_METRIC, hardware_of
 
     points: dict[str, list[tuple[str, float, float]]] = {}
+    one_each = len(entries) <= MOST_SERIES
     for entry, overall, _ in entries:
-        cost = entry.tasks.get("cost")
+        cost, hardware = entry.tasks.get("cost"), hardware_of(entry).text
         time = next((m.value for m in cost.metrics if m.name == TIME_METRIC), None) if cost else None
         if overall is not None and time is not None and time > 0:
-            points.setdefault(hardware_of(entry).text, []).append((entry.model.name, time, overall))
+            label, text = (entry.model.name, hardware) if one_each else (hardware, entry.model.name)
+            points.setdefault(label, []).append((text, time, overall))
     series = [
-        Series(hardware, tuple(p[1] for p in found), tuple(p[2] for p in found), texts=tuple(p[0] for p in found), size=11)
-        for hardware, found in sorted(points.items())
+        Series(label, tuple(p[1] for p in found), tuple(p[2] for p in found), texts=tuple(p[0] for p in found), size=11)
+        for label, found in points.items()
     ]
-    panel = Panel("speed", "seconds per force call", "overall score", tuple(series), x_log=True, bottom=0.0)
-    return Chart("speed", "Accuracy against speed", (panel,), "Times of different hardware do not compare.") if series else None
+    panel = Panel("speed", "seconds per force call", "overall score", tuple(series), x_log=True, bottom=0.0, lines=lines)
+    return (
+        Chart("speed", "Accuracy against speed", (panel,), "Times of different hardware do not compare; point at a model to see its own.")
+        if series
+        else None
+    )
 
 
-def _data(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | None:
+def _data(entries: Sequence[Scored], lines: tuple[tuple[float, str], ...]) -> Chart | None:
     have = [(e, score, data or "not stated") for e, score, data in entries if score is not None]
     if not have:
         return None
@@ -458,6 +485,7 @@ def _data(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | 
             "overall score",
             (Series("models", tuple(d for _, _, d in have), scores, "markers", "model", texts=names, size=11),),
             bottom=0.0,
+            lines=lines,
         )
     ]
     sized = [(e, score) for e, score, _ in have if e.model.parameters]
@@ -471,5 +499,5 @@ def _data(entries: Sequence[tuple[Entry, float | None, str | None]]) -> Chart | 
             texts=tuple(e.model.name for e, _ in sized),
             size=11,
         )
-        panels.append(Panel("parameters", "number of parameters", "overall score", (one,), x_log=True, bottom=0.0))
+        panels.append(Panel("parameters", "number of parameters", "overall score", (one,), x_log=True, bottom=0.0, lines=lines))
     return Chart("data", "Score against training data and size", tuple(panels))

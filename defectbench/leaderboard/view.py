@@ -95,6 +95,7 @@ class Board:
         tasks: those with weight, in their order.
         rows: best overall score first, baselines among the models.
         note: on which content of the dataset the entries rest.
+        charge_states: (defect, charge) that were run.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Board:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    charge_states: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ def _board(
         tasks=tuple(shown),
         rows=tuple(rows),
         note=content_note(first).replace("`", "").replace("**", ""),
+        charge_states=tuple(sorted((s.defect, s.charge) for s in first.selection.states)),
     )
     return board, pages
 

@@ -4,20 +4,25 @@
   var defectbench = window.defectbench, make = defectbench.make, ink = defectbench.ink;
   var given = {};
   defectbench.charts = function (key, charts) { given[key] = charts; };  /* called by the files of the charts */
-  var palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A", "#B8A800", "#7F5FB5", "#A05A2C"];
+  var palette = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#7F5FB5", "#A05A2C", "#B8A800"];
+  var symbols = ["circle", "square", "diamond", "triangle-up", "cross"];
   var meaning = { model: "#0072B2", other_charge: "#CC79A7", host_referenced: "#E69F00", good: "#009E73", miss: "#D55E00", muted: "#8A8A8A" };
   function escaped(text) { return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/&lt;(\/?)sup>/g, "<$1sup>"); }
-  function category(list) { return list.map(function (x) { return typeof x === "string" ? escaped(x) : x; }); }
+  function category(list) {  /* long texts are broken */
+    return list.map(function (x) { return typeof x === "string" ? escaped(x).replace(/(.{14,}?) /g, "$1<br>") : x; });
+  }
 
   function traces(panel) {
     var seen = {}, next = 0, scaled = false;
     return panel.series.map(function (s) {
-      var colour = s.colour === "reference" ? ink("--ink") : s.colour ? meaning[s.colour] : palette[next++ % palette.length];
+      var colour = s.colour === "reference" ? ink("--ink") : s.colour ? meaning[s.colour] : palette[next % palette.length];
+      var symbol = s.colour || s.values.length ? s.symbol : symbols[Math.floor(next / palette.length) % symbols.length];
+      if (!s.colour) next++;
       var out = {
-        type: "scatter", mode: s.mode, name: escaped(s.label), x: category(s.x), y: category(s.y), text: s.texts.map(escaped), connectgaps: false,
+        type: "scatter", mode: s.mode + (s.named ? "+text" : ""), textposition: s.mode === "markers" ? "top center" : "middle right", cliponaxis: false, name: escaped(s.label), x: category(s.x), y: category(s.y), customdata: s.texts.map(escaped), text: s.named ? s.texts.map(function (t, i) { return s.mode === "markers" || i === s.texts.length - 1 ? escaped(t) : ""; }) : undefined, connectgaps: false,
         line: { color: colour, width: s.dash ? 1.5 : 2, dash: s.dash ? "dash" : "solid", shape: s.step ? "hv" : "linear" },
-        marker: { color: colour, size: s.size, symbol: s.symbol, line: { width: /^(line|y-)/.test(s.symbol) ? 2 : 0, color: colour } },
-        legendgroup: s.label, showlegend: !seen[s.label], hovertemplate: (s.texts.length ? "%{text}<br>" : "") + "%{x}, %{y:.3f}<extra>" + escaped(s.label) + "</extra>"
+        marker: { color: colour, size: s.size, symbol: symbol, line: { width: /^(line|y-)/.test(s.symbol) ? 2 : 0, color: colour } },
+        legendgroup: s.label, showlegend: !seen[s.label], hovertemplate: (s.texts.length ? "%{customdata}<br>" : "") + "%{x}, %{y:.3f}<extra>" + escaped(s.label) + "</extra>"
       };
       seen[s.label] = true;
       if (s.values.length) {
@@ -43,12 +48,31 @@
       shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: m[0], x1: m[0], line: { color: "#8A8A8A", dash: "dot", width: 1 } });
       notes.push({ x: m[0], y: 1, yref: "paper", yanchor: "bottom", text: escaped(m[1]), showarrow: false });
     });
+    panel.lines.forEach(function (m) {
+      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: m[0], y1: m[0], line: { color: "#8A8A8A", dash: "dash", width: 1 }, layer: "below" });
+      notes.push({ x: 1, y: m[0], xref: "paper", xanchor: "right", yanchor: "bottom", text: escaped(m[1]), showarrow: false });
+      y.autorangeoptions = { include: panel.lines.map(function (l) { return l[0]; }) };
+    });
+    if (panel.series.some(function (s) { return s.x.some(function (v) { return typeof v === "string"; }); })) {
+      x.type = "category";
+      if (panel.categories.length) { x.categoryorder = "array"; x.categoryarray = category(panel.categories); }
+    }
+    if (panel.x_log) {  /* 1, 2 and 5 of each decade */
+      var known = [].concat.apply([], panel.series.map(function (s) { return s.x; })), steps = [];
+      for (var k = Math.floor(Math.log10(Math.min.apply(null, known))); k <= Math.ceil(Math.log10(Math.max.apply(null, known))); k++) steps.push(k);
+      x.tickvals = [].concat.apply([], steps.map(function (k) { return [1, 2, 5].map(function (m) { return Number((m * Math.pow(10, k)).toPrecision(3)); }); }));
+      x.ticktext = x.tickvals.map(function (v) { return v >= 1000 ? v.toLocaleString("en") : String(v); });
+    }
     if (panel.square) {
       var all = [];
       panel.series.forEach(function (s) { s.x.concat(s.y).forEach(function (v) { if (v !== null) all.push(v); }); });
       var low = Math.min.apply(null, all), high = Math.max.apply(null, all);
       shapes.push({ type: "line", x0: low, y0: low, x1: high, y1: high, line: { color: "#8A8A8A", width: 1 }, layer: "below" });
+      var room = 0.05 * (high - low) || 0.1;
+      x.range = [low - room, high + room];
+      y.range = [low - room, high + room];
       y.scaleanchor = "x";
+      x.constrain = y.constrain = "domain";
     }
     if (panel.bottom !== null || panel.top !== null) { y.rangemode = panel.bottom === 0 ? "tozero" : "normal"; if (panel.top !== null) y.range = [panel.bottom, panel.top]; }
     return {
