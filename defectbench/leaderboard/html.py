@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -76,6 +76,28 @@ class _Output:
         self.parts[part] = {"key": key, "files": names}
 
 
+class _Reference:
+    """A dataset whose structures may be shown: one that ships whole. What is fetched from elsewhere is not ours to publish."""
+
+    def __init__(self, name: str) -> None:
+        from defectbench.datasets.catalogue import embedded_folder, embedded_names
+        from defectbench.datasets.dataset import content_hash
+        from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+        self.name = name
+        self.sha256: str | None = None
+        if name in embedded_names():
+            metadata = parse_metadata(embedded_folder() / name / METADATA_FILE)
+            self.sha256 = content_hash(metadata) if metadata.remote is None else None
+
+    @cached_property
+    def dataset(self) -> Dataset | None:
+        """Loaded when it is needed: an unchanged site needs none."""
+        from defectbench.datasets.catalogue import load_named_dataset
+
+        return load_named_dataset(self.name) if self.sha256 is not None else None
+
+
 def build_site(folder: Path, output: Path, *, parquet: bool = False) -> list[Path]:
     """Builds the site of all entries at or below a folder.
 
@@ -100,16 +122,16 @@ def build_site(folder: Path, output: Path, *, parquet: bool = False) -> list[Pat
     for name, content in _static(files("defectbench.leaderboard") / "static", "static"):
         out.write(name, content)
     drawn = _draw(groups, out)
-    datasets = {dataset: _loaded(dataset) for dataset in dict.fromkeys(group.first.dataset.id for group in groups)}
+    references = {name: _Reference(name) for name in dict.fromkeys(group.first.dataset.id for group in groups)}
     entries = [one for group in groups for one in group.entries]
     pages = list(zip(site.models, entries, strict=True))
     for page, one in pages:
-        _write_model(out, site, page, one, datasets[one.entry.dataset.id])
+        _write_model(out, site, page, one, references[one.entry.dataset.id])
     charts = {board.id: _write_board(out, board, [pair for pair in pages if pair[0].board == board.id]) for board in site.boards}
     for task in site.tasks:
         out.write(task.page, _page("site_task", site=site, t=task, charts=charts))
     for dataset in site.datasets:
-        scenes = _write_scenes(out, dataset.id, dft_scenes(loaded) if (loaded := datasets[dataset.id]) is not None else [])
+        scenes = _write_dft(out, references[dataset.id])
         out.write(dataset.page, _page("site_dataset", site=site, d=dataset, charts=charts, scenes=scenes))
     for name, rows in (("leaderboard", board_rows(site)), ("states", state_rows(site))):
         out.write(f"{name}.csv", to_csv(rows))
@@ -123,8 +145,8 @@ def build_site(folder: Path, output: Path, *, parquet: bool = False) -> list[Pat
     return out.written
 
 
-def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, dataset: Dataset | None) -> None:
-    key = _key(page, one, dataset)
+def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, reference: _Reference) -> None:
+    key = _key(page, one, reference)
     if out.kept(page.page, key):
         return
     since, name = len(out.written), Path(page.page).stem
@@ -134,7 +156,7 @@ def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, dataset
     charts = entry_charts(one.entry)
     if charts:
         out.write(f"data/{name}.js", _script("charts", name, _flat(charts)))
-    scenes = _write_scenes(out, name, model_scenes(EntryView(one.entry, one.folder), dataset))
+    scenes = _write_scenes(out, name, model_scenes(EntryView(one.entry, one.folder), reference.dataset))
     out.write(page.page, _page("site_model", site=site, p=page, r=found, charts=charts, key=name, scenes=scenes, root="../", scripts=""))
     out.made(page.page, key, since)
 
@@ -146,6 +168,19 @@ def _write_board(out: _Output, board: Board, pages: Sequence[tuple[ModelPage, Ra
     if charts:
         out.write(f"data/board-{board.id}.js", _script("charts", f"board-{board.id}", _flat(charts)))
     return charts
+
+
+def _write_dft(out: _Output, reference: _Reference) -> list[dict[str, str]]:
+    """The scenes of a dataset's own minima."""
+    part, key = f"structures/{reference.name}", f"{_program()} {reference.sha256}"
+    if out.kept(part, key):
+        links: list[dict[str, str]] = out.parts[part]["links"]
+        return links
+    since = len(out.written)
+    links = _write_scenes(out, reference.name, dft_scenes(reference.dataset) if reference.dataset is not None else [])
+    out.made(part, key, since)
+    out.parts[part]["links"] = links
+    return links
 
 
 def _write_scenes(out: _Output, name: str, scenes: Sequence[Scene]) -> list[dict[str, str]]:
@@ -168,16 +203,6 @@ def _script(function: str, *values: object) -> str:
     return f"defectbench.{function}({arguments});\n"
 
 
-def _loaded(dataset: str) -> Dataset | None:
-    """A dataset whose structures may be shown: one that ships whole. What is fetched from elsewhere is not ours to publish."""
-    from defectbench.datasets.catalogue import embedded_folder, embedded_names, load_named_dataset
-    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
-
-    if dataset not in embedded_names() or parse_metadata(embedded_folder() / dataset / METADATA_FILE).remote is not None:
-        return None
-    return load_named_dataset(dataset)
-
-
 @cache
 def _program() -> str:
     """Hash of this version's code, templates and model and task descriptions."""
@@ -195,11 +220,11 @@ def _program() -> str:
     return found.hexdigest()
 
 
-def _key(page: ModelPage, one: Ranked, dataset: Dataset | None) -> str:
+def _key(page: ModelPage, one: Ranked, reference: _Reference) -> str:
     """Of all that a model's page is made from."""
     names = ("entry.json", "structures.extxyz", *(f"figures/{path.name}" for path in sorted((one.folder / "figures").glob("*.png"))))
     parts = [sha256_of(path) if (path := one.folder / name).is_file() else "" for name in names]
-    values = json.dumps([_program(), asdict(page), dataset.sha256 if dataset is not None else None, names, parts])
+    values = json.dumps([_program(), asdict(page), reference.sha256, names, parts])
     return hashlib.sha256(values.encode()).hexdigest()
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from defectbench.datasets.dataset import Dataset
     from defectbench.leaderboard.entry_view import EntryView
+    from defectbench.structures.matching import Match
+    from defectbench.structures.symmetry import Operations
 
     Floats = NDArray[np.float64]
 
@@ -112,8 +114,11 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
 
 
 def dft_scenes(dataset: Dataset) -> list[Scene]:
-    """DFT's minima of each charge state, lowest first, each with the relaxation that led to it."""
-    scenes = []
+    """DFT's relaxed structures of each charge state, lowest first, each with its relaxation, laid onto the lowest."""
+    from defectbench.scoring.landscape import operations_of
+    from defectbench.structures.matching import match
+
+    scenes, operations = [], operations_of(dataset)
     for defect, charge in dataset.states:
         minima = sorted(dataset.minima(defect, charge).values(), key=lambda m: m.energy)
         if not minima:
@@ -125,8 +130,11 @@ def dft_scenes(dataset: Dataset) -> list[Scene]:
             above = [float(a.get_potential_energy()) - lowest.energy for a in frames]
             notes = tuple(f"{energy:+.3f} eV".replace("-", "\N{MINUS SIGN}") for energy in above)
             label = f"{minimum.configuration}, {minimum.energy - lowest.energy:.3f} eV above the lowest"
-            layers.append(Layer(label, tuple(_flat(a.positions) for a in frames), notes))
-        text = f"{len(minima)} minima of {ChargeState(defect, charge)} at {dataset.level}: " + "; ".join(layer.label for layer in layers)
+            found = match(minimum.atoms, lowest.atoms, operations)
+            layers.append(Layer(label, tuple(_flat(_laid(a, found, lowest.atoms, operations)) for a in frames), notes))
+        text = f"{len(minima)} relaxed structures of {ChargeState(defect, charge)} at {dataset.level}: " + "; ".join(
+            x.label for x in layers
+        )
         ground = Layer(f"lowest minimum ({lowest.configuration})", (_flat(lowest.atoms.positions),), ("",))
         scenes.append(_scene(defect, charge, lowest.atoms, dataset.defect_position(defect), ground, layers, text))
     return scenes
@@ -138,9 +146,17 @@ def _thinned(frames: Sequence[Atoms]) -> list[Atoms]:
     return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))]
 
 
+def _laid(atoms: Atoms, found: Match, reference: Atoms, operations: Operations) -> Floats:
+    """Another structure of a matched candidate's relaxation, in the place of the match: (n, 3), Å."""
+    from defectbench.structures.lattice import minimum_image
+
+    end = reference.positions + found.displacements
+    image = (operations.apply(found.operation, atoms.positions) + found.translation)[found.permutation]
+    return np.asarray(end + minimum_image(image - end, reference.cell.array))
+
+
 def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset) -> Scene | None:
     from defectbench.scoring.landscape import operations_of
-    from defectbench.structures.lattice import minimum_image
     from defectbench.structures.matching import match
 
     defect, charge = row["defect"], row["charge"]
@@ -154,8 +170,7 @@ def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset
     frames, notes = [end], ["relaxed"]
     start = dataset.starts(defect, charge).get(str(row["configuration"]))
     if start is not None and len(start) == len(atoms):
-        image = (operations.apply(found.operation, start.positions) + found.translation)[found.permutation]
-        frames.insert(0, end + minimum_image(image - end, reference.cell.array))
+        frames.insert(0, _laid(start, found, reference, operations))
         notes.insert(0, "start")
     layer = Layer(f"{model}: ground state, from {row['configuration']}", tuple(_flat(f) for f in frames), tuple(notes), between=True)
     local = "" if found.local_rmsd is None else f", {found.local_rmsd:.3f} Å within 5 Å of the defect"

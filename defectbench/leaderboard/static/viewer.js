@@ -54,14 +54,14 @@
     [["0", "no arrows"], ["1", "arrows, true length"], ["5", "arrows, 5 times"], ["10", "arrows, 10 times"]].forEach(function (o) { arrows.appendChild(make("option", { value: o[0] }, o[1])); });
     arrows.value = "5";
     ghost.checked = true;
-    var layers = labelled("Minimum", layer), sliding = labelled("Relaxation", slider);
+    var layers = labelled("Configuration", layer), sliding = labelled("Relaxation", slider);
     sliding.appendChild(along);
     controls.append(labelled("Charge state", chooser), layers, sliding, labelled("Displacements", arrows), ticked("reference in grey", ghost), ticked("whole cell", whole), picture);
     box.append(controls, stage, words, legend);
     box.hidden = false;
 
     function current() {
-      var chosen = scene.layers[Number(layer.value) || 0], last = chosen.frames.length - 1, t = Number(slider.value) / 100 * last;
+      var chosen = scene.layers[Number(layer.value) || 0], last = chosen.frames.length - 1, t = Number(slider.value) / Number(slider.max) * last;
       var low = chosen.between ? Math.floor(t) : Math.round(t), high = Math.min(low + 1, last), part = chosen.between ? t - low : 0;
       along.textContent = chosen.between ? (part === 0 ? chosen.notes[low] : Math.round(100 * t / last) + " %") : (last > 0 ? "frame " + (low + 1) + " of " + (last + 1) + ": " : "") + chosen.notes[low];
       slider.setAttribute("aria-valuetext", along.textContent);
@@ -116,16 +116,15 @@
         swatch.style.background = "#" + colour.toString(16).padStart(6, "0");
         legend.append(swatch, symbol + " ");
       });
-      legend.append("Blue sphere: the defect's site. " + (scene.reference ? "Grey: " + scene.reference.label + ". Arrows lead from it to the structure shown. " : "") +
+      legend.append("· Blue sphere: the defect's site. " + (scene.reference ? "Grey: " + scene.reference.label + ". Arrows lead from it to the structure shown. " : "") +
         "Atoms nearer than 1.2 times the sum of their covalent radii are joined. Point at an atom to see how far it moved." +
         (scene.layers.some(function (l) { return l.between; }) ? " The entry holds only both ends of the relaxation: between them the slider goes straight." : ""));
       first = true;
       draw();
     }
     function pick() {
-      var frames = scene.layers[Number(layer.value) || 0].frames.length;
-      slider.value = "100";
-      slider.step = scene.layers[Number(layer.value) || 0].between ? "1" : String(100 / Math.max(1, frames - 1));
+      var chosen = scene.layers[Number(layer.value) || 0], frames = chosen.frames.length;
+      slider.max = slider.value = chosen.between ? "100" : String(Math.max(1, frames - 1));
       sliding.hidden = frames < 2;
     }
     function given(wanted) {
