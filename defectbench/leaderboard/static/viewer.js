@@ -102,6 +102,7 @@
       if (first) { viewer.zoomTo(); viewer.zoom(stage.clientWidth < stage.clientHeight ? 0.7 : 0.95); viewer.rotate(20, "y"); viewer.rotate(10, "x"); first = false; }
       viewer.render();
       box.dataset.shown = String(shown.length);
+      box.dataset.farthest = Math.max.apply(null, nearest.map(function (p, i) { return distance(p, grey[i]); })).toFixed(3);
     }
     function show() {
       layer.textContent = "";
