@@ -95,6 +95,14 @@ def test_the_table_sorts(visit):
     assert names(page) == sorted(first, key=str.lower)
 
 
+def test_a_heading_sorts_by_key(visit):
+    page = visit().open("index.html")
+    names(page)
+    page.locator(".tabulator-col[tabulator-field=parameters]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash.includes('sort=parameters%3Aasc')")
+
+
 def test_the_table_filters(visit):
     page = visit().open("index.html")
     assert len(names(page)) == 3

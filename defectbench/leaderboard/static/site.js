@@ -232,7 +232,22 @@
       initialSort: [{ column: sorted.field, dir: sorted.dir }],
       rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
     });
-    table.on("tableBuilt", function () { table.setFilter(passes); count(); });
+    table.on("tableBuilt", function () {
+      table.setFilter(passes);
+      count();
+      table.element.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
+      table.element.querySelector(".tabulator-table").setAttribute("role", "presentation");
+      table.getColumns().forEach(function (column) {  /* headings sort by key, too */
+        var heading = column.getElement();
+        heading.tabIndex = 0;
+        heading.addEventListener("keydown", function (event) {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          var turned = sorted && sorted.field === column.getField() && sorted.dir === "asc";
+          table.setSort(column.getField(), turned ? "desc" : "asc");
+        });
+      });
+    });
     table.on("dataFiltered", function () { setTimeout(count, 0); });
     table.on("dataSorted", function (by) { if (by.length) { sorted = { field: by[0].field, dir: by[0].dir }; remember(); } });
     sliders();
