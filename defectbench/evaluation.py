@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = Path("defectbench-results")
 
 MOST_WORKERS = 1024
+MOST_STRUCTURES = 4096
+"""Of a batch."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +57,7 @@ def evaluate(
     output: str | Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    batch: int | None = None,
     executor: Executor | Callable[[WorkerSpec], Executor] | None = None,
     environment: str | Path | None = None,
     model_weights: str | Path | None = None,
@@ -88,6 +91,8 @@ def evaluate(
         device: ``cpu`` or ``cuda``.
         workers: worker processes of one thread each, no more than there are calculations; by default one per core, or one per GPU with
             ``cuda``, of those that ``CUDA_VISIBLE_DEVICES`` leaves.
+        batch: structures that one force call of a worker takes, where the model's package can take several; by default one on CPUs and
+            64 with ``cuda``. A worker halves it when memory runs out.
         executor: runs the calculations instead of local worker processes, or makes what does from what a worker needs.
         environment: ``current``, or the path of an environment; by default the managed one of the model.
         model_weights: a weights file that replaces the registered one.
@@ -143,7 +148,7 @@ def evaluate(
     from defectbench.scoring.run import scoring_input
     from defectbench.tasks import get_tasks
 
-    _refuse(suite, workers, defects=defects, charges=charges, configurations=configurations)
+    _refuse(suite, workers, batch, defects=defects, charges=charges, configurations=configurations)
     _refuse_empty(dataset=dataset, output=output, environment=environment, model_weights=model_weights, name=name)
 
     # select
@@ -166,7 +171,7 @@ def evaluate(
         ready = chosen.prepare(reporter.stage)
         resolved = ready.resolved
         plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
-        runner = ready.executor(executor, workers=workers, at_most=len(plan.calculations), on_progress=reporter.progress)
+        runner = ready.executor(executor, workers=workers, batch=batch, at_most=len(plan.calculations), on_progress=reporter.progress)
 
         # calculate
         with ResultStore(contained(folder, "calculations.db")) as store:
@@ -212,22 +217,24 @@ def _take_over(folder: Path, owner: Owner, store: ResultStore, plan: Plan, ident
             reporter.note(note)
 
 
-def _refuse(suite: str, workers: int | None, **chosen: Sequence[object] | None) -> None:
+def _refuse(suite: str, workers: int | None, batch: int | None, **chosen: Sequence[object] | None) -> None:
     """Refuses options that cannot be meant."""
     if suite not in ("quick", "full"):
         raise UnknownNameError("suite", suite, ("quick", "full"))
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
+    if batch is not None and not 1 <= batch <= MOST_STRUCTURES:
+        raise DefectbenchError(f"a batch holds 1 to {MOST_STRUCTURES} structures, not {batch}")
     for name, values in chosen.items():
         if values is not None and not values:
-            raise DefectbenchError(f"{name} is an empty list; leave it out for all, or name some")
+            raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some", code="empty-value")
 
 
 def _refuse_empty(**given: object) -> None:
     """Refuses empty texts: they are not the default."""
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
-            raise DefectbenchError(f"{name} is empty (''); leave it out, or give it a value")
+            raise DefectbenchError(f"empty value for {name}; omit it or give a value", code="empty-value")
 
 
 def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
@@ -241,4 +248,6 @@ def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[Select
         else f"has weights for the charges {', '.join(map(format_charge, own))}"
     )
     selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
-    raise DefectbenchError(f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge")
+    raise DefectbenchError(
+        f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge", code="nothing-to-run"
+    )

@@ -2,7 +2,7 @@
 """Builds the dataset sb2se3-vacancies, or adds finished relaxations to it.
 
     python scripts/build_sb2se3_vacancies.py FOLDER             # host, starts, defects and relaxations from FOLDER
-    python scripts/build_sb2se3_vacancies.py --add FILE...      # one extxyz file a relaxation
+    python scripts/build_sb2se3_vacancies.py --add FILE...      # one extxyz file per relaxation
 
 FOLDER holds host.extxyz, starts/<defect>.extxyz (info: defect, charge, configuration) and
 results/<defect>_q<charge>_<configuration>.extxyz (info: also spin_multiplicity, step, level_of_theory, converged).

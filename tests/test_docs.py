@@ -2,20 +2,98 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import typer
 
 import defectbench
+from defectbench.cli import app
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-") for heading in headings}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command of every ``defectbench …`` in a block or in backticks; comments and what follows a pipe or ``&&`` are left out."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        fenced = [block.split("\n", 1)[1] for block in text.split("```")[1::2] if block.split("\n", 1)[0] in ("", "bash")]
+        blocks = "\n".join(fenced + re.findall(r"^    (.*)$", text, flags=re.MULTILINE))
+        lines = re.findall(r"(?:^|/)(defectbench [a-z].*)$", blocks, flags=re.MULTILINE)
+        lines += re.findall(r"`(defectbench [a-z][^`]*)`", text)
+        found += [(page.name, re.split(r"\s+#|&&|\|", line)[0].strip()) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}, which does not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_exists(page):
+    for path in re.findall(r"`((?:\.ci|datasets|defectbench|docs|leaderboards|scripts|tests)/[^`\s]*)`", page.read_text(encoding="utf-8")):
+        if not re.search(r"[<>*{…]|NAME", path):
+            assert (ROOT / path).exists(), f"{page.name} names {path}, which does not exist"
+
+
+def test_every_command_exists_with_its_options():
+    assert len(commands()) > 40
+    for page, line in commands():
+        command = typer.main.get_command(app)
+        words = shlex.split(line)[1:]
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        unknown = [word for word in words if re.match(r"--?[a-zA-Z]", word) and word.split("=")[0] not in options]
+        assert not unknown, f"{page}: {line}: {unknown}"
+        assert not hasattr(command, "commands") or not words, f"{page}: {line}: there is no such command"
+
+
+def test_the_executor_of_the_example_answers_each_calculation():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    namespace: dict = {}
+    exec(text.split("```python")[1].split("```")[0], namespace)
+
+    class Worker:
+        def __init__(self, spec):
+            self.calculate = str
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *ended):
+            pass
+
+    namespace["WorkerClient"] = Worker
+    done = list(namespace["OneWorker"](SimpleNamespace(device="cpu")).run(["a", "b"]))
+    assert [(finished.calculation, finished.result) for finished in done] == [("a", "a"), ("b", "b")]
+    assert done[0].machine.device == "cpu"
 
 
 def test_the_tables_of_metrics_are_those_that_the_tasks_declare():
-    script = Path(__file__).parents[1] / "scripts" / "generate_docs.py"
+    script = ROOT / "scripts" / "generate_docs.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -40,22 +40,18 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["1", "01", "-2", "1e3", "1_0", "nan", "Infinity", "1,2", " 1 ", "1 2", "٣"])
-def test_numbers_are_no_names(name: str) -> None:
-    assert "reads as a number" in str(name_problem(name)) or not name.isprintable()
+NUMBERS = ["1", "01", "-2", "1e3", "1_0", "nan", "Infinity", "1,2", " 1 ", "1 2", "٣"]
+TRUTH_VALUES = ["T", "F", "true", "False", "TRUE", "T F"]
 
 
-@pytest.mark.parametrize("name", ["T", "F", "true", "False", "TRUE", "T F"])
-def test_truth_values_are_no_names(name: str) -> None:
-    assert "reads as a truth value" in str(name_problem(name))
+@pytest.mark.parametrize("name", [*NUMBERS, *TRUTH_VALUES, "", " ,", "a\nb", "_JSON 1"])
+def test_names_that_would_not_come_back(name: str) -> None:
+    assert name_problem(name) is not None
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [("", "is empty"), (" ,", "is empty"), ("a\nb", "cannot be printed"), ("_JSON 1", "reads as JSON"), ("a/b", "holds a /")],
-)
-def test_other_names_that_would_not_come_back(name: str, words: str) -> None:
-    assert words in str(configuration_problem(name))
+def test_a_configuration_names_no_folder() -> None:
+    assert name_problem("a/b") is None
+    assert configuration_problem("a/b") is not None
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,3 @@ def test_the_main_command_from_start_to_end(tmp_path):
     for name in ("relax.png", "relax.svg", "pes.png"):
         assert (folder / "figures" / name).stat().st_size > 10_000
     assert "defectbench-results" in ended.stdout
-
-
-def test_every_page_that_is_linked_exists():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"

@@ -79,11 +79,13 @@ def mirror(variable: str) -> Path | str | None:
         parts = urlsplit(given)
         host, _port = parts.hostname, parts.port  # both can be wrong
     except ValueError as error:
-        raise DownloadError(f"{variable} is '{given}', which is no address ({error}); give a folder or https://…") from error
+        raise DownloadError(
+            f"{variable} is '{given}', which is not a valid address ({error}); give a folder or https://…", code="bad-mirror"
+        ) from error
     if parts.scheme.lower() == "file" and host in (None, "localhost") and parts.path:
         return Path(unquote(parts.path))
     if parts.scheme.lower() not in ("http", "https", "ftp") or not host:
-        raise DownloadError(f"{variable} is '{given}', from which nothing can be fetched; give a folder or https://…")
+        raise DownloadError(f"{variable} is '{given}', from which nothing can be fetched; give a folder or https://…", code="bad-mirror")
     return given.rstrip("/")
 
 
@@ -102,17 +104,23 @@ def fetch(remote: RemoteFile) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DownloadError(f"cannot create the cache folder {target.parent}: {error.strerror}; set DEFECTBENCH_CACHE") from error
+        raise DownloadError(
+            f"cannot create the cache folder {target.parent}: {error.strerror}; set DEFECTBENCH_CACHE", code="not-writable"
+        ) from error
     if isinstance(place, Path):
         source = place / remote.path
         if not source.is_file():
-            raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}")
+            raise DownloadError(f"{variable} has no file {source}; it should be a copy of {remote.url}", code="not-in-mirror")
         if (found := sha256_of(source)) != remote.sha256:
-            raise DownloadError(f"{source} has SHA-256 {found[:12]}…, expected {remote.sha256[:12]}…; get it again from {remote.url}")
+            raise DownloadError(
+                f"{source} has SHA-256 {found[:12]}…, expected {remote.sha256[:12]}…; get it again from {remote.url}", code="hash-mismatch"
+            )
         try:
             copy_file(source, target)
         except OSError as error:
-            raise DownloadError(f"cannot write {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
+            raise DownloadError(
+                f"cannot write {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE", code="not-writable"
+            ) from error
         return target
     url = f"{place}/{remote.path}" if place else remote.url
     import pooch
@@ -128,7 +136,9 @@ def fetch(remote: RemoteFile) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and "does not match the known hash" in str(error):  # what pooch says
             target.unlink(missing_ok=True)
-            raise DownloadError(f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})") from error
+            raise DownloadError(
+                f"{url} does not have the expected SHA-256 {remote.sha256[:12]}…; it was not kept ({by_hand})", code="hash-mismatch"
+            ) from error
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DownloadError(f"cannot download {url} ({reason}); connect to the network, {by_hand}, or set {variable}") from error
     return target

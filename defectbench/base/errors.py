@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from defectbench.base.text import one_line
+
 
 class DefectbenchError(Exception):
     """Anything a user can mend. The command line prints ``error[CODE]: MESSAGE`` as one line and exits with ``exit_code``.
@@ -45,7 +47,7 @@ class UnknownNameError(DefectbenchError):
             hint = f"known: {', '.join(self.known[:12])}" + (", …" if len(self.known) > 12 else "")
         else:
             hint = "there are none"
-        super().__init__(f"unknown {kind} '{self.name}'; {hint}", code=f"unknown-{kind.split()[0]}")
+        super().__init__(f"unknown {kind} '{one_line(self.name, 200)}'; {hint}", code=f"unknown-{kind.split()[0]}")
 
 
 class DatasetError(DefectbenchError):
@@ -74,7 +76,7 @@ class EnvironmentBuildError(DefectbenchError):
 
 
 class RunError(DefectbenchError):
-    """A run that could not go on (locked directory, full disk, model that cannot start)."""
+    """A run that cannot continue (locked directory, full disk, model that cannot start)."""
 
     code = "run-failed"
     exit_code = 1

@@ -53,7 +53,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         with replacing(path) as handle:
             handle.write(content)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; free space or give permission, then run it again") from error
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free space or give permission, then run it again", code="not-writable"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -127,11 +129,11 @@ def contained(root: Path, name: str) -> Path:
         path = root / relative_name(name)
         inside = path.resolve().is_relative_to(root.resolve())
     except ValueError as error:
-        raise DefectbenchError(f"{root}: {error}") from error
+        raise DefectbenchError(f"{root}: {error}", code="bad-path") from error
     except (OSError, RuntimeError) as error:
-        raise DefectbenchError(f"cannot find out where {root / name} leads: {error}") from error
+        raise DefectbenchError(f"cannot find out where {root / name} leads: {error}", code="bad-path") from error
     if not inside:
-        raise DefectbenchError(f"{path} leads out of {root} through a link; put the file itself there")
+        raise DefectbenchError(f"{path} leads out of {root} through a link; put the file itself there", code="link-outside")
     return path
 
 

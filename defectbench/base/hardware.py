@@ -32,7 +32,7 @@ class Hardware(_Closed):
 
 
 class Machine(_Closed):
-    """What calculated something: the device, the computer, how many workers ran side by side and the threads of each.
+    """What calculated something: the device, the computer, how many workers ran side by side, the threads and the batch of each.
 
     >>> Machine(device="cpu", hardware=Hardware(processor="Some CPU", cores=8), workers=8, threads_per_worker=1).hardware.cores
     8
@@ -42,6 +42,7 @@ class Machine(_Closed):
     hardware: Hardware
     workers: Count
     threads_per_worker: Count
+    batch: Count = 1
 
 
 def available_cores() -> int:

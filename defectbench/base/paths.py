@@ -15,12 +15,12 @@ def user_path(path: str | Path) -> Path:
         DefectbenchError: there is no such home folder, or no file can have such a path.
     """
     if too_long(str(path)):
-        raise DefectbenchError(f"'{str(path)[:40]}…' is too long for a path ({len(str(path)):,} characters)")
+        raise DefectbenchError(f"'{str(path)[:40]}…' is too long for a path ({len(str(path)):,} characters)", code="bad-path")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise DefectbenchError(
-            f"'{path}': no home folder is known for {Path(path).parts[0]}; write the whole path (or ./{path})"
+            f"'{path}': no home folder is known for {Path(path).parts[0]}; write the whole path (or ./{path})", code="bad-path"
         ) from error
 
 
@@ -35,4 +35,6 @@ def full_path(path: str | Path) -> Path:
         return given.resolve()
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "links go in a circle"
-        raise DefectbenchError(f"cannot find out where '{path}' is: {reason}; write the whole path of a folder or file") from error
+        raise DefectbenchError(
+            f"cannot find out where '{path}' is: {reason}; write the whole path of a folder or file", code="bad-path"
+        ) from error

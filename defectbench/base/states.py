@@ -55,11 +55,10 @@ def charge_label(charge: int) -> str:
 def name_problem(name: str) -> str | None:
     """Why a text cannot name a defect, a configuration or a level of theory; None if it can.
 
-    Names are written into extxyz files, which take what reads as a number or a truth value for one:
-    ``1``, ``1e3``, ``nan``, ``1,2``, ``F``.
+    Names are written into extxyz files; readers parse some as numbers or truth values: ``1``, ``1e3``, ``nan``, ``1,2``, ``F``.
 
     Returns:
-        What the name does wrong, to follow "it": ``reads as a number …``.
+        What the name does wrong, to follow "it": ``would be parsed as a number …``.
     """
     words = re.findall(r"[^\s,]+", name)
     if not words:
@@ -67,10 +66,10 @@ def name_problem(name: str) -> str | None:
     if not name.isprintable():
         return "holds a character that cannot be printed"
     if all(word in _TRUTH_VALUES for word in words):
-        return f"reads as a truth value, not as text (x_{name} would not)"
+        return f"would be parsed as a truth value (x_{name} would not)"
     if all(_is_number(word) for word in words):
-        return f"reads as a number, not as text (x_{name} would not)"
-    return "reads as JSON, not as text" if name.startswith("_JSON ") else None
+        return f"would be parsed as a number (x_{name} would not)"
+    return "would be parsed as JSON" if name.startswith("_JSON ") else None
 
 
 def configuration_problem(name: str) -> str | None:

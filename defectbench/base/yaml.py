@@ -41,18 +41,18 @@ def read_yaml(path: Path, error: type[DefectbenchError], max_values: int = MAX_V
     try:
         return parse_yaml(read_bytes(path, MAX_BYTES).decode("utf-8"), max_values)
     except FileNotFoundError as wrong:
-        raise error(f"there is no file {path}") from wrong
+        raise error(f"there is no file {path}", code="no-file") from wrong
     except OSError as wrong:
-        raise error(f"cannot read {path}: {wrong.strerror}") from wrong
+        raise error(f"cannot read {path}: {wrong.strerror}", code="unreadable-file") from wrong
     except UnicodeDecodeError as wrong:
-        raise error(f"cannot read {path}: not UTF-8 at byte {wrong.start}") from wrong
+        raise error(f"cannot read {path}: not UTF-8 at byte {wrong.start}", code="bad-yaml") from wrong
     except RecursionError as wrong:
-        raise error(f"{path}: not a YAML file that can be read (lists or mappings are nested too deeply)") from wrong
+        raise error(f"{path}: not a YAML file that can be read (lists or mappings are nested too deeply)", code="bad-yaml") from wrong
     except (YAMLError, ValueError) as wrong:
         mark = getattr(wrong, "problem_mark", None) or getattr(wrong, "context_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         said = (wrong.problem or wrong.context) if isinstance(wrong, MarkedYAMLError) else None
-        raise error(f"{path}{line}: not a YAML file that can be read ({one_line(said or wrong, 200)})") from wrong
+        raise error(f"{path}{line}: not a YAML file that can be read ({one_line(said or wrong, 200)})", code="bad-yaml") from wrong
 
 
 def parse_yaml(text: str, max_values: int = MAX_VALUES) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -13,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,16 @@ _THREAD_VARIABLES = (
     "TF_NUM_INTEROP_THREADS",
 )
 
+
+CODES = {
+    "not_installed": "missing-package",
+    "weights": "wrong-weights",
+    "charge": "bad-charge",
+    "head": "bad-head",
+    "adapter": "bad-adapter",
+    "device": "no-device",
+}
+"""Codes of the errors that a worker ends its start with, by the worker's kinds; others are ``bad-model``."""
 
 _PATIENCE_S = 1.0
 """How long a worker may take to end by itself; it has nothing left to save."""
@@ -132,7 +143,9 @@ def worker_folder() -> Path:
             if not package.is_dir():  # else another process was faster
                 raise
     except OSError as error:
-        raise RunError(f"cannot write the worker to {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE") from error
+        raise RunError(
+            f"cannot write the worker to {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE", code="not-writable"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return package
@@ -189,7 +202,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
 
 
 class WorkerClient:
-    """A worker with a loaded model. One client a thread; use it as a context manager.
+    """A worker with a loaded model. One client per thread; use it as a context manager.
 
     Attributes:
         ready: the worker's ready message: versions, parameters, weights, device, capabilities.
@@ -282,7 +295,7 @@ class WorkerClient:
             self._send({"type": "hello", "spec": self.spec.hello})
             reply = self._receive(self._start_timeout_s)
             if reply["type"] == "error":
-                raise ModelError(f"{self.spec.model}: {reply['message']}{self._hint(reply['kind'])}")
+                raise ModelError(f"{self.spec.model}: {reply['message']}{self._hint(reply['kind'])}", code=CODES.get(reply["kind"]))
         except BaseException:
             self.close()
             raise
@@ -310,27 +323,50 @@ class WorkerClient:
             EchoMismatch: the worker calculated something else, or at another charge.
             RunError: what it sent is not a result.
         """
+        ((_, result),) = self.calculate_many([calculation], 1, on_progress, timeout_s=timeout_s)
+        return result
+
+    def calculate_many(
+        self, calculations: Iterable[Calculation], ahead: int, on_progress: Progress | None = None, *, timeout_s: float | None = None
+    ) -> Iterator[tuple[Calculation, Result]]:
+        """Runs calculations, as many at once as the worker can, and yields each as it finishes.
+
+        Args:
+            calculations: what to calculate; taken one by one as the worker gets free.
+            ahead: how many the worker is given at a time: it has no more than these to make a batch of.
+            on_progress: as in :meth:`calculate`, for all of them.
+            timeout_s: as in :meth:`calculate`.
+
+        Raises:
+            WorkerDied, EchoMismatch, RunError: as in :meth:`calculate`.
+        """
         if self._process is None:
             raise RunError("the worker was not started")
-        self._next_id += 1
-        number = self._next_id
-        self._send({"type": "calculate", "id": number, **calculation.to_json()})
+        coming = iter(calculations)
+        asked: dict[int, Calculation] = {}
         while True:
+            for calculation in itertools.islice(coming, ahead - len(asked)):
+                self._next_id += 1
+                asked[self._next_id] = calculation
+                self._send({"type": "calculate", "id": self._next_id, **calculation.to_json()})
+            if not asked:
+                return
             message = self._receive(timeout_s)
-            if message.get("id") != number:
-                if message["type"] == "error":
-                    raise RunError(f"{self.spec.model}: {message['message']}")
+            if message["type"] == "error":
+                raise RunError(f"{self.spec.model}: {message['message']}")
+            if message.get("id") not in asked:
                 continue
             if message["type"] == "progress":
                 if on_progress is not None:
                     on_progress(message["step"], message["energy"], message["fmax"])
                 continue
+            calculation = asked.pop(message["id"])
             try:
                 result = parse(calculation, redact_values(message["result"]))
             except ValueError as error:
-                raise RunError(f"{self.spec.model}: the worker sent what is not a result ({error})") from error
+                raise RunError(f"{self.spec.model}: the worker's answer is not a result ({error})", code="bad-answer") from error
             check_echo(calculation, result)
-            return result
+            yield calculation, result
 
     def close(self) -> None:
         """Ends the process and all that it started, within seconds; safe to call twice."""
@@ -376,7 +412,7 @@ class WorkerClient:
             process = self._process
             if process is not None:
                 self._kill(process)
-            raise RunError(f"{self.spec.model}: the worker did not answer within {timeout_s:.0f} s") from error
+            raise RunError(f"{self.spec.model}: the worker did not answer within {timeout_s:.0f} s", code="worker-timeout") from error
         if message is None:
             raise self._death()
         return message
@@ -399,7 +435,7 @@ class WorkerClient:
         else:
             how = f"ended with exit code {code}"
         last = redact(" | ".join(line for line in list(self._stderr)[-3:]))
-        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f"; its last words: {last}" if last else ""), code)
+        return WorkerDied(f"{self.spec.model}: the worker {how}" + (f". Last stderr lines: {last}" if last else ""), code)
 
     def _read_stdout(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -138,7 +138,7 @@ def select_states(
             states.append(SelectedState(defect, charge, names))
     if not states:
         why = "; ".join(f"{ChargeState(d, q)}: {r}" for d, q, r in skipped[:4]) or "the selection is empty"
-        raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge")
+        raise DefectbenchError(f"nothing to run on {dataset.id} ({why}); choose others with --defect and --charge", code="nothing-to-run")
     return tuple(states), tuple(skipped)
 
 

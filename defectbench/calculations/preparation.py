@@ -1,4 +1,4 @@
-"""From what a user calls a model (a name, a YAML, a definition, a calculator in hand) to something that runs calculations."""
+"""From what a user gives as a model (a name, a YAML, a definition, a calculator in hand) to something that runs calculations."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class Prepared:
         wanted: Executor | MakeExecutor | None = None,
         *,
         workers: int | None = None,
+        batch: int | None = None,
         at_most: int = 1,
         on_progress: Progress | None = None,
     ) -> Executor:
@@ -65,6 +66,7 @@ class Prepared:
         Args:
             wanted: the user's own executor, or what makes one.
             workers: worker processes; by default one per core, or one per GPU with ``cuda``.
+            batch: structures per force call of a worker; by default one, or many with ``cuda``.
             at_most: as many calculations there are.
             on_progress: called with step, energy (eV) and largest force (eV/Å).
         """
@@ -75,9 +77,10 @@ class Prepared:
         assert self.spec is not None
         if wanted is not None:
             return wanted(self.spec) if callable(wanted) else wanted
-        from defectbench.calculations.executors.local import LocalExecutor, default_workers
+        from defectbench.calculations.executors.local import LocalExecutor, default_batch, default_workers
 
-        return LocalExecutor(self.spec, min(workers or default_workers(self.resolved.device), at_most), on_progress)
+        device = self.resolved.device
+        return LocalExecutor(self.spec, min(workers or default_workers(device), at_most), on_progress, batch=batch or default_batch(device))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
 
 
 def plan_in_words(plan: Plan, todo: Sequence[Calculation]) -> list[str]:
-    """What a run will calculate, one sentence a line."""
+    """What a run will calculate, one sentence per line."""
     total = len(plan.calculations)
     distinct = len(plan.relaxations) - plan.shared
     text = f"plan: {len(plan.states)} charge states, {len(plan.relaxations)} configurations"

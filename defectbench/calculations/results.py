@@ -239,7 +239,7 @@ def parse(calculation: Calculation, content: Mapping[str, Any] | str | bytes) ->
         content: JSON text, or the mapping that it holds. ``kind`` may be left out.
 
     Raises:
-        ValueError: it is no result of this calculation; the message says in a few words why.
+        ValueError: it is not a result of this calculation; the message says why in a few words.
     """
     try:
         if not isinstance(content, Mapping):

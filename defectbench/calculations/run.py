@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reporter:
-    """What a caller may want to know while a run goes on. Every hook may be left out.
+    """What a caller may want to know during a run. Every hook may be left out.
 
     Attributes:
         stage: a sentence about what begins now.
@@ -72,7 +72,7 @@ def calculate(
         identity: of the model.
         executor: runs what is missing.
         retry_failed: failed ones count as missing.
-        reporter: is told of the plan and of each result.
+        reporter: receives the plan and each result.
 
     Returns:
         Content hash → result, in the plan's order.
@@ -99,7 +99,7 @@ def calculate(
                 close()
     results = {c.content_hash: found for c in plan.calculations if (found := store.get(c.key(identity), c)) is not None}
     if left := len(plan.calculations) - len(results):
-        raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again")
+        raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again", code="unfinished")
     relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
     if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
         raise RunError(

@@ -81,15 +81,15 @@ def import_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Dataset folder to make.")],
     host: Annotated[
         Path | None,
-        typer.Option("--host", help="Perfect supercell: POSCAR, extxyz or another file that ASE reads. doped: default from the file."),
+        typer.Option("--host", help="Perfect supercell: POSCAR, extxyz or another file that ASE reads. Not needed for doped files."),
     ] = None,
     source_format: Annotated[
-        ImportFormat, typer.Option("--format", help="Default: a folder is ShakeNBreak's, .json(.gz) doped's, another file extxyz.")
+        ImportFormat, typer.Option("--format", help="Default: ShakeNBreak for a folder, doped for .json(.gz), else extxyz.")
     ] = ImportFormat.auto,
     dataset_id: Annotated[str | None, typer.Option("--id", help="Name of the dataset. Default: that of the folder.")] = None,
-    title: Annotated[str | None, typer.Option(help="One line.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title, one line.")] = None,
     level: Annotated[str, typer.Option(help="Name of the level of theory, e.g. PBE.")] = "DFT",
-    functional: Annotated[str | None, typer.Option(help="Functional in words. Default: the level's name.")] = None,
+    functional: Annotated[str | None, typer.Option(help="Name of the functional. Default: the level's name.")] = None,
     code: Annotated[str | None, typer.Option(help="Program and version.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the data.")] = "unspecified",
     defect: Annotated[str | None, typer.Option(help="extxyz: name of the defect for frames that have none.")] = None,

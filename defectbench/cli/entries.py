@@ -41,7 +41,11 @@ def rescore(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+            "--dataset",
+            "-d",
+            parser=text_of("--dataset"),
+            metavar="NAME_OR_FOLDER",
+            help="Dataset, if it is not found by the name in the entry.",
         ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
@@ -184,7 +188,11 @@ def verify(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+            "--dataset",
+            "-d",
+            parser=text_of("--dataset"),
+            metavar="NAME_OR_FOLDER",
+            help="Dataset, if it is not found by the name in the entry.",
         ),
     ] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures again and compare them.")] = True,

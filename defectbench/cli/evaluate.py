@@ -60,6 +60,12 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Number of worker processes. Default: one per CPU core, or one per GPU with --device cuda."),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Structures per force call, where the model's package takes several. Default: 64 with --device cuda, else 1."
+        ),
+    ] = None,
     environment: EnvironmentOption = None,
     model_weights: WeightsOption = None,
     name: Annotated[
@@ -100,6 +106,7 @@ def evaluate(
                 output=output,
                 device=device.value,
                 workers=workers,
+                batch=batch,
                 environment=environment,
                 model_weights=model_weights,
                 name=name,

@@ -18,7 +18,7 @@ NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="Model n
 def list_command(
     leaderboards: Annotated[str, typer.Option(help="Folder of published entries; without it their column is left out.")] = "leaderboards",
 ) -> None:
-    """List the registered models: size, training data, whether they take a charge, and what is there already."""
+    """List the registered models: size, training data, charge, built environments and published entries."""
     import defectbench
     from defectbench.base.paths import full_path
     from defectbench.cli import render_catalogue as render

@@ -14,7 +14,7 @@ from defectbench.datasets.schema import Defect
 from defectbench.structures.lattice import minimum_image
 
 CELL_DIFFERENCE = 0.01
-"""Å; a cell that differs by no more is taken for the host's (files with few decimals)."""
+"""Å; a cell that differs by no more counts as the host's (files with few decimals)."""
 _CAP = 1.0
 """Å²; no atom counts for more when two translations are compared, so that the defect itself does not decide."""
 _SHIFTED = 0.5
@@ -46,10 +46,10 @@ def in_host_cell(atoms: Atoms, host: Atoms) -> Atoms:
     """
     difference = float(np.abs(atoms.cell.array - host.cell.array).max())
     if not difference <= CELL_DIFFERENCE:
-        raise DatasetError(f"its cell differs from the host's by up to {difference:.3g} Å (the cell must be the host's)")
+        raise DatasetError(f"its cell differs from the host's by up to {difference:.3g} Å (the cell must be the host's)", code="other-cell")
     positions = atoms.cell.scaled_positions(atoms.positions) @ host.cell.array
     if not np.isfinite(positions).all():
-        raise DatasetError("its positions are not finite")
+        raise DatasetError("its positions are not finite", code="not-finite")
     return Atoms(atoms.get_chemical_symbols(), positions=positions, cell=host.cell, pbc=True)
 
 
@@ -73,14 +73,18 @@ def find_defect(name: str, atoms: Atoms, host: Atoms, charges: tuple[int, ...]) 
     less = {e: n - have.get(e, 0) for e, n in want.items() if n > have.get(e, 0)}
     if sum(more.values()) > 1 or sum(less.values()) > 1 or not (more or less):
         difference = ", ".join([*(f"+{n} {e}" for e, n in more.items()), *(f"-{n} {e}" for e, n in less.items())])
-        raise DatasetError(f"it is not the host with one vacancy, substitution or interstitial ({difference or 'same composition'})")
+        raise DatasetError(
+            f"it is not the host with one vacancy, substitution or interstitial ({difference or 'same composition'})", code="not-a-defect"
+        )
     added, removed = next(iter(more), None), next(iter(less), None)
     kind = "vacancy" if added is None else "interstitial" if removed is None else "substitution"
     shift = _best_shift(atoms, host, prefer_zero=True)
     moved = atoms.positions + shift
     sites, median = _assign(atoms, moved, host)
     if median > _FAR_OFF:
-        raise DatasetError(f"its atoms are {median:.2f} Å (median) from the host's sites; is it a distortion of this host?")
+        raise DatasetError(
+            f"its atoms are {median:.2f} Å (median) from the host's sites; is it a distortion of this host?", code="not-a-defect"
+        )
     position: tuple[float, float, float] | None = None
     site: int | None = None
     if removed is not None:
@@ -92,7 +96,9 @@ def find_defect(name: str, atoms: Atoms, host: Atoms, charges: tuple[int, ...]) 
         if site is None:
             position = _triple(moved[extra])
         elif (away := float(np.linalg.norm(minimum_image(moved[[extra]] - host.positions[[site]], host.cell)))) > _SITE_RADIUS:
-            raise DatasetError(f"its {added} atom is {away:.2f} Å from the empty {removed} site; that is no substitution")
+            raise DatasetError(
+                f"its {added} atom is {away:.2f} Å from the empty {removed} site; that is not a substitution", code="not-a-defect"
+            )
     defect = Defect.model_validate(
         {"name": name, "kind": kind, "site": site, "position": position, "removed": removed, "added": added, "charges": charges}
     )
@@ -107,18 +113,24 @@ def place(atoms: Atoms, host: Atoms, defect: Defect) -> Placement:
     """
     ideal = ideal_structure(host, defect)
     if _counts(atoms) != _counts(ideal):
-        raise DatasetError(f"its composition is not that of {defect.name}")
+        raise DatasetError(f"its composition is not that of {defect.name}", code="other-composition")
     shift = _best_shift(atoms, ideal, prefer_zero=False)
     moved = atoms.positions + shift
     order = order_on_host(moved, atoms, host, defect)
     distances = np.linalg.norm(minimum_image(moved[order] - ideal.positions, host.cell), axis=1)
     if float(np.median(distances)) > _FAR_OFF:
-        raise DatasetError(f"its atoms are {np.median(distances):.2f} Å (median) from the host's sites; is it a distortion of this host?")
+        raise DatasetError(
+            f"its atoms are {np.median(distances):.2f} Å (median) from the host's sites; is it a distortion of this host?",
+            code="not-a-defect",
+        )
     if defect.site is not None:
         free, _ = _assign(atoms, moved, host)
         left = set(np.flatnonzero(np.array(host.get_chemical_symbols()) == defect.removed)) - set(free)
         if left != {defect.site} and float(np.sort(distances)[-2]) > _SITE_RADIUS:
-            raise DatasetError(f"its defect is on host site {min(left)}, that of {defect.name} on {defect.site}; name the two differently")
+            raise DatasetError(
+                f"its defect is on host site {min(left)}, that of {defect.name} on {defect.site}; name the two differently",
+                code="not-a-defect",
+            )
     return Placement(shift, order)
 
 

@@ -126,10 +126,10 @@ def dataset_folder(name_or_path: str | Path) -> Path:
         return path.resolve().parent
     if path.is_dir():
         if not (path / "dataset.yaml").is_file():
-            raise DatasetError(f"{path} has no dataset.yaml; make a dataset of it with 'defectbench datasets import'")
+            raise DatasetError(f"{path} has no dataset.yaml; make a dataset of it with 'defectbench datasets import'", code="no-dataset")
         return path.resolve()
     if os.sep in str(name_or_path):
-        raise DatasetError(f"there is no folder {path}")
+        raise DatasetError(f"there is no folder {path}", code="no-dataset")
     raise UnknownNameError("dataset", name_or_path, embedded_names())
 
 

@@ -47,6 +47,15 @@ class Problem:
     field: str
     message: str
 
+    @property
+    def code(self) -> str:
+        """Of the error that loading the dataset ends with because of this problem."""
+        if self.field == "sha256":
+            return "hash-mismatch"
+        if self.field == "files":
+            return "bad-file-list"
+        return "bad-metadata" if self.file.endswith(".yaml") else "bad-frame"
+
     def __str__(self) -> str:
         where = self.file if self.frame is None else f"{self.file}, frame {self.frame}"
         return f"{where}, {self.field}: {self.message}"
@@ -61,7 +70,7 @@ def refuse(folder: Path, problems: Iterable[Problem]) -> None:
     found = list(problems)
     if found:
         more = f" (and {len(found) - 1} more; see 'defectbench datasets validate')" if len(found) > 1 else ""
-        raise DatasetError(f"dataset {folder}: {found[0]}{more}")
+        raise DatasetError(f"dataset {folder}: {found[0]}{more}", code=found[0].code)
 
 
 def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:
@@ -87,11 +96,11 @@ def check_files(folder: Path, metadata: DatasetFile) -> Iterator[Problem]:
             if len(parts) != 3 or key is None:
                 yield Problem(name, None, "files", "is not of the form frames/<level>/<defect>_q<charge>_<configuration>.extxyz")
             elif parts[1] not in levels:
-                yield Problem(name, None, "files", f"'{parts[1]}' is no level of theory of the dataset ({', '.join(sorted(levels))})")
+                yield Problem(name, None, "files", f"'{parts[1]}' is not a level of theory of the dataset ({', '.join(sorted(levels))})")
             elif (problem := configuration_problem(key[2])) is not None:
                 yield Problem(name, None, "files", f"the configuration '{key[2]}' {problem}")
             elif key[0] not in names or key[1] not in metadata.defect(key[0]).charges:
-                yield Problem(name, None, "files", "is no charge state of the dataset")
+                yield Problem(name, None, "files", "is not a charge state of the dataset")
 
 
 def check_host(file: str, host: Atoms, metadata: DatasetFile) -> Iterator[Problem]:
@@ -201,7 +210,7 @@ def check_frames(
         yield from _check_results(file, index, atoms, convergence)
         step = atoms.info.get("step")
         if not _is_whole(step):
-            yield Problem(file, index, "info.step", "is missing or no whole number")
+            yield Problem(file, index, "info.step", "is missing or not a whole number")
         elif step <= last_step:
             yield Problem(file, index, "info.step", f"{step} does not follow {last_step}; steps must ascend from 0")
         else:
@@ -230,9 +239,9 @@ def check_labels(file: str, frame: int, atoms: Atoms, expected: Mapping[str, Any
         if value is None:
             yield Problem(file, frame, field, "is missing")
         elif key == "charge" and not _is_whole(value):
-            yield Problem(file, frame, field, f"'{_shown(value)}' is no whole number")
+            yield Problem(file, frame, field, f"'{_shown(value)}' is not a whole number")
         elif key != "charge" and not isinstance(value, str):
-            yield Problem(file, frame, field, f"'{_shown(value)}' reads as a number or a truth value, and names must not")
+            yield Problem(file, frame, field, f"'{_shown(value)}' would be parsed as a number or a truth value; rename it")
         elif key == "configuration" and (problem := configuration_problem(value)) is not None:
             yield Problem(file, frame, field, f"'{_shown(value)}' {problem}")
         elif key in expected and value != expected[key]:
@@ -264,7 +273,7 @@ def _check_spin(file: str, frame: int, atoms: Atoms, charge: int) -> Iterator[Pr
         return
     electrons = int(sum(atomic_numbers[s] for s in atoms.get_chemical_symbols())) - charge
     if not _is_whole(multiplicity) or multiplicity < 1:
-        yield Problem(file, frame, "info.spin_multiplicity", f"'{_shown(multiplicity)}' is no positive whole number")
+        yield Problem(file, frame, "info.spin_multiplicity", f"'{_shown(multiplicity)}' is not a positive whole number")
     elif (electrons + multiplicity) % 2 == 0:
         parity = "even" if electrons % 2 == 0 else "odd"
         yield Problem(file, frame, "info.spin_multiplicity", f"{multiplicity} is impossible for an {parity} number of electrons")
@@ -275,7 +284,7 @@ def _check_results(file: str, frame: int, atoms: Atoms, convergence: Convergence
     if "energy" not in results:
         yield Problem(file, frame, "energy", "is missing")
     elif not _is_finite(results["energy"]):
-        yield Problem(file, frame, "energy", f"'{_shown(results['energy'])}' is not finite or no number")
+        yield Problem(file, frame, "energy", f"'{_shown(results['energy'])}' is not finite or not a number")
     if "forces" not in results:
         if convergence is not None:
             yield Problem(file, frame, "forces", "are missing, though the level of theory has a force criterion")

@@ -90,7 +90,7 @@ class Dataset:
         """
         for configuration in sorted({name for named in starts.values() for name in named} | {key[3] for key in relaxations}):
             if (problem := configuration_problem(configuration)) is not None:
-                raise DatasetError(f"dataset {path}: the configuration '{configuration}' {problem}")
+                raise DatasetError(f"dataset {path}: the configuration '{configuration}' {problem}", code="bad-name")
         self.id = metadata.id
         self.path = path
         self.metadata = metadata
@@ -179,7 +179,7 @@ class Dataset:
         if entry.position is not None:
             return np.array(entry.position, dtype=float)
         if entry.site is None:
-            raise DatasetError(f"dataset {self.path}: interstitial {defect} has no position")
+            raise DatasetError(f"dataset {self.path}: interstitial {defect} has no position", code="bad-metadata")
         return np.array(self._host.positions[entry.site], dtype=float)
 
     def host_indices(self, defect: str) -> NDArray[np.int64]:
@@ -374,7 +374,7 @@ def open_folder(folder: Path, metadata: DatasetFile) -> Dataset:
     """
     checks.refuse(folder, checks.check_files(folder, metadata))
     if metadata.host.file is None:
-        raise DatasetError(f"dataset {folder}: dataset.yaml names no host file")
+        raise DatasetError(f"dataset {folder}: dataset.yaml names no host file", code="bad-metadata")
     host = read_host(folder / metadata.host.file)
     checks.refuse(folder, checks.check_host(metadata.host.file, host, metadata))
     return Dataset(folder, metadata, content_hash(metadata), host, read_starts(folder, metadata, host), relaxation_files(folder, metadata))
@@ -388,7 +388,7 @@ def read_host(path: Path) -> Atoms:
     """
     frames = read_extxyz(path)
     if len(frames) != 1:
-        raise DatasetError(f"{path} holds {len(frames)} frames; a host is one")
+        raise DatasetError(f"{path} holds {len(frames)} frames; a host is one", code="bad-frame")
     return Atoms(frames[0].get_chemical_symbols(), positions=frames[0].positions, cell=frames[0].cell, pbc=True)
 
 

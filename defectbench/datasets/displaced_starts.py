@@ -47,7 +47,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
                 }
                 starts.append(atoms)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DatasetError(f"{folder / file} does not hold displacements of {defect.name}: {error}") from error
+            raise DatasetError(f"{folder / file} does not hold displacements of {defect.name}: {error}", code="bad-format") from error
         checks.refuse(folder, checks.check_starts(file, starts, host, defect))
         for atoms in starts:
             charge, configuration = atoms.info["charge"], atoms.info["configuration"]
@@ -73,7 +73,9 @@ def write_displaced_starts(path: Path, host: Atoms, defect: Defect, starts: Mapp
     for charge, named in sorted(starts.items()):
         for configuration, atoms in sorted(named.items(), key=lambda item: sort_key(item[0])):
             if atoms.get_chemical_symbols() != ideal.get_chemical_symbols():
-                raise DatasetError(f"{ChargeState(defect.name, charge)} {configuration}: the elements are not in the order of the host")
+                raise DatasetError(
+                    f"{ChargeState(defect.name, charge)} {configuration}: the elements are not in the order of the host", code="bad-frame"
+                )
             vectors = np.round(minimum_image(atoms.positions - ideal.positions, host.cell), 5) + 0.0
             entry = {"charge": charge, "configuration": configuration, "displacements": vectors.tolist()}
             lines.append(json.dumps(entry, separators=(",", ":")))

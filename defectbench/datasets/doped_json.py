@@ -89,33 +89,38 @@ def read_doped(path: Path) -> DopedFile:
     found = []
     for index, (name, value) in enumerate(named):
         if not (isinstance(value, dict) and value.get("@class") == "DefectEntry"):
-            raise DatasetError(f"{path}: '{name or index}' is no DefectEntry; expected is a DefectThermodynamics or DefectEntry of doped")
+            raise DatasetError(
+                f"{path}: '{name or index}' is not a DefectEntry; expected a DefectThermodynamics or DefectEntry of doped",
+                code="bad-format",
+            )
         try:
             found.append(_entry(name, value))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise DatasetError(f"{path}: entry '{name or index}' cannot be read ({type(error).__name__}: {error})") from error
+            raise DatasetError(
+                f"{path}: entry '{name or index}' cannot be read ({type(error).__name__}: {error})", code="bad-format"
+            ) from error
     if not found:
-        raise DatasetError(f"{path} holds no DefectEntry of doped")
+        raise DatasetError(f"{path} holds no DefectEntry of doped", code="bad-format")
     try:
         edges = _edges(content.get("vbm"), content.get("band_gap")) if isinstance(content, dict) else None
         potentials = _potentials(content.get("chempots")) if isinstance(content, dict) else ()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{path}: band edges or chemical potentials cannot be read ({error})") from error
+        raise DatasetError(f"{path}: band edges or chemical potentials cannot be read ({error})", code="bad-format") from error
     return DopedFile(tuple(found), potentials, edges)
 
 
 def _json(path: Path) -> Any:
     if not path.is_file():
-        raise DatasetError(f"there is no file {path}")
+        raise DatasetError(f"there is no file {path}", code="no-file")
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         raw = read_gzip(path, MAX_BYTES) if packed else read_bytes(path, MAX_BYTES)
         return json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}", code="unreadable-file") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not JSON ({str(error).splitlines()[0][:100]})") from error
+        raise DatasetError(f"{path} is not JSON ({str(error).splitlines()[0][:100]})", code="bad-format") from error
 
 
 def _entry(name: str | None, value: Mapping[str, Any]) -> DopedEntry:

@@ -45,17 +45,17 @@ def read_extxyz(path: Path) -> list[Atoms]:
     try:
         content = (read_gzip if path.suffix == ".gz" else read_bytes)(path, MAX_BYTES)
     except FileNotFoundError as error:
-        raise DatasetError(f"there is no file {path}") from error
+        raise DatasetError(f"there is no file {path}", code="no-file") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
     try:
         images = read(io.StringIO(_without_blanks(decoded(content))), index=":", format="extxyz")
     except Exception as error:  # ASE raises anything on malformed text
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"{path} is not extended XYZ: {reason}") from error
+        raise DatasetError(f"{path} is not extended XYZ: {reason}", code="bad-format") from error
     frames = images if isinstance(images, list) else [images]
     if not frames:
-        raise DatasetError(f"{path} holds no frame")
+        raise DatasetError(f"{path} holds no frame", code="bad-format")
     for atoms in frames:
         for key, value in atoms.info.items():
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:

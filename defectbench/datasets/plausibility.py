@@ -62,19 +62,22 @@ def check_metadata(metadata: DatasetFile) -> Iterator[Problem]:
             elif edges.cbm - edges.vbm > LARGEST_GAP:
                 yield Problem(METADATA_FILE, None, f"{field}.band_edges", f"a gap of {edges.cbm - edges.vbm:g} eV; no solid has one")
         if edges is not None and not abs(edges.vbm) < 100.0:
-            yield Problem(METADATA_FILE, None, f"{field}.band_edges.vbm", f"{edges.vbm:g} eV is no band edge")
+            yield Problem(METADATA_FILE, None, f"{field}.band_edges.vbm", f"{edges.vbm:g} eV cannot be a band edge")
         for number, correction in enumerate(level.corrections):
             limit = LARGEST_CORRECTION[0] + LARGEST_CORRECTION[1] * correction.charge**2
             if not abs(correction.total) < limit:
                 yield Problem(
                     METADATA_FILE, None, f"{field}.corrections.{number}",
-                    f"{correction.total:g} eV is no finite-size correction of a charge of {correction.charge:+d}",
+                    f"{correction.total:g} eV cannot be the finite-size correction of charge {correction.charge:+d}",
                 )  # fmt: skip
         for number, condition in enumerate(level.chemical_potentials):
             for element, value in condition.potentials.items():
                 if not abs(value) < LARGEST_ENERGY:
                     yield Problem(
-                        METADATA_FILE, None, f"{field}.chemical_potentials.{number}.{element}", f"{value:g} eV is no energy of an atom"
+                        METADATA_FILE,
+                        None,
+                        f"{field}.chemical_potentials.{number}.{element}",
+                        f"{value:g} eV cannot be the energy of an atom",
                     )
     if metadata.dielectric is not None:
         static = np.array(metadata.dielectric.tensor)
@@ -106,10 +109,10 @@ def check_results(file: str, frames: Sequence[Atoms], host: Atoms) -> Iterator[P
         results = stored_results(atoms)
         energy, forces = _number(results.get("energy")), _vectors(results.get("forces"), atoms)
         if energy is not None and not abs(energy) < LARGEST_ENERGY * max(len(atoms), 1):
-            yield Problem(file, index, "energy", f"{energy:g} eV is no energy of {len(atoms)} atoms")
+            yield Problem(file, index, "energy", f"{energy:g} eV cannot be the energy of {len(atoms)} atoms")
             energy = None
         if forces is not None and len(forces) and not float(np.abs(forces).max()) < LARGEST_FORCE:
-            yield Problem(file, index, "forces", f"{np.abs(forces).max():g} eV/Å is no force of a calculation that ended")
+            yield Problem(file, index, "forces", f"{np.abs(forces).max():g} eV/Å cannot be a force of a finished calculation")
             forces = None
         if energy is None or forces is None:
             previous = None

@@ -42,7 +42,7 @@ def fetch_all(metadata: DatasetFile, progress: Callable[[int, int], None] | None
     if missing_files(metadata):
         import pooch
 
-        pooch.get_logger().setLevel("WARNING")  # not two lines a file
+        pooch.get_logger().setLevel("WARNING")  # not two lines per file
     out = {}
     for number, (name, remote) in enumerate(files.items(), start=1):
         out[name] = fetch(remote)

@@ -360,7 +360,7 @@ class DatasetFile(_Closed):
             for correction in level.corrections:
                 if (correction.defect, correction.charge) not in states:
                     state = ChargeState(correction.defect, correction.charge)
-                    raise ValueError(f"level {level.name} has a correction of {state}, which is no charge state of the dataset")
+                    raise ValueError(f"level {level.name} has a correction of {state}, which is not a charge state of the dataset")
         if self.host.file is None and self.remote is None:
             raise ValueError("host.file is missing, and there is no remote block to take the host from")
         if self.host.file is not None and self.host.file not in self.files:
@@ -425,7 +425,9 @@ def parse_metadata(path: Path) -> DatasetFile:
     except ValidationError as error:
         found = explain(error)
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        raise DatasetError(f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more) from error
+        raise DatasetError(
+            f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more, code="bad-metadata"
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -435,10 +437,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         DatasetError: no such file, unreadable, not YAML, too large, or no mapping; see :func:`defectbench.base.yaml.read_yaml`.
     """
     if not path.exists():
-        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}")
+        raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}", code="no-dataset")
     content = read_any_yaml(path, DatasetError, MAX_VALUES)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'")
+        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
     return content
 
 

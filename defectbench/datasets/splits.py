@@ -145,7 +145,9 @@ def read_splits(folder: Path) -> Splits | None:
     except ValidationError as error:
         found = explain(error)
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        raise DatasetError(f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more) from error
+        raise DatasetError(
+            f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more, code="bad-metadata"
+        ) from error
 
 
 def check_splits(splits: Splits, metadata: DatasetFile) -> Iterator[Problem]:

@@ -28,15 +28,17 @@ def read_poscar(path: Path) -> Atoms:
             packed = file.read(2) == b"\x1f\x8b"
         text = decoded((read_gzip if packed else read_bytes)(path, MAX_BYTES))
     except FileNotFoundError as error:
-        raise DatasetError(f"there is no file {path}") from error
+        raise DatasetError(f"there is no file {path}", code="no-file") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
     try:
         atoms = read(io.StringIO(_structure_part(text)), format="vasp")
     except Exception as error:  # ASE raises anything on malformed text
-        raise DatasetError(f"{path} is not a POSCAR: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise DatasetError(
+            f"{path} is not a POSCAR: {str(error).splitlines()[0] if str(error) else type(error).__name__}", code="bad-format"
+        ) from error
     if isinstance(atoms, list) or len(atoms) == 0:
-        raise DatasetError(f"{path} holds no atoms")
+        raise DatasetError(f"{path} holds no atoms", code="bad-format")
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 

@@ -51,11 +51,11 @@ def write_dataset(
 
     Args:
         destination: folder to make; its parent must exist. Not the working directory, nor a folder above it.
-        metadata: its ``files`` are ignored and made anew.
+        metadata: its ``files`` are ignored and listed again.
         host: perfect supercell.
         starts: by state and configuration.
         relaxations: frames by level, state and configuration; labels are set here, ``step`` and ``converged`` must be in ``info``.
-        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is no dataset, or
+        overwrite: replace a dataset that exists; what it holds besides host, starts and frames is kept. A folder that is not a dataset, or
             has such files without listing them, is refused.
         check: called with the finished folder before it takes its place; what it raises leaves everything as it was.
 
@@ -67,14 +67,14 @@ def write_dataset(
     """
     for configuration in sorted({name for named in starts.values() for name in named} | {key[3] for key in relaxations}):
         if (problem := configuration_problem(configuration)) is not None:
-            raise DatasetError(f"the configuration '{configuration}' {problem}; rename it")
+            raise DatasetError(f"the configuration '{configuration}' {problem}; rename it", code="bad-name")
     destination = destination_folder(destination, overwrite=overwrite)
     if not destination.parent.is_dir():
-        raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into")
+        raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into", code="no-file")
     try:
         building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     except OSError as error:
-        raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}") from error
+        raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}", code="not-writable") from error
     try:
         building.chmod(0o755)
         host_file = metadata.host.file or "host.extxyz"
@@ -101,7 +101,7 @@ def write_dataset(
                 check(building)
             _put_in_place(building, destination)
     except OSError as error:
-        raise DatasetError(f"cannot write {destination}: {error.strerror or error}") from error
+        raise DatasetError(f"cannot write {destination}: {error.strerror or error}", code="not-writable") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return complete
@@ -113,23 +113,27 @@ def destination_folder(destination: Path, *, overwrite: bool) -> Path:
     Raises:
         DefectbenchError: it cannot be found out where it is.
         DatasetError: it is or contains the working directory; it exists and ``overwrite`` is not given, or replacing it would lose
-            what is no part of a dataset.
+            what is not part of a dataset.
     """
     folder, here = full_path(destination), full_path(".")
     if here.is_relative_to(folder):
         what = "is the working directory" if here == folder else "contains the working directory"
-        raise DatasetError(f"{folder} {what}; name another folder for the dataset, such as {here / 'my-dataset'}")
+        raise DatasetError(f"{folder} {what}; name another folder for the dataset, such as {here / 'my-dataset'}", code="would-lose-data")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return folder
     if not overwrite:
-        raise DatasetError(f"{folder} exists already; choose another destination or remove it")
+        raise DatasetError(f"{folder} exists already; choose another destination or remove it", code="dataset-exists")
     if not (folder / METADATA_FILE).is_file():
-        raise DatasetError(f"{folder} has no {METADATA_FILE}, so it is no dataset and is not replaced; choose another destination")
+        raise DatasetError(
+            f"{folder} has no {METADATA_FILE}, so it is not a dataset and is not replaced; choose another destination",
+            code="would-lose-data",
+        )
     strays = [name for name in _unlisted(folder) if not name.rsplit("/", 1)[-1].startswith(".")]
     if strays:
         more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
         raise DatasetError(
-            f"{folder} holds {strays[0]}{more}, which its {METADATA_FILE} does not list, and would be lost; move or remove it first"
+            f"{folder} holds {strays[0]}{more}, which its {METADATA_FILE} does not list, and would be lost; move or remove it first",
+            code="would-lose-data",
         )
     return folder
 
@@ -215,20 +219,20 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
         DatasetError: the frames contradict the dataset or each other, would replace better ones, or cannot be written.
     """
     if not frames:
-        raise DatasetError("there are no frames to add")
+        raise DatasetError("there are no frames to add", code="import-nothing")
     info = frames[0].info
     missing = [key for key in ("defect", "charge", "configuration", "level_of_theory") if key not in info]
     if missing:
-        raise DatasetError(f"the frames to add have no info {', '.join(missing)} (frame 0)")
+        raise DatasetError(f"the frames to add have no info {', '.join(missing)} (frame 0)", code="import-label")
     folder = folder.resolve()
     with _lock(folder):
         metadata = parse_metadata(folder / METADATA_FILE)
         if metadata.host.file is None:
-            raise DatasetError(f"dataset {folder} is remote; relaxations cannot be added to it")
+            raise DatasetError(f"dataset {folder} is remote; relaxations cannot be added to it", code="remote-dataset")
         defect, level = metadata.defect(str(info["defect"])), metadata.level(str(info["level_of_theory"]))
         charge, configuration = int(info["charge"]), str(info["configuration"])
         if charge not in defect.charges:
-            raise DatasetError(f"{defect.name} has no charge state {format_charge(charge)} in dataset {folder}")
+            raise DatasetError(f"{defect.name} has no charge state {format_charge(charge)} in dataset {folder}", code="unknown-charge")
         file = f"frames/{level.name}/{frame_file_name(defect.name, charge, configuration)}"
         clean = [_relaxation_frame(atoms, None, None, None, None) for atoms in frames]
         host = read_host(folder / metadata.host.file)
@@ -238,9 +242,12 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
             old = read_extxyz(folder / file)
             done = bool(old[-1].info.get("converged"))
             if done and not clean[-1].info["converged"]:
-                raise DatasetError(f"{file} is converged and the new frames are not; give overwrite to replace it")
+                raise DatasetError(f"{file} is converged and the new frames are not; give overwrite to replace it", code="would-lose-data")
             if not done and not clean[-1].info["converged"] and len(old) > len(clean):
-                raise DatasetError(f"{file} has {len(old)} frames and the new relaxation only {len(clean)}; give overwrite to replace it")
+                raise DatasetError(
+                    f"{file} has {len(old)} frames and the new relaxation only {len(clean)}; give overwrite to replace it",
+                    code="would-lose-data",
+                )
         write_extxyz(contained(folder, file), clean)
         files = dict(sorted({**metadata.files, file: sha256_of(folder / file)}.items()))
         write_text(folder / METADATA_FILE, metadata_to_yaml(metadata.model_copy(update={"files": files})))
@@ -267,7 +274,7 @@ def update_metadata(folder: Path, change: Callable[[DatasetFile], DatasetFile], 
         try:
             fresh = {name: sha256_of(folder / name) for name in new_files}
         except OSError as error:
-            raise DatasetError(f"cannot read {error.filename}: {error.strerror}") from error
+            raise DatasetError(f"cannot read {error.filename}: {error.strerror}", code="unreadable-file") from error
         files = dict(sorted({**old.files, **fresh}.items()))
         checked = DatasetFile.model_validate({**change(old).canonical(), "files": files})
         if checked == old:

@@ -105,7 +105,7 @@ def _relaxation_problems(calculation: Calculation, result: RelaxationResult) -> 
     if result.status == "unconverged" and (converged or steps < protocol.max_steps):
         yield f"unconverged after {steps} steps with a largest force of {result.fmax[-1]:.4g} eV/Å"
     if any(force < protocol.fmax - ROUNDING for force in result.fmax[:-1]):
-        yield "it went on after it had converged"
+        yield "it continued after it had converged"
     if steps and moved < ROUNDING:
         yield f"no atom moved in {steps} steps"
     change = max(abs(energy - result.energies[0]) for energy in result.energies) / len(start)

@@ -121,7 +121,7 @@ def _read_packed(folder: Path) -> dict[str, Any]:
             raise ValueError("it holds no mapping")
         return content
     except (OSError, RecursionError, ValueError) as error:
-        raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again") from error
+        raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again", code="bad-entry") from error
 
 
 def read_calculations(folder: Path, entry: Entry) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         dataset: the dataset it was made on, if it is not found by its name.
 
     Returns:
-        The entry as stored, and the same entry with every task scored anew.
+        The entry as stored, and the same entry with every task scored again.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
@@ -56,11 +56,14 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
     entry = read_entry(folder)
     data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
-        raise DefectbenchError(f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none")
+        raise DefectbenchError(
+            f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none", code="other-dataset"
+        )
     if data.sha256 != entry.dataset.sha256:
         raise DefectbenchError(
             f"{folder} was made on another version of {entry.dataset.id} ({entry.dataset.sha256[:12]}…, now {data.sha256[:12]}…); "
-            "run 'defectbench evaluate' again"
+            "run 'defectbench evaluate' again",
+            code="other-dataset",
         )
     states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
@@ -77,7 +80,8 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
         except ValueError as error:
             raise DefectbenchError(
                 f"{folder / 'calculations.json.gz'} is damaged: the result {calculation.content_hash[:12]}…: {one_line(error, 300)}; "
-                f"run 'defectbench evaluate' with --output {folder} again"
+                f"run 'defectbench evaluate' with --output {folder} again",
+                code="bad-entry",
             ) from error
     scored = scoring_input(
         data,
@@ -102,7 +106,9 @@ def dataset_of(given: str | Path | None, name: str) -> Dataset:
     try:
         return load_named_dataset(name)
     except UnknownNameError as error:
-        raise DefectbenchError(f"the dataset '{name}' does not come with defectbench; give its folder with --dataset") from error
+        raise DefectbenchError(
+            f"the dataset '{name}' does not come with defectbench; give its folder with --dataset", code="no-dataset"
+        ) from error
 
 
 def same_metrics(one: Entry, other: Entry, tolerance: float = 1e-6) -> list[str]:

@@ -105,7 +105,7 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is in use by another defectbench process; wait for it or choose another --output", code="folder-in-use"
         ) from None
     except OSError as error:
-        raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output") from error
+        raise RunError(f"cannot lock {folder}: {error.strerror}; choose another --output", code="not-writable") from error
     try:
         yield
     finally:
@@ -117,13 +117,13 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), folder)
-        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output") from None
+        raise DefectbenchError(f"cannot create {folder}: {blocking} is not a folder; choose another --output", code="bad-output") from None
     except OSError as error:
-        # full disks and broken ones are no mistake of the user's; all else is
+        # full or broken disks are not the user's mistake; all else is
         kind = RunError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else DefectbenchError
-        raise kind(f"cannot create {folder}: {error.strerror}; choose another --output") from error
+        raise kind(f"cannot create {folder}: {error.strerror}; choose another --output", code="not-writable") from error
     if (folder / "entry.json").is_dir():
-        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output")
+        raise DefectbenchError(f"{folder / 'entry.json'} is a folder; move it away or choose another --output", code="bad-output")
 
 
 def claim(folder: Path, owner: Owner) -> None:
@@ -146,7 +146,7 @@ def _owner(folder: Path) -> Owner | None:
         return Owner.of_entry(read_entry(folder))
     except DefectbenchError as error:
         raise FolderInUse(
-            f"{folder} holds an entry that cannot be read, so nobody knows whose it is ({error}); choose another --output, or move it away"
+            f"{folder} holds an entry that cannot be read, so its model is unknown ({error}); choose another --output, or move it away"
         ) from error
 
 

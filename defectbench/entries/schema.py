@@ -182,7 +182,7 @@ class MachineShare(Machine):
     @property
     def machine(self) -> Machine:
         """Without the share."""
-        return Machine(device=self.device, hardware=self.hardware, workers=self.workers, threads_per_worker=self.threads_per_worker)
+        return Machine(**{name: getattr(self, name) for name in Machine.model_fields})
 
 
 class Provenance(_Closed):

@@ -50,7 +50,7 @@ def draw_leaderboard(groups: Sequence[Group], folder: Path) -> list[Path]:
 
 
 def draw_pareto(group: Group, folder: Path, name: str) -> list[Path]:
-    """Draws one group's overall scores over seconds a force call, with the Pareto front of each hardware and the best baselines.
+    """Draws one group's overall scores over the time per force call, with the Pareto front of each hardware and the best baselines.
 
     Args:
         group: entries that compare, at least one with a score and a time.
@@ -110,7 +110,7 @@ def _time_label(points: Sequence[Point]) -> str:
     clocks = sorted({p.hardware.clock for p in points})
     clock = clocks[0] if len(clocks) == 1 else "processor or wall-clock"
     atoms = atoms_text(points)
-    return f"{clock} seconds a force call" + (f" ({atoms})" if atoms else "")
+    return f"{clock} time per force call" + (f", {atoms}" if atoms else "") + " (s)"
 
 
 def _caption(points: Sequence[Point], missing: Sequence[str]) -> str:

@@ -100,7 +100,9 @@ def group_entries(folders: Iterable[Path]) -> list[Group]:
         for one in ranked:
             other = by_model.setdefault(one.entry.model.identity, one)
             if other is not one:
-                raise DefectbenchError(f"{other.folder} and {one.folder} are the same model on the same data; remove one of them")
+                raise DefectbenchError(
+                    f"{other.folder} and {one.folder} are the same model on the same data; remove one of them", code="duplicate-entry"
+                )
         ranked.sort(key=lambda r: (-(r.score.overall if r.score.overall is not None else -1.0), r.entry.model.id))
         groups.append(Group(tuple(ranked)))
     return groups

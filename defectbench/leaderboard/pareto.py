@@ -108,7 +108,7 @@ def points_of(group: Group) -> tuple[tuple[Point, ...], tuple[str, ...]]:
         elif one.score.overall is None:
             missing.append(f"{name} (no overall score: no task counts)")
         elif time is None or time.value is None or not time.value > 0:
-            missing.append(f"{name} ({(time.reason if time else None) or 'no time of a force call'})")
+            missing.append(f"{name} ({(time.reason if time else None) or 'no time per force call'})")
         else:
             points.append(
                 Point(
@@ -163,7 +163,7 @@ def _said(point: Point) -> str:
 
 
 def in_words(group: Group, baseline: float | None) -> list[str]:
-    """The front of each hardware, who is dominated by whom, and how the best baselines compare: one sentence an item.
+    """The front of each hardware, who is dominated by whom, and how the best baselines compare: one sentence per item.
 
     Args:
         group: entries that compare.

@@ -198,7 +198,7 @@ def metric_table(group: Group, task: Task) -> str:
 
 
 def absences(group: Group, task: Task) -> list[str]:
-    """Why values are missing in a task's table, or the whole table; one line a reason, models with the same gaps together."""
+    """Why values are missing in a task's table, or the whole table; one line per reason, models with the same gaps together."""
     names = {m.name for m in (*_chosen(task), *_shown(group, task))}
     by_reason: dict[tuple[str, str], dict[str, list[str]]] = {}
     for one in group.entries:
@@ -303,7 +303,7 @@ def _pareto(group: Group, groups: Sequence[Group], figures: Path | None, link: C
         png, svg = (link(path) for path in paths)
         entry = group.first
         about = (
-            f"overall score over seconds a force call, {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite"
+            f"overall score over time per force call, {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite"
         )
         parts.append(f"[![{about}]({png})]({svg})")
     parts.append("\n".join(f"- {markdown(line)}" for line in lines))

@@ -191,7 +191,7 @@ def find_uv() -> str:
         found = shutil.which("uv")
     if found is None:
         raise EnvironmentBuildError(
-            "uv is not installed, and model environments are built with it; run 'pip install uv', or pass --environment PATH"
+            "uv is not installed, and model environments are built with it; run 'pip install uv', or pass --environment PATH", code="no-uv"
         )
     return found
 
@@ -206,9 +206,11 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
         command = [str(python), "-I", "-c", _INSPECT, *import_paths(name)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except OSError as error:
-        raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}") from error
+        raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}", code="bad-python") from error
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentBuildError(f"{python} is not a working Python: no answer within {error.timeout:.0f} s") from error
+        raise EnvironmentBuildError(
+            f"{python} is not a working Python: no answer within {error.timeout:.0f} s", code="bad-python"
+        ) from error
     try:
         answer = json.loads(done.stdout)
         version, packages = tuple(int(part) for part in answer["python"]), dict(answer["packages"])
@@ -216,9 +218,9 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
         said = (done.stderr.strip().splitlines() or ["no output"])[-1][:200]
         if "import sys" in said:  # another program, which quotes the script
             said = "it does not run Python code"
-        raise EnvironmentBuildError(f"{python} is not a working Python: {said}") from error
+        raise EnvironmentBuildError(f"{python} is not a working Python: {said}", code="bad-python") from error
     if version < (3, 10):
-        raise EnvironmentBuildError(f"{python} is Python {'.'.join(map(str, version))}; models need 3.10 or newer")
+        raise EnvironmentBuildError(f"{python} is Python {'.'.join(map(str, version))}; models need 3.10 or newer", code="bad-python")
     content = json.dumps({"python": version[:2], "packages": packages}, sort_keys=True)
     return PythonEnvironment(python, name, packages, hashlib.sha256(content.encode()).hexdigest())
 
@@ -246,7 +248,9 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
                 try:
                     return inspect_environment(candidate.absolute(), text)
                 except EnvironmentBuildError as error:
-                    raise DefectbenchError(f"{error}; give --environment an interpreter or the folder of a virtual environment") from error
+                    raise DefectbenchError(
+                        f"{error}; give --environment an interpreter or the folder of a virtual environment", code=error.code
+                    ) from error
         raise UnknownNameError("environment", text, [*_lists(), "current"])
     folder = _folder(text)
     if not _complete(folder):
@@ -255,7 +259,8 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
     if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
         raise EnvironmentBuildError(
             f"the environment '{text}' was changed after it was built ({', '.join(dict.fromkeys(changed[:5]))}); "
-            f"run 'defectbench environments remove {text}', and the next run builds it again"
+            f"run 'defectbench environments remove {text}', and the next run builds it again",
+            code="environment-changed",
         )
     return PythonEnvironment(_python_of(folder), text, recorded["packages"], pins_sha256(text))
 
@@ -299,7 +304,9 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentBuildError(f"cannot create {folder.parent}: {error.strerror}; set DEFECTBENCH_CACHE") from error
+        raise EnvironmentBuildError(
+            f"cannot create {folder.parent}: {error.strerror}; set DEFECTBENCH_CACHE", code="not-writable"
+        ) from error
     with FileLock(str(folder) + ".lock"):
         if _complete(folder):
             return
@@ -329,7 +336,7 @@ def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) 
     hashed = folder / "requirements.txt"
     hashed.write_text("\n".join(block for block in blocks if not _WITH_TORCH.match(block)) + "\n", encoding="utf-8")
     _uv([*install, "--require-hashes", "--no-deps", "-r", str(hashed)], name, progress)
-    progress(f"{chosen} is not the build whose hash the list has (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
+    progress(f"{chosen} is another build than the list's (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
     _uv([*install, chosen], name, progress)
 
 
@@ -350,7 +357,7 @@ _OFFLINE = (
 def _uv_variables() -> dict[str, str]:
     # uv's own variables (UV_INDEX_URL, UV_FIND_LINKS, UV_TORCH_BACKEND, …) go through; the caller's virtual environment must not.
     variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
-    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels that pip is told of serve uv, too
+    if "UV_FIND_LINKS" not in variables and variables.get("PIP_FIND_LINKS"):  # local wheels given to pip serve uv, too
         variables["UV_FIND_LINKS"] = ",".join(variables["PIP_FIND_LINKS"].split())
     if not any(variables.get(name) for name in ("UV_TORCH_BACKEND", "UV_FIND_LINKS")) and not gpus():
         variables["UV_TORCH_BACKEND"] = "cpu"  # else gigabytes of CUDA that nothing here can use
@@ -369,7 +376,9 @@ def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
             stdin=subprocess.DEVNULL,
         )
     except OSError as error:
-        raise EnvironmentBuildError(f"cannot run {command[0]}: {error.strerror}; reinstall uv, or pass --environment PATH") from error
+        raise EnvironmentBuildError(
+            f"cannot run {command[0]}: {error.strerror}; reinstall uv, or pass --environment PATH", code="no-uv"
+        ) from error
     lines: list[str] = []
     with process:
         assert process.stdout is not None
@@ -388,7 +397,8 @@ def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     if any(sign in lowered for sign in _OFFLINE):
         raise EnvironmentBuildError(
             f"the environment '{name}' could not be built: no connection to the package index; connect to the network, "
-            f"set UV_INDEX_URL or UV_FIND_LINKS to a mirror, or pass --environment PATH. The end of uv's output:\n{output}"
+            f"set UV_INDEX_URL or UV_FIND_LINKS to a mirror, or pass --environment PATH. The end of uv's output:\n{output}",
+            code="download-failed",
         )
     raise EnvironmentBuildError(
         f"the environment '{name}' could not be built ('{' '.join(command[1:3])}' ended with {process.returncode}):\n{output}"

@@ -16,7 +16,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
     """Digest of each distribution and each package in a virtual environment.
 
     Of a distribution it is that of its ``RECORD``, of a package that of the names, sizes and times of all code in it. So it finds what was
-    installed, removed or edited, within tenths of a second; it is no guard against somebody who edits the manifest, too.
+    installed, removed or edited, within tenths of a second; it does not protect against somebody who also edits the manifest.
 
     Args:
         folder: of the virtual environment.

@@ -31,11 +31,15 @@ def with_own_weights(definition: ModelDefinition, weights: Path | None, name: st
         return definition
     wanted = name if name is not None else f"{definition.id}-{_hash(weights)[:8]}"
     if wanted in {model.id for model in list_models()}:
-        raise DefectbenchError(f"'{wanted}' is a registered model, and these weights are not its own; choose another --name")
+        raise DefectbenchError(
+            f"'{wanted}' is a registered model, and these weights are not its own; choose another --name", code="name-taken"
+        )
     try:
         return ModelDefinition.model_validate({**definition.model_dump(), "id": wanted, "name": f"{definition.name} ({wanted})"})
     except ValidationError as error:
-        raise DefectbenchError(f"'{wanted}' cannot be the id of a model; use lower-case letters, digits, and . + _ -") from error
+        raise DefectbenchError(
+            f"'{wanted}' cannot be the id of a model; use lower-case letters, digits, and . + _ -", code="bad-name"
+        ) from error
 
 
 def _hash(weights: Path) -> str:
@@ -43,5 +47,5 @@ def _hash(weights: Path) -> str:
     try:
         hashes = [sha256_of(path) for path in files]
     except OSError as error:
-        raise ModelError(f"there are no weights at {weights}") from error
+        raise ModelError(f"there are no weights at {weights}", code="no-weights") from error
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

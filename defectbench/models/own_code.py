@@ -147,5 +147,5 @@ def _contents(text: str, folder: Path | None) -> list[str]:
         try:
             found.add(sha256_of(path))
         except OSError as error:
-            raise ModelError(f"cannot read {path}, which the model's arguments name: {error.strerror}") from error
+            raise ModelError(f"cannot read {path}, which the model's arguments name: {error.strerror}", code="unreadable-file") from error
     return sorted(found)

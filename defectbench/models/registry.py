@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
 
 _ADAPTER_REVISION = {"matgl": 2}
-"""Raised where an adapter's results change for the same model (default 1), so that stored ones are not taken for current ones."""
+"""Raised where an adapter's results change for the same model (default 1), so that stored ones are not mistaken for current ones."""
 
 
 def _entries() -> dict[str, Path]:
@@ -39,7 +39,7 @@ def _read(path: Path) -> ModelDefinition:
 
     content = read_yaml(path, ModelError)
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …")
+        raise ModelError(f"{path}: a model definition is a mapping with id, name, adapter, level_of_theory, …", code="bad-model-yaml")
     try:
         return ModelDefinition.model_validate(content)
     except ValidationError as error:
@@ -301,8 +301,8 @@ def _own_weights(definition: ModelDefinition, given: Path, trusted: bool) -> tup
     if (unknown := foreign_weights(definition, hashes.items())) and not trusted:
         first = unknown[0]
         raise ModelError(
-            f"{files[first]} has the unknown SHA-256 {hashes[first]}, and loading a model file can run code; "
-            "pass --trust-weights if you know where it comes from",
+            f"{files[first]} has the unknown SHA-256 {hashes[first]}, and model files can execute code; "
+            "pass --trust-weights if you trust its source",
             code="untrusted-model",
         )
     return files, hashes

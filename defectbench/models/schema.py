@@ -1,4 +1,4 @@
-"""The closed schema of a model definition: one YAML file a model."""
+"""The closed schema of a model definition: one YAML file per model."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _refuse_unless_json(where: str, value: object) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{where}: the key {key!r} is no text; write it in quotes")
+                raise ValueError(f"{where}: key {key!r} must be a string; quote it")
             _refuse_unless_json(f"{where}.{key}", item)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _refuse_unless_json(f"{where}.{index}", item)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: {value} is no number")
+        raise ValueError(f"{where}: {value} is not a number")
     elif value is not None and not isinstance(value, str | int | float):
         kind = type(value).__name__
         raise ValueError(
@@ -173,7 +173,7 @@ class ModelDefinition(_Closed):
         charge: how a charge reaches it.
         level_of_theory: functional of its training labels (of the head used).
         training_data: one line.
-        trained_on: datasets of this kind that it has seen; for them it is no test of transfer.
+        trained_on: datasets of this kind that it has seen; for them a result does not test transfer.
         licence: of the weights.
         citation: what to cite.
         url: home page.

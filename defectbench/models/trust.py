@@ -58,7 +58,7 @@ def foreign_code(definition: ModelDefinition, folder: Path | None, environment: 
     Args:
         definition: of the model.
         folder: of its YAML; None for a definition that comes from none.
-        environment: what the user chose instead of the definition's; that is no choice of the definition.
+        environment: what the user chose instead of the definition's; that is not the definition's choice.
     """
     from defectbench.models.registry import is_registered
 

@@ -178,7 +178,7 @@ def _fetch_unhashed(url: str, path: str) -> Path:
         if isinstance(place, Path):
             source = place / path
             if not source.is_file():
-                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}")
+                raise DownloadError(f"DEFECTBENCH_WEIGHTS_MIRROR has no file {source}; it should be a copy of {url}", code="not-in-mirror")
             copy_file(source, target)
         else:
             pooch.retrieve(f"{place}/{path}" if place else url, known_hash=None, fname=target.name, path=target.parent)
@@ -206,5 +206,5 @@ def unpacked(archive: Path) -> list[Path]:
         except (OSError, tarfile.TarError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not folder.is_dir():
-                raise ModelError(f"cannot unpack {archive}: {error}") from error
+                raise ModelError(f"cannot unpack {archive}: {error}", code="bad-format") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())

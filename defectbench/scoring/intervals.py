@@ -65,7 +65,7 @@ def grouped_interval(
     Args:
         rows: (n, k) numbers of which the statistic needs only column sums, e.g. (sum of squares, count).
         groups: n labels; rows of one label (frames of one relaxation) are drawn together.
-        statistic: from (m, k) sums, one row a group, to a number.
+        statistic: from (m, k) sums, one row per group, to a number.
 
     Returns:
         (value, interval); (None, None) for no rows.

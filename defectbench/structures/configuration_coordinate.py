@@ -6,7 +6,7 @@ doi:10.1103/PhysRevB.90.075202: with R₁ and R₂ the relaxed geometries of two
     ΔQ² = Σᵢ mᵢ |R₂ᵢ − R₁ᵢ|²,    R(Q) = R₁ + (Q/ΔQ)(R₂ − R₁),    E(Q) ≈ E₀ + ½ Ω² (Q − Q₀)²,    S = ΔE_relax / ħΩ.
 
 The supercell is fixed. The second end point is first brought onto the first by the host's symmetry operations, permutations
-within each species and minimum images, and the rigid translation that makes ΔQ smallest is taken off: none of these changes a
+within each species and minimum images, and the rigid translation that makes ΔQ smallest is subtracted: none of these changes a
 structure's energy, and left in they would count as displacement. ΔQ in amu^½ Å, energies eV.
 """
 
@@ -40,6 +40,8 @@ _GRID_OFFSET = 0.318309886
 
 class ConfigurationCoordinateError(DefectbenchError):
     """End points or energies from which no configuration coordinate can be made."""
+
+    code = "no-coordinate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,9 @@ class ConfigurationPath:
             ConfigurationCoordinateError: other atoms, or a path without length.
         """
         if self.delta_q <= 0.0:
-            raise ConfigurationCoordinateError("the two end points are the same structure: there is no path between them")
+            raise ConfigurationCoordinateError(
+                "the two end points are the same structure: there is no path between them", code="same-structure"
+            )
         masses = self.start.get_masses()[:, None]
         moved = mass_weighted_displacements(atoms, self.start)
         fraction = float(np.sum(masses * moved * self.displacements) / self.delta_q**2)
@@ -122,16 +126,20 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
     """
     if not np.array_equal(candidate.numbers, reference.numbers):
-        raise ConfigurationCoordinateError("the two structures list different atoms or another order; map one onto the other first")
+        raise ConfigurationCoordinateError(
+            "the two structures list different atoms or another order; map one onto the other first", code="other-composition"
+        )
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > 1e-3:
-        raise ConfigurationCoordinateError("the two structures have different cells; a configuration coordinate keeps the cell fixed")
+        raise ConfigurationCoordinateError(
+            "the two structures have different cells; a configuration coordinate keeps the cell fixed", code="other-cell"
+        )
     out = minimum_image(candidate.positions - reference.positions, reference.cell.array)
     masses = reference.get_masses()[:, None]
     return np.asarray(out - np.sum(masses * out, axis=0) / np.sum(masses))
 
 
 def mass_weighted_distance(candidate: Atoms, reference: Atoms) -> float:
-    """ΔQ in amu^½ Å between two structures with the same atom order in the same frame, rigid translation taken off.
+    """ΔQ in amu^½ Å between two structures with the same atom order in the same frame, rigid translation subtracted.
 
     Raises:
         ConfigurationCoordinateError: the structures list different atoms or have different cells.
@@ -204,7 +212,7 @@ def hbar_omega(curvature: float) -> float:
     from ase import units
 
     if not curvature > 0.0:
-        raise ConfigurationCoordinateError(f"a curvature of {curvature} eV/(amu Å²) belongs to no vibration")
+        raise ConfigurationCoordinateError(f"a curvature of {curvature} eV/(amu Å²) cannot be that of a vibration")
     # ASE's units: Å, eV and amu are its base; time is Å √(amu/eV), and ħ in eV seconds times `second` is in them
     return float(units._hbar / units._e * units.second * np.sqrt(curvature))
 

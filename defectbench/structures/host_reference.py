@@ -99,7 +99,7 @@ def match_host_referenced(
     best of its equivalent orientations (:func:`host_fields`) is taken.
 
     Returns:
-        The match, and the candidate with the host's drift taken off.
+        The match, and the candidate with the host's drift subtracted.
 
     Raises:
         MatchingError: see :func:`match`.

@@ -31,6 +31,8 @@ _CACHE_SIZE = 8192
 class MatchingError(DefectbenchError):
     """Two structures that cannot be compared: other composition, other cell, or atoms that do not fit the host."""
 
+    code = "no-match"
+
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
@@ -218,9 +220,11 @@ def displacements(candidate: Atoms, reference: Atoms, remove_shift: bool = True)
         MatchingError: species differ in kind or order, or the cells differ.
     """
     if not np.array_equal(candidate.numbers, reference.numbers):
-        raise MatchingError("cannot compare atom by atom: the two structures list different species or another order; use match()")
+        raise MatchingError(
+            "cannot compare atom by atom: the two structures list different species or another order; use match()", code="other-composition"
+        )
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > _CELL_TOLERANCE:
-        raise MatchingError(_OTHER_CELL)
+        raise MatchingError(_OTHER_CELL, code="other-cell")
     out = minimum_image(candidate.positions - reference.positions, reference.cell.array)
     return out - out.mean(axis=0) if remove_shift else out
 

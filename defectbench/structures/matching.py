@@ -108,7 +108,7 @@ def host_translation(numbers: NDArray[np.int64], positions: Floats, operations: 
     blocks = [(own, host_species.get(number, empty)) for number, own in _species(numbers)]
     blocks = [(own, sites) for own, sites in blocks if len(sites)]
     if not blocks:
-        raise MatchingError("the structure shares no species with the host it is matched in")
+        raise MatchingError("the structure shares no species with the host it is matched in", code="other-composition")
     value, best = _fit_to_host(positions, blocks, operations, np.zeros(3))
     if value > 0.5:
         for start in _correlation_peaks(positions, blocks, operations):
@@ -160,16 +160,18 @@ def _check(candidate: Atoms, reference: Atoms, operations: Operations) -> None:
     first, second = candidate.get_chemical_formula(), reference.get_chemical_formula()
     if first != second:
         raise MatchingError(
-            f"cannot compare structures of different composition ({first} and {second}); give the same defect in the same supercell"
+            f"cannot compare structures of different composition ({first} and {second}); give the same defect in the same supercell",
+            code="other-composition",
         )
     if np.max(np.abs(candidate.cell.array - reference.cell.array)) > _CELL_TOLERANCE:
-        raise MatchingError(_OTHER_CELL)
+        raise MatchingError(_OTHER_CELL, code="other-cell")
     if np.max(np.abs(reference.cell.array - operations.cell)) > _CELL_TOLERANCE:
         raise MatchingError(
-            "the structures' cell is not the host supercell's (lattice vectors differ by more than 0.001 Å); use the dataset's own host"
+            "the structures' cell is not the host supercell's (lattice vectors differ by more than 0.001 Å); use the dataset's own host",
+            code="other-cell",
         )
     if not (np.all(np.isfinite(candidate.positions)) and np.all(np.isfinite(reference.positions))):
-        raise MatchingError("cannot compare structures with positions that are not finite numbers")
+        raise MatchingError("cannot compare structures with positions that are not finite numbers", code="not-finite")
 
 
 def _translations(centre: Floats, atoms: int, lattice: Lattice) -> Floats:
@@ -422,7 +424,7 @@ def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
 
 
 def host_referenced(candidate: Atoms, candidate_host: Atoms, reference_host: Atoms, host_indices: ArrayLike) -> Atoms:
-    """The candidate with the model's own host error taken off, to be matched against the reference as usual.
+    """The candidate with the model's own host error subtracted, to be matched against the reference as usual.
 
     Compares displacement fields: (model's defect − model's host) against (reference's defect − reference's host) is the same as
     the model's defect minus the host's drift against the reference's defect. The drift's rigid part is kept out.

@@ -44,7 +44,9 @@ class DefectCorrections:
             return 0.0
         if charge not in self.values:
             known = ", ".join(map(format_charge, sorted(self.values)))
-            raise DatasetError(f"no finite-size correction of charge {format_charge(charge)}; there are those of {known}")
+            raise DatasetError(
+                f"no finite-size correction of charge {format_charge(charge)}; there are those of {known}", code="no-correction"
+            )
         return self.values[charge]
 
 
@@ -65,7 +67,8 @@ def find_corrections(level: LevelOfTheory, defect: str, charges: Sequence[int]) 
         raise DatasetError(
             f"the dataset has finite-size corrections of {defect} at {level.name} for {there}, but none for {', '.join(missing)}, "
             "and a level between a corrected and an uncorrected charge would be wrong; "
-            "leave the uncorrected charges out of the selection, or store a correction of each (zero, if it is zero)"
+            "leave the uncorrected charges out of the selection, or store a correction of each (zero, if it is zero)",
+            code="no-correction",
         )
     return DefectCorrections("corrected", wanted, level.correction_method)
 

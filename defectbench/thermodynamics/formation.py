@@ -20,6 +20,8 @@ from defectbench.base.states import format_charge
 class ThermodynamicsError(DefectbenchError):
     """Numbers from which no formation energy or level can be made; the message says which are missing or not finite."""
 
+    code = "no-levels"
+
 
 def exchange_energy(atoms_added: Mapping[str, int], chemical_potentials: Mapping[str, float]) -> float:
     """Σᵢ nᵢ μᵢ in eV: the energy of the atoms that were taken from (n > 0) or given to (n < 0) the reservoirs.
@@ -37,7 +39,8 @@ def exchange_energy(atoms_added: Mapping[str, int], chemical_potentials: Mapping
     missing = sorted(element for element, count in atoms_added.items() if count and element not in chemical_potentials)
     if missing:
         raise ThermodynamicsError(
-            f"no chemical potential of {', '.join(missing)}; given are {', '.join(sorted(chemical_potentials)) or 'none'}"
+            f"no chemical potential of {', '.join(missing)}; given are {', '.join(sorted(chemical_potentials)) or 'none'}",
+            code="no-chemical-potential",
         )
     return math.fsum(count * chemical_potentials[element] for element, count in atoms_added.items() if count)
 
@@ -75,5 +78,5 @@ def formation_energy(
     }
     for what, number in numbers.items():
         if not math.isfinite(number):
-            raise ThermodynamicsError(f"the {what} at charge {format_charge(charge)} is {number}")
+            raise ThermodynamicsError(f"the {what} at charge {format_charge(charge)} is {number}", code="not-finite")
     return math.fsum([defect_energy, -host_energy, -exchanged, charge * (vbm + fermi_level), correction])

@@ -75,7 +75,7 @@ class LevelDiagram:
             ThermodynamicsError: the interval is empty.
         """
         if not low < high:
-            raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty")
+            raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty", code="empty-range")
         edges = [-math.inf, *(level.fermi_level for level in self.stable_levels), math.inf]
         return tuple(charge for charge, (start, end) in zip(self.stable, pairwise(edges), strict=True) if start < high and end > low)
 
@@ -155,7 +155,7 @@ def stability_depths(energies: Mapping[int, float], low: float = -math.inf, high
     """
     _check(energies)
     if not low < high:
-        raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty")
+        raise ThermodynamicsError(f"the Fermi level range {low} … {high} eV is empty", code="empty-range")
     out: dict[int, float] = {}
     for charge, energy in sorted(energies.items()):
         # the lines of the others, seen from that of this charge: slope and value at E_F = 0
@@ -217,9 +217,9 @@ def _depth(left: tuple[int, Fraction], middle: tuple[int, Fraction], right: tupl
 def _check(energies: Mapping[int, float], needed: tuple[int, ...] = ()) -> None:
     missing = [charge for charge in needed if charge not in energies]
     if missing:
-        raise ThermodynamicsError(f"there is no energy of charge {', '.join(map(format_charge, missing))}")
+        raise ThermodynamicsError(f"there is no energy of charge {', '.join(map(format_charge, missing))}", code="no-energy")
     if not energies:
-        raise ThermodynamicsError("there is no energy of any charge state")
+        raise ThermodynamicsError("there is no energy of any charge state", code="no-energy")
     for charge, energy in energies.items():
         if not math.isfinite(energy):
-            raise ThermodynamicsError(f"the energy of charge {format_charge(charge)} is {energy}")
+            raise ThermodynamicsError(f"the energy of charge {format_charge(charge)} is {energy}", code="not-finite")

@@ -129,7 +129,8 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     low, high = selection.charges
     if gap := sorted(set(range(low, high + 1)) - {frame.charge for frame in selection.train}):
         raise DatasetError(
-            f"dataset {dataset.id}: no training frame has charge {gap[0]:+d}, between {low:+d} and {high:+d}; choose 'charges'"
+            f"dataset {dataset.id}: no training frame has charge {gap[0]:+d}, between {low:+d} and {high:+d}; choose 'charges'",
+            code="charge-gap",
         )
     sides = [{(frame.defect, frame.charge, frame.group) for frame in frames} for frames in (selection.train, selection.validation)]
     if both := sides[0] & sides[1]:

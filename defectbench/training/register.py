@@ -75,7 +75,7 @@ def register(
     first = next(iter(definitions.values()))
     definition = load_model(first)
     python = ensure_environment(environment or ENVIRONMENTS[recipe.kind])
-    # it was made here: its hash is no stranger's
+    # it was made here, so its hash is known
     resolved = resolve_model(definition, folder=training.folder, environment=python, trust_weights=True)
     with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
         result = worker.calculate(certificate_calculation(definition, *certificate_start(dataset)))

@@ -93,7 +93,7 @@ class Training:
 def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, TrainingFiles]:
     """Writes the training files into a run's folder, which is new or holds a run with the same recipe, splits, levels and charges.
 
-    The dataset may have grown since: the run then goes on with the new files, and chooses its best epoch from then on.
+    The dataset may have grown since: the run then resumes with the new files and chooses its best epoch from then on.
 
     Args:
         dataset: to train on.
@@ -164,7 +164,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output") from error
+        raise RunError(f"cannot make {folder}: {error.strerror}; choose another --output", code="not-writable") from error
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
             selection, files = prepare(dataset, recipe, folder)
@@ -188,7 +188,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Process:
-    """Where and how the training process runs, and who is told of its epochs."""
+    """Where and how the training process runs, and what receives its epochs."""
 
     python: PythonEnvironment
     device: str

@@ -90,7 +90,9 @@ def select_frames(dataset: Dataset, recipe: Recipe) -> Selection:
     splits = read_splits(dataset.path)
     if splits is None:
         raise DatasetError(
-            f"dataset {dataset.id} has no {SPLITS_FILE}; write one in {dataset.path} that says what is kept for the test (docs/datasets.md)"
+            f"dataset {dataset.id} has no {SPLITS_FILE}; write one in "
+            f"{dataset.path} that says what is kept for the test (docs/datasets.md)",
+            code="no-splits",
         )
     for defect in recipe.defects:
         if defect not in dataset.defects:
@@ -118,7 +120,8 @@ def select_frames(dataset: Dataset, recipe: Recipe) -> Selection:
     if not trained or not validation:
         what = "train" if not trained else "validate"
         raise DatasetError(
-            f"dataset {dataset.id} has no frame to {what} on with this recipe: check its levels, defects, charges and max_force"
+            f"dataset {dataset.id} has no frame to {what} on with this recipe: check its levels, defects, charges and max_force",
+            code="no-frames",
         )
     missing = tuple(level.name for level in recipe.levels if level.name not in trained)
     return Selection(tuple(found["train"]), validation, missing, left_out, splits)

@@ -9,7 +9,7 @@ from .errors import WorkerError
 
 
 def check_device(device: str) -> None:
-    """Refuses a GPU that is not there: a calculator that is not told of the device, or falls back, would be recorded as run on one.
+    """Refuses a GPU that is not there: a calculator that ignores the device, or falls back, would be recorded as run on one.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.

@@ -1,4 +1,4 @@
-"""The worker's loop: requests in on stdin, answers out on what was stdout, one JSON object a line.
+"""The worker's loop: requests in on stdin, answers out on what was stdout, one JSON object per line.
 
 ``hello {spec}`` → ``ready {…}`` or ``error {message, kind, traceback}``; then ``calculate {id, kind, structure, …}`` → some
 ``progress {id, step, energy, fmax}`` and one ``result {id, result}``. End of input ends the process, also in mid-calculation:
@@ -129,12 +129,18 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             "charge": model.charge,
             "charge_range": list(bounds) if bounds else None,
             "precision": model.precision,
+            "batch": batch_size(model, spec),
         },
         "details": model.details,
     }
     record = {key: ready[key] for key in ("versions", "parameters", "threads")}
     model.record = {**record, "weights": [{"name": f.name, "sha256": f.sha256} for f in files]}
     return model, ready
+
+
+def batch_size(model: Any, spec: dict[str, Any]) -> int:
+    """How many structures a call takes: as many as are asked for, where the model's package can."""
+    return int(spec.get("batch", 1)) if model.batches else 1
 
 
 def content_hash(request: dict[str, Any]) -> str:
@@ -183,10 +189,15 @@ def main(network: str = "open") -> None:
     Args:
         network: ``none`` or ``open``: what this process has of it, for the record.
     """
+    from .batched import serve
     from .errors import WorkerError, one_line
 
     guard_process_group()
     channel = Channel(take_over_stdout())
+
+    def send_result(request: dict[str, Any], result: dict[str, Any]) -> None:
+        channel.send({"type": "result", "id": request["id"], "result": result})
+
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     model: Any = None
@@ -208,12 +219,14 @@ def main(network: str = "open") -> None:
                 continue
             model.record["network"] = network
             channel.send({**reply, "network": network})
+            if (size := reply["capabilities"]["batch"]) > 1:
+                serve(model, size, requests, lambda member, asked: answer(member, asked, channel), send_result)
         elif request["type"] == "calculate":
             result = (
                 answer(model, request, channel)
                 if model is not None
                 else {"status": "failed", "failure": "no model is loaded", "failure_kind": "request"}
             )
-            channel.send({"type": "result", "id": request["id"], "result": result})
+            send_result(request, result)
         else:
             channel.send({"type": "error", "kind": "request", "message": f"unknown message '{request['type']}'", "traceback": ""})

@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from refusals import raises_code
 
-from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import contained, copy_file, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
 
 
@@ -55,7 +55,7 @@ def test_names_of_temporary_files_cannot_be_foreseen(tmp_path: Path, monkeypatch
     victim.write_text("mine")
     monkeypatch.setattr("secrets.token_hex", lambda _n: "guessed")
     (tmp_path / ".guessed.part").symlink_to(victim)
-    with pytest.raises(RunError):
+    with raises_code("not-writable"):
         write_text(tmp_path / "a.txt", "new")
     assert victim.read_text() == "mine"
 
@@ -72,10 +72,8 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError) as caught:
+    with raises_code("not-writable", tmp_path / "file" / "a.txt"):
         write_text(tmp_path / "file" / "a.txt", "x")
-    assert str(tmp_path / "file" / "a.txt") in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a", "frames/PBE/a.extxyz", "new/deep/er", "Bond_Distortion_-40.0%", "..a"])
@@ -87,7 +85,7 @@ def test_plain_names_lie_inside(tmp_path: Path, name: str) -> None:
     "name", ["", ".", "..", "../a", "a/../../b", "/etc/passwd", "a//b", "./a", "a\\b", "C:/a", "a\nb", "a\0b", "x" * 300]
 )
 def test_other_names_do_not(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DefectbenchError):
+    with raises_code("bad-path"):
         contained(tmp_path, name)
 
 
@@ -98,13 +96,10 @@ def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     (root / "in").symlink_to(root / "inner")
     (root / "circle").symlink_to(root / "circle")
     assert contained(root, "in/a") == root / "in" / "a"
-    with pytest.raises(DefectbenchError):
-        contained(root, "out/a")
-    with pytest.raises(DefectbenchError):
-        contained(root, "out")
     (root / "dead").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DefectbenchError):
-        contained(root, "dead")
+    for name in ("out/a", "out", "dead"):
+        with raises_code("link-outside", name):
+            contained(root, name)
 
 
 def test_a_root_may_itself_be_a_link(tmp_path: Path) -> None:
@@ -116,11 +111,11 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path) -> None:
 def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100)
     assert read_bytes(tmp_path / "a", 100) == b"x" * 100
-    with pytest.raises(ValueError, match="larger"):
+    with pytest.raises(ValueError, match="99"):
         read_bytes(tmp_path / "a", 99)
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"\0" * 5_000_000))
     assert len(read_gzip(tmp_path / "a.gz", 5_000_000)) == 5_000_000
-    with pytest.raises(ValueError, match="holds more"):
+    with pytest.raises(ValueError, match="4,999,999"):
         read_gzip(tmp_path / "a.gz", 4_999_999)
     (tmp_path / "half.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"."):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import raises_code
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.yaml import parse_yaml, read_yaml, to_yaml
@@ -21,31 +22,36 @@ def test_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "line"),
     [
-        ("a: 1\nb: &x [*x]\n", "line 2.*'x' contains itself"),
-        ("a: 1\nb: &x 1\nc: &x {d: *x}\n", "line 3.*'x' contains itself"),
-        ("a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)), "more than 10,000 keys"),
-        ("a: 1\na: 2\n", "line 2.*key 'a' appears twice"),
-        ("a: 1\nb: 0x" + "f" * 2000, "line 2.*too many digits"),
-        ("a: 1\nb: " + "1" * 1_000_000, "line 2.*cannot be read as int"),
-        ("a: 1\nb: 9223372036854775808", "line 2.*too many digits"),
-        ("a: 1\n? [b]\n: 2", "line 2.*not a list or mapping"),
-        ('a: 1\nb: "\\ud800"', "line 2.*cannot be read as str"),
-        ("a: 1\nb: 2020-99-99", "line 2.*cannot be read as timestamp"),
-        ("a: !!python/object/apply:os.system [id]", "line 1.*could not determine a constructor"),
-        ("[" * 5000, "nested too deeply"),
-        ("a: \x1b", "not a YAML file"),
-        ("".join(f"k{i}: 1\n" for i in range(20_000)), "more than 10,000 keys and values"),
-        ("a: " + "x" * 4_000_001, "larger than"),
+        ("a: 1\nb: &x [*x]\n", 2),
+        ("a: 1\nb: &x 1\nc: &x {d: *x}\n", 3),
+        ("a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)), None),
+        ("a: 1\na: 2\n", 2),
+        ("a: 1\nb: 0x" + "f" * 2000, 2),
+        ("a: 1\nb: " + "1" * 1_000_000, 2),
+        ("a: 1\nb: 9223372036854775808", 2),
+        ("a: 1\n? [b]\n: 2", 2),
+        ('a: 1\nb: "\\ud800"', 2),
+        ("a: 1\nb: 2020-99-99", 2),
+        ("a: 1\nb: !!int abc", 2),
+        ("a: 1\nb: !!float abc", 2),
+        ("a: 1\nb: !!bool abc", 2),
+        ("a: 1\nb: !!timestamp abc", 2),
+        ("a: 1\nb: !!map abc", 2),
+        ("a: 1\n!!int x: 2", 2),
+        ("a: [\n", 2),
+        ("a: !!python/object/apply:os.system [id]", 1),
+        ("[" * 5000, None),
+        ("a: \x1b", None),
+        ("".join(f"k{i}: 1\n" for i in range(20_000)), None),
+        ("a: " + "x" * 4_000_001, None),
     ],
 )
-def test_what_is_refused_is_one_line_with_file_and_place(tmp_path: Path, text: str, words: str) -> None:
+def test_what_is_refused_is_one_line_with_file_and_place(tmp_path: Path, text: str, line: int | None) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(DatasetError, match=words) as caught:
+    with raises_code("bad-yaml", tmp_path / "a.yaml", "" if line is None else f", line {line}") as caught:
         read_yaml(tmp_path / "a.yaml", DatasetError)
-    assert str(tmp_path / "a.yaml") in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
@@ -55,7 +61,7 @@ def test_aliases_and_merges_are_read() -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"a: \xff")
-    with pytest.raises(DatasetError, match="not UTF-8 at byte 3"):
+    with raises_code("bad-yaml", "byte 3"):
         read_yaml(tmp_path / "a.yaml", DatasetError)
 
 

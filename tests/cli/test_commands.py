@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import check_refusal, raises_code
 from typer.testing import CliRunner
 
 import defectbench
-from defectbench.base.errors import DefectbenchError
 from defectbench.cli import app
 from defectbench.cli.arguments import path_of, several, several_charges, text_of
 
@@ -43,13 +43,12 @@ def test_charges(given, charges):
     ],
 )
 def test_values_that_are_refused(call, code):
-    with pytest.raises(DefectbenchError) as error:
+    with raises_code(code):
         call()
-    assert error.value.code == code
 
 
 def test_an_empty_value_names_its_option():
-    with pytest.raises(DefectbenchError, match="--environment"):
+    with raises_code("empty-value", "--environment"):
         text_of("--environment")("")
 
 
@@ -67,9 +66,9 @@ def test_an_empty_value_names_its_option():
     ],
 )
 def test_mistakes_have_codes(arguments, code):
-    found = run(*arguments)
-    assert isinstance(found.exception, DefectbenchError)
-    assert (found.exception.code, found.exception.exit_code) == (code, 2)
+    error = run(*arguments).exception
+    check_refusal(error, code)
+    assert error.exit_code == 2
 
 
 def test_a_mistake_is_one_line_on_stderr_with_its_code():

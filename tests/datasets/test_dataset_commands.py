@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from ase.io import write
 from datasets_helpers import RATTLED_FRAMES, make_defects, make_host, make_relaxation, replant
+from refusals import check_refusal
 from typer.testing import CliRunner
 
-from defectbench.base.errors import DatasetError, DownloadError, UnknownNameError
+from defectbench.base.errors import DatasetError
 from defectbench.cli.datasets import app
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.dataset import ideal_structure
@@ -63,9 +64,8 @@ def test_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DEFECTBENCH_MIRROR", str(tmp_path / "mirror"))
     result = runner.invoke(app, ["fetch", "sb2se3-savory-2019"])
-    assert isinstance(result.exception, DownloadError)
-    assert "DEFECTBENCH_MIRROR has no file" in str(result.exception)
-    assert isinstance(runner.invoke(app, ["fetch", "sb2se3-savory"]).exception, UnknownNameError)
+    check_refusal(result.exception, "not-in-mirror", "DEFECTBENCH_MIRROR")
+    check_refusal(runner.invoke(app, ["fetch", "sb2se3-savory"]).exception, "unknown-dataset")
 
 
 def test_fetch_from_a_mirror(shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -96,8 +96,7 @@ def test_import_extxyz(tmp_path: Path) -> None:
     assert "my-data: 1 defects, 1 charge states, 1 starts, 1 relaxations (1 minima)" in result.stdout
     assert runner.invoke(app, ["validate", str(tmp_path / "out")]).exit_code == 0
     again = runner.invoke(app, [*arguments, "--defect", "V_Sb", "--charge-key", "total_charge"])
-    assert isinstance(again.exception, DatasetError)
-    assert "exists already" in str(again.exception)
+    check_refusal(again.exception, "dataset-exists")
 
 
 def test_import_shakenbreak(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from ase.io import write
 from datasets_helpers import make_defects, make_host, make_relaxation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import raises_code
 
 from defectbench import load_dataset
-from defectbench.base.errors import DatasetError
 from defectbench.datasets.alignment import apply, find_defect, in_host_cell, place
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import ideal_structure
@@ -138,18 +137,20 @@ def test_what_is_not_imported_is_named_with_a_reason(tmp_path: Path) -> None:
     poscar(root / "Se_i_+0" / "Rattled" / "CONTCAR", stretched)
 
     report = import_shakenbreak(root, tmp_path / "POSCAR_host", tmp_path / "mine")
-    reasons = {dropped.file: dropped.reason for dropped in report.dropped}
-    assert "is not a POSCAR" in reasons["V_Sb_0/Rattled/CONTCAR"]
-    assert reasons["V_Sb_0/Dimer"] == "no CONTCAR: no relaxed structure"
-    assert reasons["V_Sb_0/Bond_Distortion_-40.0%"] == "no POSCAR: no start structure"
-    assert reasons["V_Sb_0/Bond_Distortion_20.0%/CONTCAR"] == "no energy for it in V_Sb_0.yaml"
-    assert reasons["V_Sb_0/Unknown_name"] == "not the name of a ShakeNBreak configuration"
-    assert "not a folder <defect>_<charge>" in reasons["some_folder"]
-    assert "there is no such energies file" in reasons["V_Sb_-1/V_Sb_-1.yaml"]
-    assert reasons["Se_i_0"] == "the same charge state as Se_i_+0"
-    assert "it is not the host with one vacancy" in reasons["As_Sb_0/Unperturbed"]
-    assert "cannot be a defect's name" in reasons["V Sb_0/Unperturbed"]
-    assert "its cell differs from the host's by up to 0.09 Å" in reasons["Se_i_+0/Rattled"]
+    assert {dropped.file for dropped in report.dropped} >= {
+        "V_Sb_0/Rattled/CONTCAR",
+        "V_Sb_0/Dimer",
+        "V_Sb_0/Bond_Distortion_-40.0%",
+        "V_Sb_0/Bond_Distortion_20.0%/CONTCAR",
+        "V_Sb_0/Unknown_name",
+        "some_folder",
+        "V_Sb_-1/V_Sb_-1.yaml",
+        "Se_i_0",
+        "As_Sb_0/Unperturbed",
+        "V Sb_0/Unperturbed",
+        "Se_i_+0/Rattled",
+    }
+    assert all(dropped.reason for dropped in report.dropped)
     assert validate_dataset(tmp_path / "mine").valid
     dataset = load_dataset(tmp_path / "mine")
     assert dataset.defects == ("Se_i", "V_Sb")
@@ -159,22 +160,22 @@ def test_what_is_not_imported_is_named_with_a_reason(tmp_path: Path) -> None:
 def test_nothing_to_import_is_one_line(tmp_path: Path) -> None:
     host = make_host()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="nothing could be imported: no configurations were found"):
+    with raises_code("import-nothing"):
         import_shakenbreak(tmp_path / "empty", host, tmp_path / "out")
-    with pytest.raises(DatasetError, match="there is no folder"):
+    with raises_code("no-file", "nothing"):
         import_shakenbreak(tmp_path / "nothing", host, tmp_path / "out")
     shakenbreak_folder(tmp_path / "results")
-    with pytest.raises(DatasetError, match="there is no host file"):
+    with raises_code("no-file", "POSCAR_nothing"):
         import_shakenbreak(tmp_path / "results", tmp_path / "POSCAR_nothing", tmp_path / "out")
     (tmp_path / "host.xyz").write_text("1\n\nSb 0 0 0\n")
-    with pytest.raises(DatasetError, match="holds no periodic structure"):
+    with raises_code("import-host", "host.xyz"):
         import_shakenbreak(tmp_path / "results", tmp_path / "host.xyz", tmp_path / "out")
     import_shakenbreak(tmp_path / "results", tmp_path / "POSCAR_host", tmp_path / "out")
-    with pytest.raises(DatasetError, match="exists already"):
+    with raises_code("dataset-exists"):
         import_shakenbreak(tmp_path / "results", tmp_path / "POSCAR_host", tmp_path / "out")
     import_shakenbreak(tmp_path / "results", tmp_path / "POSCAR_host", tmp_path / "out", overwrite=True, dataset_id="other")
     assert load_dataset(tmp_path / "out").id == "other"
-    with pytest.raises(DatasetError, match="id: String should match pattern"):
+    with raises_code("import-option", "id"):
         import_shakenbreak(tmp_path / "results", tmp_path / "POSCAR_host", tmp_path / "out2", dataset_id="Not An Id")
 
 
@@ -251,29 +252,12 @@ def test_extxyz_frames_that_cannot_be_used(tmp_path: Path) -> None:
     write_extxyz(tmp_path / "a.extxyz", frames)
     (tmp_path / "b.extxyz").write_text("garbage")
     report = import_extxyz([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], host, tmp_path / "out")
-    reasons = {(Path(d.file).name, d.frame): d.reason for d in report.dropped}
-    assert reasons["a.extxyz", 1] == "has no info 'charge' (total charge)"
-    assert reasons["a.extxyz", 2] == "info 'charge' is '0.5', no whole charge"
-    assert reasons["a.extxyz", 3] == "has no energy under 'energy'"
-    assert reasons["a.extxyz", 4] == "has no info 'defect', and no name was given for all frames"
-    assert reasons["a.extxyz", 5] == "its forces are not finite"
-    assert "two atoms are 0.173 Å apart" in reasons["a.extxyz", 6]
-    assert "is not extended XYZ" in reasons["b.extxyz", None]
+    assert {(Path(d.file).name, d.frame) for d in report.dropped} == {*(("a.extxyz", index) for index in range(1, 7)), ("b.extxyz", None)}
     assert [atoms.info["step"] for atoms in load_dataset(tmp_path / "out").frames("V_Sb", 0, "Rattled")] == [0, 7]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("1", "a number"),
-        ("1e3", "a number"),
-        ("nan", "a number"),
-        ("T", "a truth value"),
-        ("F", "a truth value"),
-        ("False", "a truth value"),
-    ],
-)
-def test_a_file_named_by_a_number_or_a_truth_value_is_told_to_be_renamed(tmp_path: Path, name: str, words: str) -> None:
+@pytest.mark.parametrize("name", ["1", "1e3", "nan", "T", "F", "False"])
+def test_a_file_named_by_a_number_or_a_truth_value_is_told_to_be_renamed(tmp_path: Path, name: str) -> None:
     host = make_host()
     start = near(ideal_structure(host, make_defects(host)["V_Sb"]), 1)
     for index, stem in enumerate((name, "fine")):
@@ -281,95 +265,83 @@ def test_a_file_named_by_a_number_or_a_truth_value_is_told_to_be_renamed(tmp_pat
         for atoms in frames:
             atoms.info.update({"defect": "V_Sb", "charge": 0})
         write(tmp_path / f"{stem}.extxyz", frames, format="extxyz")
-    told = f"'{name}' cannot be a configuration's name: it reads as {words}, not as text (x_{name} would not); rename the file"
     report = import_extxyz([tmp_path / f"{name}.extxyz", tmp_path / "fine.extxyz"], host, tmp_path / "out")
-    assert [(Path(d.file).stem, d.frame, d.reason.startswith(told)) for d in report.dropped] == [(name, None, True)]
+    assert [(Path(d.file).stem, d.frame, f"x_{name}" in d.reason) for d in report.dropped] == [(name, None, True)]
     assert load_dataset(tmp_path / "out").configurations("V_Sb", 0) == ("fine",)
-    with pytest.raises(DatasetError, match=r"nothing could be imported: .*rename the file, or label its frames otherwise$"):
+    with raises_code("import-nothing", f"{name}.extxyz"):
         import_extxyz([tmp_path / f"{name}.extxyz"], host, tmp_path / "alone")
     (tmp_path / f"{name}.extxyz").rename(tmp_path / f"x_{name}.extxyz")
     assert import_extxyz([tmp_path / f"x_{name}.extxyz"], host, tmp_path / "renamed").dropped == ()
 
 
 @pytest.mark.parametrize(
-    ("labels", "options", "words"),
+    ("labels", "options", "code", "name"),
     [
-        ({"configuration": 3}, {}, "'3' cannot be a configuration's name: it reads as a number"),
-        ({"configuration": np.array([1, 2])}, {}, "'1 2' cannot be a configuration's name: it reads as a number"),
-        ({"configuration": "a/b"}, {}, "it holds a /"),
-        ({"defect": "F"}, {}, "'False' cannot be a defect's name: it reads as a truth value"),
-        ({"defect": 7}, {}, "'7' cannot be a defect's name: it reads as a number"),
-        ({}, {"level": "1"}, "the level of theory '1': the name '1' reads as a number"),
-        ({}, {"level": "a level"}, "the level of theory 'a level': String should match"),
+        ({"configuration": 3}, {}, "import-nothing", "'3'"),
+        ({"configuration": np.array([1, 2])}, {}, "import-nothing", "'1 2'"),
+        ({"configuration": "a/b"}, {}, "import-nothing", "'a/b'"),
+        ({"defect": "F"}, {}, "import-nothing", "'False'"),
+        ({"defect": 7}, {}, "import-nothing", "'7'"),
+        ({}, {"level": "1"}, "import-option", "'1'"),
+        ({}, {"level": "a level"}, "import-option", "'a level'"),
     ],
 )
 def test_labels_that_read_as_numbers_or_truth_values_are_refused(
-    tmp_path: Path, labels: dict[str, object], options: dict[str, str], words: str
+    tmp_path: Path, labels: dict[str, object], options: dict[str, str], code: str, name: str
 ) -> None:
     host = make_host()
     frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
     for atoms in frames:
         atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled", **labels})
     write(tmp_path / "a.extxyz", frames, format="extxyz")
-    with pytest.raises(DatasetError) as caught:
+    with raises_code(code, name):
         import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "code", "names"),
     [
-        ({"max_force": float("nan")}, "max_force is nan; it must be a number of eV/Å above 0"),
-        ({"max_force": float("inf")}, "max_force is inf"),
-        ({"max_force": -1.0}, "max_force is -1"),
-        ({"max_force": 0.0}, "max_force is 0"),
-        ({"forces_key": "positions"}, "forces_key 'positions' is an array that every structure has, not forces"),
-        ({"starts": ["nope.extxyz"]}, "there is no file nope.extxyz"),
-        ({"starts": ["."]}, "there is no file ."),
-        ({"configuration_key": "charge"}, "configuration_key and charge_key are both 'charge'"),
-        ({"defect_key": "charge"}, "defect_key and charge_key are both 'charge'"),
-        ({"energy_key": "charge"}, "both 'charge'"),
-        ({"configuration_key": "step"}, "configuration_key and step_key are both 'step'"),
-        ({"level": ""}, "the level of theory ''"),
-        ({"level": "a/b"}, "the level of theory 'a/b'"),
+        ({"max_force": float("nan")}, "import-option", ["max_force"]),
+        ({"max_force": float("inf")}, "import-option", ["max_force"]),
+        ({"max_force": -1.0}, "import-option", ["max_force"]),
+        ({"max_force": 0.0}, "import-option", ["max_force"]),
+        ({"forces_key": "positions"}, "import-label", ["forces_key", "positions"]),
+        ({"starts": ["nope.extxyz"]}, "no-file", ["nope.extxyz"]),
+        ({"starts": ["."]}, "no-file", []),
+        ({"configuration_key": "charge"}, "import-option", ["configuration_key", "charge_key"]),
+        ({"defect_key": "charge"}, "import-option", ["defect_key", "charge_key"]),
+        ({"energy_key": "charge"}, "import-option", ["energy_key", "charge_key"]),
+        ({"configuration_key": "step"}, "import-option", ["configuration_key", "step_key"]),
+        ({"level": ""}, "import-option", ["''"]),
+        ({"level": "a/b"}, "import-option", ["'a/b'"]),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+def test_options_that_cannot_be_meant_are_refused(tmp_path: Path, options: dict[str, Any], code: str, names: list[str]) -> None:
     host = make_host()
     frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
     for atoms in frames:
         atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled"})
     write(tmp_path / "a.extxyz", frames, format="extxyz")
-    with pytest.raises(DatasetError) as caught:
+    with raises_code(code, *names):
         import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", **options)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out", defect_key="configuration").relaxations == 1
-    with pytest.raises(DatasetError, match=r"there is no file .*b\.extxyz"):
+    with raises_code("no-file", "b.extxyz"):
         import_extxyz([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], host, tmp_path / "out2")
 
 
 @pytest.mark.parametrize(
-    ("charge", "words"),
-    [
-        ("inf", "info 'charge' is 'inf', no whole charge"),
-        ("nan", "info 'charge' is 'nan', no whole charge"),
-        ("T", "info 'charge' is 'True', no whole charge"),
-        ('"1 2 3"', "info 'charge' is '1 2 3', no whole charge"),
-        ("400", "info 'charge' is '400', not from -12 to 12"),
-        ("-13", "info 'charge' is '-13', not from -12 to 12"),
-    ],
+    ("charge", "shown"),
+    [("inf", "'inf'"), ("nan", "'nan'"), ("T", "'True'"), ('"1 2 3"', "'1 2 3'"), ("400", "'400'"), ("-13", "'-13'")],
 )
-def test_charges_that_are_none_are_named(tmp_path: Path, charge: str, words: str) -> None:
+def test_charges_that_are_none_are_named(tmp_path: Path, charge: str, shown: str) -> None:
     host = make_host()
     frames = make_relaxation(near(ideal_structure(host, make_defects(host)["V_Sb"]), 1), 0)
     for atoms in frames:
         atoms.info.update({"defect": "V_Sb", "charge": 0, "configuration": "Rattled"})
     write(tmp_path / "a.extxyz", frames, format="extxyz")
     (tmp_path / "a.extxyz").write_text((tmp_path / "a.extxyz").read_text().replace(" charge=0 ", f" charge={charge} "))
-    with pytest.raises(DatasetError, match=re.escape(f"a.extxyz, frame 0: {words}")):
+    with raises_code("import-nothing", "a.extxyz, frame 0", shown):
         import_extxyz([tmp_path / "a.extxyz"], host, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -377,7 +349,7 @@ def test_charges_that_are_none_are_named(tmp_path: Path, charge: str, words: str
 def test_a_shakenbreak_folder_of_an_impossible_charge_is_named(tmp_path: Path) -> None:
     host = make_host()
     poscar(tmp_path / "results" / "V_Sb_400" / "Unperturbed" / "POSCAR", ideal_structure(host, make_defects(host)["V_Sb"]))
-    with pytest.raises(DatasetError, match=r"V_Sb_400: its charge \+400"):
+    with raises_code("import-nothing", "V_Sb_400", "+400"):
         import_shakenbreak(tmp_path / "results", host, tmp_path / "out")
 
 
@@ -404,17 +376,17 @@ def test_sources_inside_the_output_folder_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.extxyz", frames, format="extxyz")
     before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
     for overwrite in (True, False):
-        for source, own_host, starts, word in (
-            (mine / "train.extxyz", host, [], "what is imported"),
-            (tmp_path / "link" / "train.extxyz", host, [], "what is imported"),
-            (tmp_path / "train.extxyz", mine / "host0.extxyz", [], "the host"),
-            (tmp_path / "train.extxyz", host, [mine / "train.extxyz"], "what is imported"),
+        for source, own_host, starts, inside in (
+            (mine / "train.extxyz", host, [], "train.extxyz"),
+            (tmp_path / "link" / "train.extxyz", host, [], "link/train.extxyz"),
+            (tmp_path / "train.extxyz", mine / "host0.extxyz", [], "host0.extxyz"),
+            (tmp_path / "train.extxyz", host, [mine / "train.extxyz"], "mine/train.extxyz"),
         ):
-            with pytest.raises(DatasetError, match=rf"\({word}\) lies in the output folder"):
+            with raises_code("would-lose-data", inside):
                 import_extxyz([source], own_host, mine, starts=starts, overwrite=overwrite)
-        with pytest.raises(DatasetError, match="lies in the output folder"):
+        with raises_code("would-lose-data"):
             import_shakenbreak(mine, host, mine, overwrite=overwrite)
-    with pytest.raises(DatasetError, match=r"has no dataset\.yaml, so it is no dataset"):
+    with raises_code("would-lose-data", "dataset.yaml"):
         import_extxyz([tmp_path / "train.extxyz"], host, mine, overwrite=True)
     assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
 
@@ -427,7 +399,7 @@ def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypat
         "defectbench.datasets.importing.assemble.validate_dataset",
         lambda folder: ValidationReport(folder, (problem,), files=1, frames=1),
     )
-    with pytest.raises(DatasetError, match=r"what would be imported is no valid dataset: host\.extxyz, frame 0, cell: is wrong"):
+    with raises_code("bad-frame", problem):
         import_shakenbreak(tmp_path / "results", host, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -495,7 +467,7 @@ def test_any_origin_and_order_come_back(name: str, shift: tuple[float, float, fl
         (state / f"{state.name}.yaml").write_text("distortions: {Rattled: -1.0}\n")
         report = import_shakenbreak(Path(folder) / "results", host, Path(folder) / "out")
         dataset = load_dataset(Path(folder) / "out")
-        assert [d.reason for d in report.dropped] == ["no CONTCAR: no relaxed structure"]
+        assert len(report.dropped) == 1
         got = dataset.minima(name, charge)["Rattled"].atoms
         assert dataset.defect(name).site == make_defects(host)[name].site
         assert got.get_chemical_symbols() == ideal.get_chemical_symbols()
@@ -518,17 +490,17 @@ def test_small_displacements_do_not_move_the_origin(tmp_path: Path) -> None:
 
 def test_structures_that_are_no_point_defect_of_the_host() -> None:
     host = make_host()
-    with pytest.raises(DatasetError, match="same composition"):
+    with raises_code("not-a-defect"):
         find_defect("x", host, host, (0,))
-    with pytest.raises(DatasetError, match="-2 Se"):
+    with raises_code("not-a-defect", "-2 Se"):
         find_defect("x", host[:-2], host, (0,))
     scattered = host[1:]
     scattered.positions = np.random.default_rng(0).uniform(0, 6, (11, 3))
-    with pytest.raises(DatasetError, match="is it a distortion of this host"):
+    with raises_code("not-a-defect"):
         find_defect("x", scattered, host, (0,))
     swapped = ideal_structure(host, make_defects(host)["Sb_Se"])
     swapped.positions[6] = host.positions[6] + (0.0, 3.0, 0.0)
-    with pytest.raises(DatasetError, match=r"its Sb atom is .* that is no substitution|its atoms are"):
+    with raises_code("not-a-defect"):
         find_defect("x", swapped, host, (0,))
-    with pytest.raises(DatasetError, match="the cell must be the host's"):
+    with raises_code("other-cell"):
         in_host_cell(Atoms("Sb", cell=[5, 5, 5], pbc=True), host)

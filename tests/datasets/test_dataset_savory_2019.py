@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
+from refusals import raises_code
 
 from defectbench import load_dataset
-from defectbench.base.errors import DatasetError, DownloadError
 from defectbench.base.files import sha256_of
 from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.dataset import Dataset
@@ -76,15 +76,9 @@ def test_without_cache_and_network_it_says_what_and_where(monkeypatch: pytest.Mo
     monkeypatch.setattr("pooch.Pooch.fetch", no_network)
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path))
     monkeypatch.delenv("DEFECTBENCH_MIRROR", raising=False)
-    with pytest.raises(DownloadError) as error:
+    place = tmp_path / "datasets" / "savory-2019"
+    with raises_code("download-failed", "https://raw.githubusercontent.com/", "no route to host", place, "DEFECTBENCH_MIRROR"):
         load_dataset(NAME)
-    for part in (
-        "https://raw.githubusercontent.com/",
-        "no route to host",
-        str(tmp_path / "datasets" / "savory-2019"),
-        "DEFECTBENCH_MIRROR",
-    ):
-        assert part in str(error.value)
 
 
 def test_a_filled_cache_needs_no_network(dataset: Dataset, metadata: DatasetFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +112,7 @@ def test_a_changed_file_in_the_mirror_is_refused(mirror: Path, monkeypatch: pyte
     table.write_text(table.read_text().replace("-329.566822", "-329.566823"))
     monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DEFECTBENCH_MIRROR", str(tmp_path / "mirror"))
-    with pytest.raises(DownloadError, match="defect_data has SHA-256"):
+    with raises_code("hash-mismatch", "defect_data"):
         load_dataset(NAME)
 
 
@@ -244,11 +238,11 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "defect_data"
     heading = "Defect E_total potal band_filling image A B\n----\n"
     table.write_text(heading + "v_Sb,1-3 -329.5 0.69 0 0.15 3.49 2.75\nv_Sb,1 -329.5 0.69 0 0.15 3.49 2.75\n")
-    with pytest.raises(DatasetError, match=r"line 4: 'v_Sb,1 .*' is no row"):
+    with raises_code("bad-format", "line 4"):
         savory_2019.read_table(table)
     table.write_text("Defect E_total\n")
-    with pytest.raises(DatasetError, match="line 1: not the heading"):
+    with raises_code("bad-format", "line 1"):
         savory_2019.read_table(table)
     table.write_text(heading + "v_Sb,1-3 -329.5 ? 0 0.15 3.49 2.75\n")
-    with pytest.raises(DatasetError, match="line 3: could not convert"):
+    with raises_code("bad-format", "line 3"):
         savory_2019.read_table(table)

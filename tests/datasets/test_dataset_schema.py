@@ -10,8 +10,8 @@ import yaml
 from datasets_helpers import rewrite
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import raises_code
 
-from defectbench.base.errors import DatasetError
 from defectbench.base.states import name_problem
 from defectbench.datasets.catalogue import embedded_folder, embedded_names
 from defectbench.datasets.dataset import content_hash
@@ -37,82 +37,46 @@ def test_embedded_metadata_survive_writing_and_reading(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("change", "field"),
     [
-        (lambda d: d.update(colour="red"), "colour: unknown key"),
-        (lambda d: d["levels"][0].update(vmb=4.3), "levels.0.vmb: unknown key"),
-        (lambda d: d["defects"][0].update(charges=[0, 0]), "defects.0: 'charges' must be ascending"),
+        (lambda d: d.update(colour="red"), "colour"),
+        (lambda d: d["levels"][0].update(vmb=4.3), "levels.0.vmb"),
+        (lambda d: d["defects"][0].update(charges=[0, 0]), "defects.0"),
         (lambda d: d["defects"][0].update(charges=["-1"]), "defects.0.charges.0"),
-        (lambda d: d["defects"][0].update(added="Se"), "defects.0: a vacancy has 'removed' element and has no 'added' element"),
-        (lambda d: d["defects"][0].update(site=None), "defects.0: a vacancy needs a host 'site'"),
-        (lambda d: d["defects"][2].update(position=None), "interstitial Se_i needs a position"),
-        (lambda d: d["defects"][0].update(name="F"), "defects.0.name: the name 'F' reads as a truth value"),
-        (lambda d: d["defects"][0].update(name="1,2"), "defects.0.name: the name '1,2' reads as a number"),
-        (lambda d: d["levels"][0].update(name="2024"), "levels.0.name: the name '2024' reads as a number"),
-        (lambda d: d.update(reference_level="PBE0"), "reference_level 'PBE0' is not among the levels"),
-        (lambda d: d["levels"].append(dict(d["levels"][0])), "level 'PBE' appears twice"),
-        (lambda d: d["defects"].append(dict(d["defects"][0])), "defect 'V_Sb' appears twice"),
-        (lambda d: d["files"].update({"../secret": "0" * 64}), "not a plain path inside its folder"),
+        (lambda d: d["defects"][0].update(added="Se"), "defects.0"),
+        (lambda d: d["defects"][0].update(site=None), "defects.0"),
+        (lambda d: d["defects"][2].update(position=None), "Se_i"),
+        (lambda d: d["defects"][0].update(name="F"), "defects.0.name"),
+        (lambda d: d["defects"][0].update(name="1,2"), "defects.0.name"),
+        (lambda d: d["levels"][0].update(name="2024"), "levels.0.name"),
+        (lambda d: d.update(reference_level="PBE0"), "PBE0"),
+        (lambda d: d["levels"].append(dict(d["levels"][0])), "'PBE'"),
+        (lambda d: d["defects"].append(dict(d["defects"][0])), "'V_Sb'"),
+        (lambda d: d["files"].update({"../secret": "0" * 64}), "../secret"),
         (lambda d: d["files"].update({"host.extxyz": "abc"}), "files.host.extxyz"),
-        (lambda d: d["files"].pop("host.extxyz"), "host.file 'host.extxyz' is not listed"),
-        (lambda d: d["levels"][0].update(corrections=[{"defect": "V_Sb", "charge": 4}]), "V_Sb +4, which is no charge state"),
+        (lambda d: d["files"].pop("host.extxyz"), "host.extxyz"),
+        (lambda d: d["levels"][0].update(corrections=[{"defect": "V_Sb", "charge": 4}]), "V_Sb +4"),
         (lambda d: d["levels"][0].update(host_energy=float("nan")), "levels.0.host_energy"),
         (lambda d: d.update(schema_version=2), "schema_version"),
-        (lambda d: d.pop("licence"), "licence: Field required"),
+        (lambda d: d.pop("licence"), "licence"),
     ],
 )
-def test_wrong_metadata_are_refused_with_the_field(tiny: Path, change: Any, expected: str) -> None:
+def test_wrong_metadata_are_refused_with_the_field(tiny: Path, change: Any, field: str) -> None:
     content = read_yaml(tiny / "dataset.yaml")
     change(content)
     (tiny / "dataset.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(DatasetError) as error:
+    with raises_code("bad-metadata", tiny / "dataset.yaml", field):
         parse_metadata(tiny / "dataset.yaml")
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
 
 
-def test_repeated_keys_and_broken_yaml_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "code"), [("id: a\nid: b\n", "bad-yaml"), ("- a\n", "bad-metadata"), (None, "no-dataset")])
+def test_metadata_that_are_none_are_refused(tmp_path: Path, text: str | None, code: str) -> None:
     file = tmp_path / "dataset.yaml"
-    file.write_text("id: a\nid: b\n")
-    with pytest.raises(DatasetError, match="key 'id' appears twice"):
+    if text is not None:
+        file.write_text(text)
+        assert [problem.file for problem in validate_dataset(tmp_path).problems] == ["dataset.yaml"]
+    with raises_code(code, file):
         read_yaml(file)
-    file.write_text("id: [a\n")
-    with pytest.raises(DatasetError, match="not a YAML file"):
-        read_yaml(file)
-    file.write_text("- a\n")
-    with pytest.raises(DatasetError, match="holds no mapping"):
-        read_yaml(file)
-    with pytest.raises(DatasetError, match="a dataset is a folder with a dataset"):
-        read_yaml(tmp_path / "nothing" / "dataset.yaml")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a: 1\nb: 2020-99-99\n", "'2020-99-99' cannot be read as timestamp"),
-        ("a: 1\nb: !!int abc\n", "'abc' cannot be read as int"),
-        ("a: 1\nb: !!float abc\n", "'abc' cannot be read as float"),
-        ("a: 1\nb: !!bool abc\n", "'abc' cannot be read as bool"),
-        ("a: 1\nb: !!timestamp abc\n", "failed to construct timestamp"),
-        ("a: 1\nb: !!map abc\n", "expected a mapping node"),
-        (f"a: 1\nb: {'1' * 5000}\n", "cannot be read as int"),
-        ("a: 1\n!!int x: 2\n", "'x' cannot be read as int"),
-        ("a: " + "[" * 5000, "nested too deeply"),
-        ("? [a, b]\n: 1\n", "not a list or mapping"),
-    ],
-)
-def test_values_that_cannot_be_read_are_one_line(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "dataset.yaml"
-    file.write_text(text)
-    with pytest.raises(DatasetError) as caught:
-        read_yaml(file)
-    assert str(caught.value).startswith(str(file))
-    assert "not a YAML file" in str(caught.value)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-    if text.startswith("a: 1"):
-        assert "line 2" in str(caught.value)
-    assert [problem.file for problem in validate_dataset(tmp_path).problems] == ["dataset.yaml"]
 
 
 @pytest.mark.parametrize("text", ["&x [*x]", "1" + "0" * 400, "&x {a: *x}", "2020-01-01", ".nan", "!!set {a, b}"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets_helpers import rehash, rewrite
+from refusals import raises_code
 
-from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import embedded_folder
 from defectbench.datasets.schema import parse_metadata
 from defectbench.datasets.splits import Rule, Splits, frame_files, read_splits
@@ -110,5 +110,5 @@ def test_a_fitting_file_is_valid_and_must_be_listed(tiny: Path) -> None:
 def test_without_the_file_there_are_no_splits(tiny: Path) -> None:
     assert read_splits(tiny) is None
     (tiny / "splits.yaml").write_text("seed: [")
-    with pytest.raises(DatasetError):
+    with raises_code("bad-yaml", "splits.yaml"):
         read_splits(tiny)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
+from refusals import raises_code
 
-from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import embedded_folder, load_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
 from defectbench.datasets.validation import validate_dataset
@@ -33,7 +33,7 @@ def test_valid_datasets(tiny: Path) -> None:
     for name in ("sb2se3-vacancies", "sb2se3-savory-2019"):
         report = validate_dataset(embedded_folder() / name)
         assert report.valid, report.summary()
-    with pytest.raises(DatasetError, match="there is no folder"):
+    with raises_code("no-dataset"):
         validate_dataset(tiny / "nothing")
 
 
@@ -101,93 +101,92 @@ def _info(index: int, **changes: Any) -> Callable[[list[Atoms]], None]:
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "frame", "field", "message"),
+    ("file", "change", "frame", "field"),
     [
-        (RATTLED, _info(1, charge=-1), 1, "info.charge", "'-1' instead of '0'"),
-        (RATTLED, _info(1, charge=None), 1, "info.charge", "is missing"),
-        (RATTLED, _info(1, charge=0.5), 1, "info.charge", "no whole number"),
-        (RATTLED, _info(0, defect="V_Se"), 0, "info.defect", "'V_Se' instead of 'V_Sb'"),
-        (RATTLED, _info(2, configuration="Dimer"), 2, "info.configuration", "'Dimer' instead of 'Rattled'"),
-        (RATTLED, _info(2, configuration=True), 2, "info.configuration", "'True' reads as a number or a truth value"),
-        (RATTLED, _info(2, configuration="a/b"), 2, "info.configuration", "'a/b' holds a /"),
-        (STARTS, _info(1, configuration=7.5), 1, "info.configuration", "'7.5' reads as a number or a truth value"),
-        (STARTS, _info(1, defect=7), 1, "info.defect", "'7' reads as a number or a truth value"),
-        (RATTLED, _info(2, level_of_theory="HSE06"), 2, "info.level_of_theory", "'HSE06' instead of 'PBE'"),
-        (RATTLED, _info(1, spin_multiplicity=1), 1, "info.spin_multiplicity", "1 is impossible for an odd number of electrons"),
-        (RATTLED, _info(1, spin_multiplicity=0), 1, "info.spin_multiplicity", "no positive whole number"),
-        (RATTLED, _info(1, step=0), 1, "info.step", "0 does not follow 0"),
-        (RATTLED, _info(1, step=None), 1, "info.step", "is missing"),
-        (RATTLED, _info(0, converged=True), 0, "info.converged", "only the last frame"),
-        (RATTLED, _info(2, converged=None), 2, "info.converged", "is missing"),
-        (RATTLED, _large_force, 2, "info.converged", "the largest force norm is 0.5"),
-        (RATTLED, _nan_force, 1, "forces", "not finite"),
-        (RATTLED, _results(1, energy=float("inf")), 1, "energy", "'inf' is not finite"),
-        (RATTLED, _results(1, energy=None), 1, "energy", "is missing"),
-        (RATTLED, _results(1, forces=None), 1, "forces", "are missing"),
-        (RATTLED, _repeat, 1, "positions", "the same structure as frame 0"),
-        (RATTLED, _close_pair, 2, "positions", "two atoms are 0.300 Å apart"),
-        (RATTLED, _displace(0, 2, (0.01, 0, 0)), 0, "positions", "step 0 is 0.010 Å from the start"),
-        (RATTLED, _displace(1, 2, (np.nan, 0, 0)), 1, "positions", "not finite"),
-        (RATTLED, _stretch, 1, "cell", "differs from the host's by up to 0.01"),
-        (RATTLED, _swap_species, 1, "species", "Sb2Se9 instead of Sb3Se8"),
-        (RATTLED, _swap_order, 1, "species", "another order than in the start"),
-        (RATTLED, _lose_an_atom, 1, "species", "Sb3Se7 instead of Sb3Se8"),
-        (STARTS, _info(1, charge=2), 1, "info.charge", "+2 is not a charge state of V_Sb"),
-        (STARTS, _info(1, configuration="Unperturbed"), 1, "info.configuration", "repeats frame 0"),
-        (STARTS, _info(3, defect="Se_i"), 3, "info.defect", "'Se_i' instead of 'V_Sb'"),
-        (STARTS, _close_pair, 2, "positions", "two atoms are 0.300 Å apart"),
-        (STARTS, _swap_order, 1, "species", "another order than in frame 0"),
-        (STARTS, _stretch, 1, "cell", "differs from the host's"),
+        (RATTLED, _info(1, charge=-1), 1, "info.charge"),
+        (RATTLED, _info(1, charge=None), 1, "info.charge"),
+        (RATTLED, _info(1, charge=0.5), 1, "info.charge"),
+        (RATTLED, _info(0, defect="V_Se"), 0, "info.defect"),
+        (RATTLED, _info(2, configuration="Dimer"), 2, "info.configuration"),
+        (RATTLED, _info(2, configuration=True), 2, "info.configuration"),
+        (RATTLED, _info(2, configuration="a/b"), 2, "info.configuration"),
+        (STARTS, _info(1, configuration=7.5), 1, "info.configuration"),
+        (STARTS, _info(1, defect=7), 1, "info.defect"),
+        (RATTLED, _info(2, level_of_theory="HSE06"), 2, "info.level_of_theory"),
+        (RATTLED, _info(1, spin_multiplicity=1), 1, "info.spin_multiplicity"),
+        (RATTLED, _info(1, spin_multiplicity=0), 1, "info.spin_multiplicity"),
+        (RATTLED, _info(1, step=0), 1, "info.step"),
+        (RATTLED, _info(1, step=None), 1, "info.step"),
+        (RATTLED, _info(0, converged=True), 0, "info.converged"),
+        (RATTLED, _info(2, converged=None), 2, "info.converged"),
+        (RATTLED, _large_force, 2, "info.converged"),
+        (RATTLED, _nan_force, 1, "forces"),
+        (RATTLED, _results(1, energy=float("inf")), 1, "energy"),
+        (RATTLED, _results(1, energy=None), 1, "energy"),
+        (RATTLED, _results(1, forces=None), 1, "forces"),
+        (RATTLED, _repeat, 1, "positions"),
+        (RATTLED, _close_pair, 2, "positions"),
+        (RATTLED, _displace(0, 2, (0.01, 0, 0)), 0, "positions"),
+        (RATTLED, _displace(1, 2, (np.nan, 0, 0)), 1, "positions"),
+        (RATTLED, _stretch, 1, "cell"),
+        (RATTLED, _swap_species, 1, "species"),
+        (RATTLED, _swap_order, 1, "species"),
+        (RATTLED, _lose_an_atom, 1, "species"),
+        (STARTS, _info(1, charge=2), 1, "info.charge"),
+        (STARTS, _info(1, configuration="Unperturbed"), 1, "info.configuration"),
+        (STARTS, _info(3, defect="Se_i"), 3, "info.defect"),
+        (STARTS, _close_pair, 2, "positions"),
+        (STARTS, _swap_order, 1, "species"),
+        (STARTS, _stretch, 1, "cell"),
     ],
 )
-def test_planted_errors_in_frames(
-    tiny: Path, file: str, change: Callable[[list[Atoms]], None], frame: int, field: str, message: str
-) -> None:
+def test_planted_errors_in_frames(tiny: Path, file: str, change: Callable[[list[Atoms]], None], frame: int, field: str) -> None:
     replant(tiny, file, change)
     problems = validate_dataset(tiny).problems
     matching = [problem for problem in problems if (problem.file, problem.frame, problem.field) == (file, frame, field)]
-    assert any(message in problem.message for problem in matching), [str(problem) for problem in problems]
+    assert matching, [str(problem) for problem in problems]
+    assert matching[0].code == "bad-frame"
     assert str(matching[0]).startswith(f"{file}, frame {frame}, {field}: ")
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "field", "message"),
+    ("file", "old", "new", "field"),
     [
-        (RATTLED, r"energy=\S+", "energy=abc", "energy", "'abc' is not finite or no number"),
-        (RATTLED, r"energy=\S+", 'energy="1 2 3"', "energy", "'[1 2 3]' is not finite or no number"),
-        (RATTLED, r"energy=\S+", "energy=T", "energy", "'True' is not finite or no number"),
-        (RATTLED, r"charge=\S+", 'charge="0 0"', "info.charge", "'[0 0]' is no whole number"),
-        (RATTLED, r"charge=\S+", "charge=T", "info.charge", "'True' is no whole number"),
-        (RATTLED, r"defect=\S+", 'defect="1 2 3"', "info.defect", "'[1 2 3]' reads as a number"),
-        (RATTLED, r"configuration=\S+", "configuration=5", "info.configuration", "'5' reads as a number"),
-        (RATTLED, r"level_of_theory=\S+", 'level_of_theory="1 2 3"', "info.level_of_theory", "'[1 2 3]' reads as a number"),
-        (RATTLED, r"step=\S+", 'step="1 2"', "info.step", "is missing or no whole number"),
-        (RATTLED, r"step=\S+", f'step="{"1 " * 200}"', "info.step", "is missing or no whole number"),
-        (RATTLED, r"converged=\S+", 'converged="T F"', "info.converged", "is missing or neither T nor F"),
-        (RATTLED, r"spin_multiplicity=\S+", 'spin_multiplicity="1 2"', "info.spin_multiplicity", "is no positive whole number"),
-        (RATTLED, r"spin_multiplicity=\S+", "spin_multiplicity=T", "info.spin_multiplicity", "is no positive whole number"),
-        (RATTLED, r'Lattice="[^"]*"', "", "cell", "is missing or has no volume"),
-        (RATTLED, r'Lattice="[^"]*"', 'Lattice="0 0 0 0 0 0 0 0 0"', "cell", "is missing or has no volume"),
-        (RATTLED, r'Lattice="[^"]*"', 'Lattice="nan 0 0 0 nan 0 0 0 nan"', "cell", "is missing or has no volume"),
-        (STARTS, r"charge=\S+", 'charge="1 2 3"', "info.charge", "'[1 2 3]' is no whole number"),
-        (STARTS, r"configuration=\S+", 'configuration="1 2 3"', "info.configuration", "'[1 2 3]' reads as a number"),
-        (STARTS, r"configuration=\S+", "configuration=5", "info.configuration", "'5' reads as a number"),
-        (STARTS, r"configuration=\S+", f'configuration="{"1 " * 200}"', "info.configuration", "reads as a number"),
-        (STARTS, r"defect=\S+", 'defect="1 2 3"', "info.defect", "'[1 2 3]' reads as a number"),
-        (STARTS, r'Lattice="[^"]*"', "", "cell", "is missing or has no volume"),
+        (RATTLED, r"energy=\S+", "energy=abc", "energy"),
+        (RATTLED, r"energy=\S+", 'energy="1 2 3"', "energy"),
+        (RATTLED, r"energy=\S+", "energy=T", "energy"),
+        (RATTLED, r"charge=\S+", 'charge="0 0"', "info.charge"),
+        (RATTLED, r"charge=\S+", "charge=T", "info.charge"),
+        (RATTLED, r"defect=\S+", 'defect="1 2 3"', "info.defect"),
+        (RATTLED, r"configuration=\S+", "configuration=5", "info.configuration"),
+        (RATTLED, r"level_of_theory=\S+", 'level_of_theory="1 2 3"', "info.level_of_theory"),
+        (RATTLED, r"step=\S+", 'step="1 2"', "info.step"),
+        (RATTLED, r"step=\S+", f'step="{"1 " * 200}"', "info.step"),
+        (RATTLED, r"converged=\S+", 'converged="T F"', "info.converged"),
+        (RATTLED, r"spin_multiplicity=\S+", 'spin_multiplicity="1 2"', "info.spin_multiplicity"),
+        (RATTLED, r"spin_multiplicity=\S+", "spin_multiplicity=T", "info.spin_multiplicity"),
+        (RATTLED, r'Lattice="[^"]*"', "", "cell"),
+        (RATTLED, r'Lattice="[^"]*"', 'Lattice="0 0 0 0 0 0 0 0 0"', "cell"),
+        (RATTLED, r'Lattice="[^"]*"', 'Lattice="nan 0 0 0 nan 0 0 0 nan"', "cell"),
+        (STARTS, r"charge=\S+", 'charge="1 2 3"', "info.charge"),
+        (STARTS, r"configuration=\S+", 'configuration="1 2 3"', "info.configuration"),
+        (STARTS, r"configuration=\S+", "configuration=5", "info.configuration"),
+        (STARTS, r"configuration=\S+", f'configuration="{"1 " * 200}"', "info.configuration"),
+        (STARTS, r"defect=\S+", 'defect="1 2 3"', "info.defect"),
+        (STARTS, r'Lattice="[^"]*"', "", "cell"),
     ],
 )
-def test_values_of_another_type_are_problems_and_no_crash(tiny: Path, file: str, old: str, new: str, field: str, message: str) -> None:
+def test_values_of_another_type_are_problems_and_no_crash(tiny: Path, file: str, old: str, new: str, field: str) -> None:
     text = (tiny / file).read_text()
     changed = re.sub(old, new, text, count=1)
     assert changed != text
     (tiny / file).write_text(changed)
     rehash(tiny, file)
     problems = [problem for problem in validate_dataset(tiny).problems if (problem.file, problem.frame, problem.field) == (file, 0, field)]
-    assert [message in problem.message for problem in problems] == [True], problems
+    assert len(problems) == 1
     assert "\n" not in str(problems[0])
     assert len(str(problems[0])) < 200
-    with pytest.raises(DatasetError, match=re.escape(f"{file}, frame 0, ")):
+    with raises_code("bad-frame", f"{file}, frame 0, {field}"):
         load_dataset(tiny).minima("V_Sb", 0)
 
 
@@ -200,30 +199,30 @@ def test_planted_errors_in_files(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    "name",
     [
-        ("frames/PBE0/V_Sb_q+0_Rattled.extxyz", "'PBE0' is no level of theory"),
-        ("frames/PBE/V_Sb_q+5_Rattled.extxyz", "is no charge state"),
-        ("frames/PBE/V_As_q+0_Rattled.extxyz", "is no charge state"),
-        ("frames/PBE/Rattled.extxyz", "is not of the form"),
-        ("starts/V_As.extxyz", "no defect of the dataset has this name"),
+        "frames/PBE0/V_Sb_q+0_Rattled.extxyz",
+        "frames/PBE/V_Sb_q+5_Rattled.extxyz",
+        "frames/PBE/V_As_q+0_Rattled.extxyz",
+        "frames/PBE/Rattled.extxyz",
+        "starts/V_As.extxyz",
     ],
 )
-def test_misplaced_files(tiny: Path, name: str, message: str) -> None:
+def test_misplaced_files(tiny: Path, name: str) -> None:
     target = tiny / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes((tiny / RATTLED).read_bytes())
     rehash(tiny, name)
-    assert any(
-        problem.file == name and problem.field == "files" and message in problem.message for problem in validate_dataset(tiny).problems
-    )
+    assert (name, None, "files") in found(tiny)
+    with raises_code("bad-file-list", name):
+        load_dataset(tiny)
 
 
 def test_wrong_sites_in_the_metadata(tiny: Path) -> None:
     rewrite(tiny, lambda content: content["defects"][0].update(site=7))
     assert found(tiny) == {("dataset.yaml", None, "defects.0.site")}
     rewrite(tiny, lambda content: content["defects"][0].update(site=70))
-    assert "the host has only 12 atoms" in validate_dataset(tiny).summary()
+    assert found(tiny) == {("dataset.yaml", None, "defects.0.site")}
     rewrite(tiny, lambda content: content["defects"][0].update(site=1, position=[0.0, 0.0, 0.0]))
     assert found(tiny) == {("dataset.yaml", None, "defects.0.position")}
 

@@ -93,7 +93,7 @@ class TestEntries:
         (group,) = group_entries(find_entries(three))
         points, missing = points_of(group)
         assert len(points) == 3
-        assert sorted(missing) == ["Scoreless (no overall score: no task counts)", "Timeless (no time of a force call)"]
+        assert sorted(missing) == ["Scoreless (no overall score: no task counts)", "Timeless (no time per force call)"]
         assert in_words(group, None)[-1].startswith("Not in the figure: ")
 
     def test_the_same_entries_give_the_same_files(self, three, tmp_path):
@@ -154,15 +154,14 @@ class TestEntries:
         def refused(*arguments: object) -> str:
             error = CliRunner().invoke(app, ["leaderboard", *map(str, arguments)]).exception
             assert isinstance(error, DefectbenchError)
-            assert error.exit_code == 2
-            return str(error)
+            return error.code
 
         file = tmp_path / "file"
         file.touch()
-        assert "is a file" in refused("figure", three, "-o", file)
-        assert "is a folder" in refused("table", three, "-o", tmp_path)
-        assert "no folder" in refused("figure", tmp_path / "nowhere", "-o", tmp_path / "f")
+        assert refused("figure", three, "-o", file) == "bad-output"
+        assert refused("table", three, "-o", tmp_path) == "bad-output"
+        assert refused("figure", tmp_path / "nowhere", "-o", tmp_path / "f") == "no-entry"
         alone = write_entry("without", cost=False)
-        assert "nothing to draw" in refused("figure", alone, "-o", tmp_path / "f")
+        assert refused("figure", alone, "-o", tmp_path / "f") == "nothing-to-draw"
         assert not Path(tmp_path / "f").exists()
         assert "the cost task was not run" in leaderboard(alone)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from refusals import raises_code
 from typer.testing import CliRunner
 
-from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.errors import UnknownNameError
 from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.tables import leaderboard, number
 from defectbench.tasks.cost.score import NO_BASELINE
@@ -132,14 +133,14 @@ def test_the_content_of_the_dataset_is_named_and_compared_with_what_ships(write_
 def test_the_same_model_twice_in_one_table_is_refused(write_entry, tmp_path):
     write_entry("a")
     write_entry("b")
-    with pytest.raises(DefectbenchError, match="same model"):
+    with raises_code("duplicate-entry", tmp_path / "a", tmp_path / "b"):
         leaderboard(tmp_path)
 
 
 def test_no_entries_is_one_line(tmp_path):
-    with pytest.raises(DefectbenchError, match="no folder"):
+    with raises_code("no-entry", "nowhere"):
         find_entries(tmp_path / "nowhere")
-    with pytest.raises(DefectbenchError, match="no entry"):
+    with raises_code("no-entry", tmp_path):
         find_entries(tmp_path)
 
 

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from refusals import raises_code
 from typer.testing import CliRunner
 
-from defectbench.base.errors import DefectbenchError, ModelError, UnknownNameError
 from defectbench.cli import app
 
 FAKES = Path(__file__).resolve().parents[1] / "worker" / "fake_models.py"
@@ -41,14 +41,14 @@ def test_models_show(cache: Path) -> None:
     assert "total_charge" in output
     assert "d53162dc7d3a7038d9b7f2dc39d67869a9a1925561a10c4b9ca65a641f9213a9" in output
     assert "requires --trust-weights" in run("models", "show", "grace-2l-omat")
-    with pytest.raises(UnknownNameError):
+    with raises_code("unknown-model"):
         run("models", "show", "qet")
 
 
 def test_environments(cache: Path) -> None:
     assert "mattersim" in run("environments", "list")
     assert "nothing to remove" in run("environments", "remove", "mace")
-    with pytest.raises(UnknownNameError):
+    with raises_code("unknown-environment"):
         run("environments", "create", "current")
 
 
@@ -70,12 +70,12 @@ def test_models_check(cache: Path, tmp_path: Path) -> None:
 
 
 def test_models_check_refuses_a_lost_charge(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="the charge gets lost"):
+    with raises_code("charge-contradiction"):
         run("models", "check", write(tmp_path, "key: charge", "'info:another'"), "--environment", "current", "--trust-code")
 
 
 def test_models_check_knows_the_devices(cache: Path, tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["models", "check", "chgnet-0.3.0", "--device", "gpu"])
     assert refused.exit_code == 2
-    with pytest.raises(DefectbenchError, match="empty"):
+    with raises_code("empty-value", "--environment"):
         run("models", "check", "chgnet-0.3.0", "--environment", "")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import raises_code
 
-from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_read_is_one_line(folder: Path, monkeypatch: pytes
         return sha256_of(path)
 
     monkeypatch.setattr("defectbench.models.own_code.sha256_of", refuse)
-    with pytest.raises(ModelError, match=r"cannot read .*w\.pt, which the model's arguments name: Permission denied"):
+    with raises_code("unreadable-file", "w.pt", "Permission denied"):
         identity(folder, checkpoint="w.pt")
 
 

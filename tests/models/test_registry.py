@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import raises_code
 
-from defectbench.base.errors import DownloadError, ModelError, UnknownNameError
 from defectbench.models.environment import PythonEnvironment, list_environments
 from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
 from defectbench.models.schema import ModelDefinition, Weights
@@ -80,48 +80,46 @@ def test_every_entry_is_complete(model: ModelDefinition) -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean sevennet-0"):
+    with raises_code("unknown-model", "sevennet-0"):
         load_model("sevenet-0")
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "named"),
     [
-        ({"colour": "red"}, "field colour: unknown key"),
+        ({"colour": "red"}, "field colour"),
         ({"level_of_theory": None}, "field level_of_theory"),
         ({"adapter": "magic"}, "field adapter"),
-        ({"charge": {"how": "by mail"}}, "field charge: how is none"),
-        ({"charge": {"how": "none", "claim": "charge-aware"}}, "takes no charge cannot be charge-aware"),
-        ({"charge": {"how": "total_charge", "range": [2, -2]}}, "smallest, largest"),
-        ({"weights": {"source": "url", "files": [{"path": "a"}]}}, "a url belongs to source: url"),
-        ({"weights": {"source": "url", "files": [{"path": "a", "url": "http://x"}]}}, "https://"),
-        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "plain path"),
-        ({"weights": {"source": "path", "files": [{"path": "a", "sha256": "123"}]}}, "sha256"),
-        ({"weights": {"source": "package"}}, "files must be given"),
-        ({"adapter": "ase_calculator"}, "needs factory"),
+        ({"charge": {"how": "by mail"}}, "field charge"),
+        ({"charge": {"how": "none", "claim": "charge-aware"}}, "field charge"),
+        ({"charge": {"how": "total_charge", "range": [2, -2]}}, "field charge"),
+        ({"weights": {"source": "url", "files": [{"path": "a"}]}}, "field weights"),
+        ({"weights": {"source": "url", "files": [{"path": "a", "url": "http://x"}]}}, "field weights.files.0.url"),
+        ({"weights": {"source": "url", "files": [{"path": "../a", "url": "https://x"}]}}, "../a"),
+        ({"weights": {"source": "path", "files": [{"path": "a", "sha256": "123"}]}}, "field weights.files.0.sha256"),
+        ({"weights": {"source": "package"}}, "field weights"),
+        ({"adapter": "ase_calculator"}, "factory"),
         ({"id": "Not An Id"}, "field id"),
-        ({"charge": {"how": "weights"}}, "files that say the charge"),
-        ({"weights": {"source": "path", "files": [{"path": "a", "charge": 1}, {"path": "b"}]}}, "files that say the charge"),
-        ({"charge": {"how": "weights"}, "weights": {"source": "path", "files": [{"path": "a", "charge": 1}]}}, "two charges"),
-        ({"weights": {"source": "path", "files": [{"path": "a"}, {"path": "a"}]}}, "named twice"),
+        ({"charge": {"how": "weights"}}, "charge"),
+        ({"weights": {"source": "path", "files": [{"path": "a", "charge": 1}, {"path": "b"}]}}, "charge"),
+        ({"charge": {"how": "weights"}, "weights": {"source": "path", "files": [{"path": "a", "charge": 1}]}}, "weights: "),
+        ({"weights": {"source": "path", "files": [{"path": "a"}, {"path": "a"}]}}, "field weights"),
     ],
 )
-def test_a_bad_definition_names_file_and_field(define: Callable[..., Path], fields: dict[str, Any], words: str) -> None:
+def test_a_bad_definition_names_file_and_field(define: Callable[..., Path], fields: dict[str, Any], named: str) -> None:
     path = define(**fields)
-    with pytest.raises(ModelError, match=words) as caught:
+    with raises_code("bad-model-yaml", path, named):
         load_model(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_unreadable_definitions_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="there is no file"):
+    with raises_code("no-file", "none.yaml"):
         load_model(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1,\nb: 2")
-    with pytest.raises(ModelError, match=r"bad.yaml, line \d: not a YAML file"):
+    with raises_code("bad-yaml", "bad.yaml, line "):
         load_model(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(ModelError, match="is a mapping"):
+    with raises_code("bad-model-yaml", "list.yaml"):
         load_model(tmp_path / "list.yaml")
 
 
@@ -129,18 +127,18 @@ def test_own_weights_of_unknown_hash_need_trust(define: Callable[..., Path], tmp
     file = tmp_path / "own.model"
     file.write_bytes(b"weights")
     definition = load_model(define())
-    with pytest.raises(ModelError, match=f"{digest(b'weights')}.*--trust-weights"):
+    with raises_code("untrusted-model", digest(b"weights"), "--trust-weights"):
         resolve_model(definition, weights=file, environment=ENVIRONMENT)
     trusted = resolve_model(definition, weights=file, environment=ENVIRONMENT, trust_weights=True)
     assert trusted.weights_sha256 == {"own.model": digest(b"weights")}
-    with pytest.raises(ModelError, match="no weights at"):
+    with raises_code("no-weights", "gone"):
         resolve_model(definition, weights=tmp_path / "gone", environment=ENVIRONMENT)
 
 
 def test_a_hash_in_a_definition_of_ones_own_is_not_trust_enough(define: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "own.model").write_bytes(b"weights")
     path = define(weights={"source": "path", "files": [{"path": "own.model", "sha256": digest(b"weights")}]})
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT)
     resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True)
     assert resolved.weights_paths["own.model"] == tmp_path / "own.model"
@@ -149,7 +147,7 @@ def test_a_hash_in_a_definition_of_ones_own_is_not_trust_enough(define: Callable
 def test_a_path_without_a_hash_needs_trust(define: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "own.model").write_bytes(b"weights")
     path = define(weights={"source": "path", "files": [{"path": "own.model"}]})
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT)
     assert resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True).weights_paths
 
@@ -157,7 +155,7 @@ def test_a_path_without_a_hash_needs_trust(define: Callable[..., Path], tmp_path
 def test_wrong_content_is_refused(define: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "own.model").write_bytes(b"other")
     path = define(weights={"source": "path", "files": [{"path": "own.model", "sha256": digest(b"weights")}]})
-    with pytest.raises(ModelError, match="it is not loaded"):
+    with raises_code("wrong-weights", digest(b"other")):
         resolve_model(load_model(path), folder=definition_folder(path), environment=ENVIRONMENT, trust_weights=True)
 
 
@@ -182,7 +180,7 @@ def test_weights_come_from_the_mirror_by_hash(
     assert resolved.weights_paths["mine/a.model"] == cache / "weights" / "mine" / "a.model"
     (mirror / "mine" / "a.model").write_bytes(b"tampered")
     resolved.weights_paths["mine/a.model"].unlink()
-    with pytest.raises(DownloadError, match="SHA-256"):
+    with raises_code("hash-mismatch", "a.model"):
         resolve_model(load_model(define(weights={"source": "url", "files": [file]})), environment=ENVIRONMENT, trust_weights=True)
 
 
@@ -194,14 +192,14 @@ def test_a_download_of_unknown_hash_needs_trust(
     (mirror / "a.model").write_bytes(b"weights")
     monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror))
     definition = load_model(define(weights={"source": "url", "files": [{"path": "a.model", "url": "https://example.org/a.model"}]}))
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         resolve_model(definition, environment=ENVIRONMENT)
     assert not cache.exists()  # nothing was downloaded either
     resolved = resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
     assert resolved.weights_sha256 == {"a.model": digest(b"weights")}
     (mirror / "a.model").unlink()
     resolved.weights_paths["a.model"].unlink()
-    with pytest.raises(DownloadError, match="has no file"):
+    with raises_code("not-in-mirror", "a.model"):
         resolve_model(definition, environment=ENVIRONMENT, trust_weights=True)
 
 
@@ -248,41 +246,33 @@ def test_archives_are_unpacked_once_and_safely(
     assert resolved.weights_sha256 == {"m.tar.gz!GRACE/saved_model.pb": digest(b"pb")}
     again = resolve_model(definition(archive("GRACE/saved_model.pb")), environment=ENVIRONMENT, trust_weights=True)
     assert again.weights_sha256.values() == resolved.weights_sha256.values() or again == resolved
-    with pytest.raises(ModelError, match="cannot unpack"):
+    with raises_code("bad-format"):
         resolve_model(definition(archive("../outside.pb")), environment=ENVIRONMENT, trust_weights=True)
     assert not (cache / "weights" / "outside.pb").exists()
 
 
 def test_no_network_is_one_line(define: Callable[..., Path], cache: Path) -> None:
     file = {"path": "a.model", "url": "https://127.0.0.1:9/a.model", "sha256": "0" * 64}
-    with pytest.raises(DownloadError, match=r"cannot download .* put the file at") as caught:
+    with raises_code("download-failed", file["url"], cache / "weights"):
         resolve_model(load_model(define(weights={"source": "url", "files": [file]})), environment=ENVIRONMENT, trust_weights=True)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"),
+    ("argument", "code", "named"),
     [
-        ("when: 2020-01-01", "field arguments: when: a date cannot be handed to a model"),
-        ("a: {b: !!set {c, d}}", "field arguments: a.b: a set cannot be handed"),
-        ("a: !!binary aGk=", "field arguments: a: a bytes cannot be handed"),
-        ("a: [1, .nan]", "field arguments: a.1: nan is no number"),
-        ("a: {1: b}", "field arguments: a: the key 1 is no text"),
-        ("a: 2020-99-99", "not a YAML file"),
-        ("a: !!int abc", "not a YAML file"),
-        ("head: one, head: two", "'head' appears twice"),
-        ("a: &x [*x]", "contains itself"),
-        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("when: 2020-01-01", "bad-model-yaml", "field arguments: when"),
+        ("a: {b: !!set {c, d}}", "bad-model-yaml", "field arguments: a.b"),
+        ("a: !!binary aGk=", "bad-model-yaml", "field arguments: a"),
+        ("a: [1, .nan]", "bad-model-yaml", "field arguments: a.1"),
+        ("a: {1: b}", "bad-model-yaml", "field arguments: a"),
+        ("head: one, head: two", "bad-yaml", "'head'"),
     ],
 )
-def test_what_cannot_be_an_argument_is_refused_when_it_is_read(tmp_path: Path, argument: str, words: str) -> None:
+def test_what_cannot_be_an_argument_is_refused_when_it_is_read(tmp_path: Path, argument: str, code: str, named: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("id: mine\nname: Mine\nadapter: mace\nlevel_of_theory: PBE\narguments: {" + argument + "}\n")
-    with pytest.raises(ModelError) as refused:
+    with raises_code(code, path, named):
         load_model(path)
-    assert words in str(refused.value)
-    assert str(refused.value).startswith(str(path))
-    assert "\n" not in str(refused.value)
 
 
 def test_mappings_may_be_merged(tmp_path: Path) -> None:
@@ -317,7 +307,7 @@ def test_the_charge_range_is_part_of_the_identity() -> None:
 
 
 def test_published_entries_keep_the_identity_of_their_model() -> None:
-    """Of registered models: what their results are stored under must not change with the code, or entries are calculated anew."""
+    """Of registered models: what their results are stored under must not change with the code, or entries are calculated again."""
     entries = sorted((Path(__file__).parents[2] / "leaderboards").glob("*/*/entry.json"))
     assert entries
     for path in entries:
@@ -346,7 +336,7 @@ def test_what_the_worker_loaded_is_compared() -> None:
     name, sha256 = next(iter(resolved.weights_sha256.items()))
     good = {"weights": [{"name": name, "path": "x", "sha256": sha256}], "parameters": resolved.definition.weights.parameters}
     check_against_definition(resolved, good)
-    with pytest.raises(ModelError, match="expected"):
+    with raises_code("wrong-weights", name):
         check_against_definition(resolved, {**good, "weights": [{"name": name, "path": "x", "sha256": "0" * 64}]})
-    with pytest.raises(ModelError, match="parameters"):
+    with raises_code("wrong-weights", "parameters"):
         check_against_definition(resolved, {**good, "parameters": 1})

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms
+from refusals import raises_code
 from typer.testing import CliRunner
 
-from defectbench.base.errors import ModelError
 from defectbench.calculations.plan import certificate_calculation
 from defectbench.cli import app
 from defectbench.models import trust
@@ -55,9 +55,8 @@ def test_fetched_weights_are_found_without_the_mirror(
     define: Callable[..., Path], mirror: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     definition = load_model(define())
-    with pytest.raises(ModelError) as refused:
+    with raises_code("untrusted-model"):
         fetch_weights(definition)
-    assert refused.value.code == "untrusted-model"
     assert fetch_weights(definition, trust_weights=True) == [cache / "weights" / "mine" / "a.model"]
     monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(mirror / "gone"))
     assert resolve_model(definition, environment=ENVIRONMENT, trust_weights=True).weights_sha256 == {"mine/a.model": SHA256}
@@ -67,9 +66,8 @@ def test_fetched_weights_are_found_without_the_mirror(
 def test_verify_says_which_witnesses_agree(define: Callable[..., Path], mirror: Path, tmp_path: Path) -> None:
     blob = git_blob_of(mirror / "mine" / "a.model")
     path = define(size=len(CONTENT), git_blob=blob, witnesses=3)
-    with pytest.raises(ModelError) as missing:
+    with raises_code("no-weights"):
         verify_weights(load_model(path))
-    assert missing.value.code == "no-weights"
     fetch_weights(load_model(path), trust_weights=True)
     (found,) = verify_weights(load_model(path))
     assert found.passed
@@ -105,9 +103,8 @@ def test_a_file_known_to_be_wrong_is_refused_whatever_is_trusted(
     own = tmp_path / "mace-mh-1.model"
     own.write_bytes(CONTENT)
     for given in ({"weights": own}, {}):
-        with pytest.raises(ModelError, match="MACE-MH-1") as refused:
+        with raises_code("wrong-weights", "MACE-MH-1"):
             resolve_model(load_model(define()), environment=ENVIRONMENT, trust_weights=True, **given)
-        assert refused.value.code == "wrong-weights"
 
 
 # one model per charge
@@ -207,7 +204,7 @@ def test_which_charge_a_file_is_for_is_part_of_the_identity(per_charge: Callable
 
 
 def test_weights_for_each_charge_are_not_replaced_by_one_file(per_charge: Callable[..., ResolvedModel], tmp_path: Path) -> None:
-    with pytest.raises(ModelError):
+    with raises_code("bad-model"):
         resolve_model(
             per_charge().definition,
             weights=tmp_path / "0.txt",

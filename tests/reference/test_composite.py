@@ -11,10 +11,10 @@ from reference_dft.composite import compose
 from reference_dft.cp2k_schema import method_of
 from reference_dft.reference_data import ReferenceData, relaxed_at
 from reference_dft.renaming import rename_levels
+from refusals import raises_code
 from test_kinds import RELAX, results, work_through
 from tiny_dataset import write_tiny_dataset
 
-from defectbench.base.errors import DatasetError
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.extxyz import write_extxyz
 from defectbench.datasets.validation import validate_dataset
@@ -66,7 +66,7 @@ def test_composites_come_from_what_is_stored(tmp_path: Path, fake_cp2k: Path) ->
 
 def test_frames_of_another_level_are_refused(tmp_path: Path) -> None:
     folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [{**ON_TOP, "of": "PBE"}]})
-    with pytest.raises(DatasetError, match="frames at PBE-k, not PBE"):
+    with raises_code("bad-dataset", "PBE-k"):
         ReferenceData(folder)
 
 
@@ -123,7 +123,7 @@ def test_levels_exchange_names_and_the_reference(tmp_path: Path, fake_cp2k: Path
 @pytest.mark.parametrize(("names", "reference"), [({"LDA": "X"}, None), ({"PBE": "HSE06"}, None), ({}, "LDA")])
 def test_names_that_do_not_fit_change_nothing(tiny: Path, names: dict[str, str], reference: str | None) -> None:
     before = {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
-    with pytest.raises(DatasetError):
+    with raises_code("bad-dataset"):
         rename_levels(tiny, names, reference)
     assert {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()} == before
     assert [path.name for path in tiny.parent.iterdir() if path.name.startswith(".")] == []

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reference_dft.cp2k_input import LAST_ATTEMPT, RunOptions, electrons, multiplicity, safer_scf, write_input
 from reference_dft.cp2k_schema import Cp2kMethod
+from refusals import raises_code
 from tiny_dataset import HYBRID, MESH, METHOD
-
-from defectbench.base.errors import DatasetError
 
 PBE = Cp2kMethod.model_validate(METHOD)
 HSE = Cp2kMethod.model_validate(HYBRID)
@@ -70,7 +69,7 @@ def test_multiplicity_is_the_lowest_that_fits_the_electrons(charge: int, atoms: 
 
 
 def test_impossible_multiplicity_is_refused() -> None:
-    with pytest.raises(DatasetError, match="cannot have spin multiplicity 2"):
+    with raises_code("bad-dataset", "multiplicity 2"):
         write_input(PBE, H2, 0, RunOptions(multiplicity=2))
     assert "UKS T" in write_input(PBE, H2, 0, RunOptions(multiplicity=3))
 
@@ -146,17 +145,17 @@ def test_kpoints_replace_orbital_transformation() -> None:
     assert found["FORCE_EVAL/DFT/KPOINTS"]["SCHEME"] == ["MONKHORST-PACK 4 4 2"]
     assert "FORCE_EVAL/DFT/SCF/OT" not in found
     assert re.search(r"&SMEAR ON", text)
-    with pytest.raises(DatasetError, match="no k-points for hybrid"):
+    with raises_code("bad-dataset", "k-points"):
         write_input(HSE, H2, 0, RunOptions("ENERGY_FORCE", kpoints=(2, 2, 2)))
 
 
 def test_what_the_method_lacks_is_said() -> None:
-    with pytest.raises(DatasetError, match="for He"):
+    with raises_code("bad-dataset", "He"):
         write_input(PBE, Atoms("He", cell=[5, 5, 5], pbc=True), 0, RunOptions())
-    with pytest.raises(DatasetError, match="no optimizer block"):
+    with raises_code("bad-dataset", "optimizer"):
         write_input(HSE, H2, 0, RunOptions())
     bare = HSE.model_copy(update={"kinds": PBE.kinds})
-    with pytest.raises(DatasetError, match="no auxiliary_basis_set for H"):
+    with raises_code("bad-dataset", "auxiliary_basis_set", "H"):
         write_input(bare, H2, 0, RunOptions("ENERGY_FORCE"))
 
 
@@ -185,9 +184,11 @@ def test_safer_diagonalisation_by_attempt() -> None:
 
 
 def test_mesh_and_self_consistency_must_fit() -> None:
-    with pytest.raises(ValidationError, match="orbital transformation"):
-        Cp2kMethod.model_validate({**METHOD, "scf_restricted": MESH["scf_restricted"]})
-    with pytest.raises(ValidationError, match="diagonalisation"):
-        Cp2kMethod.model_validate({**MESH, "scf_unrestricted": METHOD["scf_unrestricted"]})
-    with pytest.raises(ValidationError, match="hybrid"):
-        Cp2kMethod.model_validate({**MESH, "hybrid": HYBRID["hybrid"]})
+    for method in (
+        {**METHOD, "scf_restricted": MESH["scf_restricted"]},
+        {**MESH, "scf_unrestricted": METHOD["scf_unrestricted"]},
+        {**MESH, "hybrid": HYBRID["hybrid"]},
+    ):
+        with pytest.raises(ValidationError) as refused:
+            Cp2kMethod.model_validate(method)
+        assert [(error["type"], error["loc"]) for error in refused.value.errors()] == [("value_error", ())]

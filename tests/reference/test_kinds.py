@@ -15,9 +15,9 @@ from reference_dft.manager import Manager
 from reference_dft.properties import growth_conditions, read_properties, site_potentials
 from reference_dft.reference_data import ReferenceData, changed_method
 from reference_dft.tasks import Task, matches
+from refusals import raises_code
 from tiny_dataset import write_tiny_dataset
 
-from defectbench.base.errors import DatasetError
 from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.writing import add_relaxation
@@ -291,7 +291,7 @@ def test_check_with_other_settings(tmp_path: Path, fake_cp2k: Path) -> None:
 
 def test_a_check_at_a_level_without_relaxations_needs_a_step(tmp_path: Path) -> None:
     block = {"kind": "check", "name": "finer", **FRAME, "level": "HSE06", "method": {"cutoff_ry": 300.0}}
-    with pytest.raises(DatasetError, match="check finer: nothing is relaxed at HSE06, so there is no last frame; give a step"):
+    with raises_code("bad-dataset", "check finer", "HSE06"):
         ReferenceData(write_tiny_dataset(tmp_path / "without", {"blocks": [block]}))
     ReferenceData(write_tiny_dataset(tmp_path / "with", {"blocks": [{**block, "step": 1}]}))
 
@@ -299,7 +299,7 @@ def test_a_check_at_a_level_without_relaxations_needs_a_step(tmp_path: Path) -> 
 def test_a_check_that_changes_what_there_is_not_is_refused(tiny: Path) -> None:
     method = ReferenceData(tiny).method("PBE")
     assert changed_method(method, {"cutoff_ry": 400}).cutoff_ry == 400
-    with pytest.raises(DatasetError, match="cutof"):
+    with raises_code("bad-dataset", "cutof"):
         changed_method(method, {"cutof": 400})
 
 
@@ -359,3 +359,25 @@ def test_one_level_continues_another_and_relaxes_a_start_directly_besides(tmp_pa
     assert [atoms.info["step"] for atoms in direct] == list(range(len(direct)))
     begun = [line.split(": segment")[0].split("/", 1)[1] for line in lines if "segment 0 started" in line]
     assert begun.index("PBE/V_H1_q+0_Dimer") < begun.index("PBE-k/V_H1_q+0_Dimer")
+
+
+def test_what_continues_begins_moved_as_the_nearest_minimum_moved(tmp_path: Path, fake_cp2k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def block(level: str, name: str, **more: object) -> dict[str, object]:
+        return {"kind": "relaxation", "level": level, "defect": "V_H1", "charges": [0], "configurations": [name], **more}
+
+    folder = tmp_path / "tiny"
+    for name in ("Dimer", "Unperturbed"):
+        for level, site in (("PBE", "2.2"), ("PBE-k", "2.5")):
+            monkeypatch.setenv("FAKE_CP2K_SITE", site)
+            more = {"continue_from": "PBE"} if level == "PBE-k" else {}
+            if not folder.is_dir():
+                work_through(tmp_path, fake_cp2k, block(level, name, **more))
+            else:
+                (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [block(level, name, **more)]}))
+                Manager(ReferenceData(folder), tmp_path / "work").run([str(fake_cp2k)], 2, poll=0.02, report=lambda _: None, niceness=0)
+    dataset = load_dataset(folder)
+    first, second = (dataset.frames("V_H1", 0, name, "PBE-k") for name in ("Dimer", "Unperturbed"))
+    moved = first[-1].positions - dataset.frames("V_H1", 0, "Dimer", "PBE")[-1].positions
+    assert np.abs(moved).max() > 0.2, "the two levels differ"
+    np.testing.assert_allclose(second[0].positions, dataset.frames("V_H1", 0, "Unperturbed", "PBE")[-1].positions + moved, atol=1e-6)
+    assert len(second) < len(first)

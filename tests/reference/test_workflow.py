@@ -20,9 +20,9 @@ from reference_dft.job import read_state
 from reference_dft.manager import Manager, exclusive, find_cp2k
 from reference_dft.reference_data import ReferenceData
 from reference_dft.status import collapsed, rows, summary
+from refusals import raises_code
 from tiny_dataset import QUEUE, write_tiny_dataset
 
-from defectbench.base.errors import DatasetError, RunError
 from defectbench.datasets.catalogue import load_dataset
 
 pytestmark = pytest.mark.slow
@@ -239,9 +239,9 @@ def test_two_runs_on_one_folder_are_refused(tiny: Path, fake_cp2k: Path, capsys:
         code = main([str(tiny), "--work", str(tiny.parent / "work"), "--cp2k", str(fake_cp2k)])
     error = capsys.readouterr().err
     assert code == 1
-    assert "another run works on" in error
+    assert str(tiny) in error
     assert error.count("\n") == 1
-    with pytest.raises(RunError), exclusive(tiny), exclusive(tiny):
+    with raises_code("folder-in-use", tiny), exclusive(tiny), exclusive(tiny):
         pass
 
 
@@ -269,7 +269,7 @@ def test_termination_stops_cp2k_and_leaves_the_task_to_be_continued(tiny: Path, 
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"goes on from here" in error
+    assert b"resumes" in error
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert state_of(tiny).status == "waiting"
@@ -298,7 +298,7 @@ def test_missing_cp2k_is_one_line_that_says_how_to_install_it(
     error = capsys.readouterr().err
     assert "apt-get install cp2k" in error
     assert error.count("\n") == 1
-    with pytest.raises(RunError, match="is no program"):
+    with raises_code("run-failed", "no-such-program"):
         find_cp2k("no-such-program")
 
 
@@ -309,7 +309,7 @@ def test_bad_queue_is_one_line(tiny: Path, capsys: pytest.CaptureFixture[str]) -
     assert "configurationz" in error
     assert error.count("\n") == 1
     (tiny / "queue.yaml").unlink()
-    with pytest.raises(DatasetError, match=r"queue\.yaml"):
+    with raises_code("no-file", "queue.yaml"):
         ReferenceData(tiny)
 
 
@@ -384,25 +384,18 @@ def test_page_of_tables(tiny: Path, fake_cp2k: Path) -> None:
     assert "old" not in text
     assert "| V_H1 | +1 | 2 | 2 | 0 |" in text
     page.write_text("no marks")
-    with pytest.raises(DatasetError, match="for the tables to go between"):
+    with raises_code("bad-dataset", page):
         update_page(page, tables(tiny))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--only", "["], "is no regular expression"),
-        (["--poll", "nan"], "a positive number"),
-        (["--poll", "-1"], "a positive number"),
-        (["--workers", "0"], "from 1 to 1024"),
-        (["--nice", "99"], "from 0 to 19"),
-    ],
+    "arguments", [["--only", "["], ["--poll", "nan"], ["--poll", "-1"], ["--workers", "0"], ["--nice", "99"]], ids=" ".join
 )
-def test_bad_options_are_refused(tiny: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_refused(tiny: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([str(tiny), *arguments])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert arguments[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -418,11 +411,11 @@ def test_what_selects_nothing_is_said(
 
 def test_what_is_no_dataset_folder_no_configuration_and_no_state_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nope")]) == 2
-    assert "nope is no folder" in capsys.readouterr().err
+    assert "nope is not a folder" in capsys.readouterr().err
     block = {"kind": "relaxation", "level": "PBE", "defect": "V_H1", "charges": [0, 1], "configurations": ["Unpertubed"]}
     folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": [block]})
     assert main([str(folder)]) == 2
-    assert "'Unpertubed'; did you mean Unperturbed" in capsys.readouterr().err
+    assert "Unperturbed" in capsys.readouterr().err
     (folder / "queue.yaml").write_text(yaml.safe_dump({"blocks": [{**block, "configurations": ["Unperturbed"]}]}))
     work = tmp_path / "work" / "relaxation" / "PBE" / "V_H1_q+0_Unperturbed"
     work.mkdir(parents=True)

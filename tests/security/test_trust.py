@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import check_refusal, raises_code
 from typer.testing import CliRunner
 
 import defectbench
 from defectbench.base.downloads import sha256_of
-from defectbench.base.errors import ModelError
 from defectbench.cli import app
 from defectbench.models.registry import load_model, resolve_model
 from defectbench.models.schema import ModelDefinition
@@ -74,10 +74,8 @@ def test_a_strange_definition_is_refused_and_nothing_runs(kind: str, command: li
     if files := fields.get("weights", {}).get("files"):  # a hash that only the stranger states is no trust
         fields = {**fields, "weights": {"source": "path", "files": [{**files[0], "sha256": sha256_of(Path("w.pt"))}]}}
     done = CliRunner().invoke(app, [*command, str(write(**fields))])
-    assert isinstance(done.exception, ModelError)
-    assert done.exception.exit_code == 2
+    check_refusal(done.exception, "untrusted-model", *options)
     message = str(done.exception)
-    assert all(option in message for option in options)
     assert message.count("--trust-") == len(options)
     if "environment" in fields:
         assert "./x" in message
@@ -86,23 +84,23 @@ def test_a_strange_definition_is_refused_and_nothing_runs(kind: str, command: li
     assert not Path("RAN").exists()
     assert not Path("cache").exists()
     assert not Path("defectbench-results").exists()
-    with pytest.raises(ModelError, match="--trust-"):
+    with raises_code("untrusted-model", *options):
         defectbench.evaluate("m.yaml")
 
 
 def test_the_message_names_the_file_that_would_run() -> None:
     Path("mine.py").write_text("")
     model = load_model(write(arguments={"factory": "mine:make"}))
-    with pytest.raises(ModelError, match=r"would run the file .*mine\.py \(factory mine:make\)"):
+    with raises_code("untrusted-model", Path("mine.py").resolve(), "mine:make"):
         require_trust(model, folder=Path.cwd())
 
 
 def test_trust_is_given_for_code_and_weights_apart() -> None:
     weights = {"source": "url", "files": [{"path": "w", "url": "https://example.org/w", "sha256": "0" * 64}]}
     model = ModelDefinition.model_validate(definition(weights=weights))
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         require_trust(model, trust_code=True)
-    with pytest.raises(ModelError, match="--trust-code"):
+    with raises_code("untrusted-model", "--trust-code"):
         require_trust(model, trust_weights=True)
     require_trust(model, trust_code=True, trust_weights=True)
 
@@ -118,9 +116,9 @@ def test_a_copy_of_a_registered_definition_is_trusted_until_it_is_edited() -> No
     require_trust(ModelDefinition.model_validate(content))
     require_trust(ModelDefinition.model_validate({**content, "name": "other words, the same known weights"}))
     content["weights"]["files"][0]["sha256"] = "0" * 64
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         require_trust(ModelDefinition.model_validate(content))
-    with pytest.raises(ModelError, match="--trust-code"):
+    with raises_code("untrusted-model", "--trust-code"):
         require_trust(ModelDefinition.model_validate({**load_model("qet-matq").model_dump(mode="json"), "environment": "./x"}))
 
 
@@ -141,13 +139,13 @@ def test_formats_without_code_need_no_trust_where_a_users_own_code_reads_them(ad
     if trusted:
         require_trust(model, trust_code=True)
     else:
-        with pytest.raises(ModelError, match="--trust-weights"):
+        with raises_code("untrusted-model", "--trust-weights"):
             require_trust(model, trust_code=True)
 
 
 def test_own_weights_of_a_registered_model_need_trust_but_its_own_do_not() -> None:
     Path("w.pt").write_bytes(pickle.dumps(Malicious()))
-    with pytest.raises(ModelError, match="--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         resolve_model(load_model("mace-mpa-0"), weights=Path("w.pt"))
 
 
@@ -158,6 +156,5 @@ def test_shared_cases_are_refused(case: str) -> None:
     model = source if source.is_file() else source / "m.yaml"
     shutil.copy(model, "m.yaml")
     done = CliRunner().invoke(app, ["models", "check", "m.yaml"])
-    assert isinstance(done.exception, ModelError)
-    assert "--trust-code" in str(done.exception)
+    check_refusal(done.exception, "untrusted-model", "--trust-code")
     assert not list(Path.cwd().glob("PWNED*"))

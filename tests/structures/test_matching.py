@@ -11,11 +11,12 @@ from ase.build import bulk
 from ase.io import read
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import raises_code
 
 from defectbench.structures import matching
 from defectbench.structures.bounds import operation_bounds
 from defectbench.structures.host_reference import host_fields, match_host_referenced, without_field
-from defectbench.structures.lattice import MatchingError, displacements, local_atoms, root_mean_square
+from defectbench.structures.lattice import displacements, local_atoms, root_mean_square
 from defectbench.structures.matching import (
     displacement_rmsd,
     host_referenced,
@@ -385,7 +386,7 @@ def test_taking_a_field_off_leaves_interstitials():
 # Errors
 
 
-def test_errors_are_one_line():
+def test_structures_that_cannot_be_compared_are_refused():
     other = HOST.copy()
     larger = DEFECT.copy()
     larger.set_cell(larger.cell.array * 1.01, scale_atoms=True)
@@ -393,20 +394,19 @@ def test_errors_are_one_line():
     broken.positions[0, 0] = np.nan
     swapped = DEFECT[::-1]
     cases = [
-        (lambda: match(other, DEFECT, OPERATIONS), "composition"),
-        (lambda: match(larger, DEFECT, OPERATIONS), "cells"),
-        (lambda: match(larger, larger, OPERATIONS), "host"),
-        (lambda: match(broken, DEFECT, OPERATIONS), "finite"),
-        (lambda: displacements(swapped, DEFECT), "order"),
-        (lambda: displacements(larger, DEFECT), "cells"),
-        (lambda: host_referenced(DEFECT, HOST, HOST, [0, 1]), "indices"),
-        (lambda: host_operations(Atoms("H", positions=[[0, 0, 0]])), "volume"),
-        (lambda: host_translation(np.array([1]), np.zeros((1, 3)), OPERATIONS), "species"),
+        (lambda: match(other, DEFECT, OPERATIONS), "other-composition"),
+        (lambda: match(larger, DEFECT, OPERATIONS), "other-cell"),
+        (lambda: match(larger, larger, OPERATIONS), "other-cell"),
+        (lambda: match(broken, DEFECT, OPERATIONS), "not-finite"),
+        (lambda: displacements(swapped, DEFECT), "other-composition"),
+        (lambda: displacements(larger, DEFECT), "other-cell"),
+        (lambda: host_referenced(DEFECT, HOST, HOST, [0, 1]), "no-match"),
+        (lambda: host_operations(Atoms("H", positions=[[0, 0, 0]])), "no-match"),
+        (lambda: host_translation(np.array([1]), np.zeros((1, 3)), OPERATIONS), "other-composition"),
     ]
-    for call, word in cases:
-        with pytest.raises(MatchingError, match=word) as caught:
+    for call, code in cases:
+        with raises_code(code):
             call()
-        assert "\n" not in str(caught.value)
 
 
 def rocksalt_antisite(seed: int) -> Atoms:

@@ -264,7 +264,7 @@ def test_sequences_by_hand(reference: dict[int, float], predicted: dict[int, flo
     assert sequence_right(reference, predicted) is right
 
 
-def test_the_shift_is_found_anew_in_every_resample() -> None:
+def test_the_shift_is_found_again_in_every_resample() -> None:
     """By hand: the interval of the aligned error is that of errors each aligned within its resample, not to the shift of all."""
     found = [0.0, 0.3, 0.9]
     model = {1: ENERGIES[1]}

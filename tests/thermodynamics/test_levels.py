@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from refusals import raises_code
 
 from defectbench.thermodynamics import (
-    ThermodynamicsError,
     effective_u,
     exchange_energy,
     formation_energy,
@@ -71,17 +71,17 @@ def test_ties_and_degenerate_sets() -> None:
 
 
 def test_bad_numbers_are_refused_in_one_line() -> None:
-    with pytest.raises(ThermodynamicsError, match="no energy of any charge state"):
+    with raises_code("no-energy"):
         stable_charges({})
-    with pytest.raises(ThermodynamicsError, match=r"−1.*nan"):
+    with raises_code("not-finite", "−1", "nan"):
         level_diagram({0: 0.0, -1: math.nan})
-    with pytest.raises(ThermodynamicsError, match="−2"):
+    with raises_code("no-energy", "−2"):
         pairwise_level(0, -2, {0: 0.0})
-    with pytest.raises(ThermodynamicsError, match="more positive"):
+    with raises_code("no-levels"):
         pairwise_level(-1, 0, {0: 0.0, -1: 0.0})
-    with pytest.raises(ThermodynamicsError, match="empty"):
+    with raises_code("empty-range"):
         level_diagram({0: 0.0}).stable_within(1.0, 1.0)
-    with pytest.raises(ThermodynamicsError, match="empty"):
+    with raises_code("empty-range"):
         stability_depths({0: 0.0}, 1.0, 0.0)
 
 
@@ -292,6 +292,6 @@ def test_doped_agrees_on_random_energies(seed: int) -> None:
     assert ours(states) == pytest.approx(formation, abs=1e-6)
     here = {(x.upper, x.lower): x.fermi_level for x in level_diagram(ours(states)).stable_levels}
     inside = {pair: x for pair, x in here.items() if -0.9 < x < 2.2}
-    assert inside, "a comparison of nothing is no test"
+    assert inside, "nothing was compared"
     assert {pair: levels.get(pair) for pair in inside} == pytest.approx(inside, abs=1e-6)
     assert all(pair in here for pair, x in levels.items() if -0.9 < x < 2.2)

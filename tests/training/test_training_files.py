@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import read
+from refusals import raises_code
 
-from defectbench.base.errors import DatasetError, DefectbenchError, UnknownNameError
 from defectbench.base.states import relaxation_group
 from defectbench.base.yaml import parse_yaml, to_yaml
 from defectbench.datasets.catalogue import load_dataset
@@ -48,10 +48,9 @@ def test_shipped_recipes_and_presets_are_valid(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UnknownNameError) as error:
+    with raises_code("unknown-recipe"):
         load_recipe("mace")
-    assert error.value.code == "unknown-recipe"
-    with pytest.raises(UnknownNameError):
+    with raises_code("unknown-preset"):
         load_recipe("mace-mf", preset="large")
 
 
@@ -61,9 +60,8 @@ def test_unknown_names():
 def test_recipe_that_would_see_the_test_is_refused(tmp_path: Path, change: dict[str, object]):
     path = tmp_path / "r.yaml"
     path.write_text(to_yaml({**recipe().model_dump(mode="json"), **change}))
-    with pytest.raises(DefectbenchError) as error:
+    with raises_code("bad-recipe"):
         load_recipe(path)
-    assert error.value.code == "bad-recipe"
 
 
 def test_no_frame_of_the_test_and_no_relaxation_on_two_sides(dataset, selection):
@@ -87,19 +85,19 @@ def test_no_frame_of_the_test_and_no_relaxation_on_two_sides(dataset, selection)
 def test_dataset_without_splits_is_refused(dataset):
     other = load_dataset("sb2se3-vacancies")
     other.path = Path("/nowhere")
-    with pytest.raises(DatasetError):
+    with raises_code("no-splits"):
         select_frames(other, recipe())
 
 
 def test_recipe_that_leaves_nothing_is_refused(dataset):
-    with pytest.raises(DatasetError):
+    with raises_code("no-frames"):
         select_frames(dataset, recipe(levels=[{"name": "none"}]))
-    with pytest.raises(UnknownNameError):
+    with raises_code("unknown-defect"):
         select_frames(dataset, recipe(defects=["V_Sb9"]))
 
 
 def test_charge_without_frames_between_others_is_refused(dataset, tmp_path):
-    with pytest.raises(DatasetError):
+    with raises_code("charge-gap"):
         export(dataset, select_frames(dataset, recipe(charges=[-3, 0])), tmp_path)
 
 
@@ -146,12 +144,11 @@ def test_configuration_has_as_many_classes_as_charges(dataset, selection, tmp_pa
 def test_folder_of_another_training_is_refused(dataset, tmp_path):
     prepare(dataset, recipe(), tmp_path / "run")
     prepare(dataset, recipe(), tmp_path / "run")
-    with pytest.raises(DefectbenchError) as error:
+    with raises_code("foreign-folder", "recipe"):
         prepare(dataset, recipe(seed=2), tmp_path / "run")
-    assert error.value.code == "foreign-folder"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("x")
-    with pytest.raises(DefectbenchError):
+    with raises_code("foreign-folder"):
         prepare(dataset, recipe(), tmp_path / "other")
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import raises_code
 
 import defectbench
-from defectbench.base.errors import RunError
 from defectbench.base.yaml import to_yaml
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.models.registry import load_model
@@ -62,9 +62,8 @@ def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path
 
     with monkeypatch.context() as patched:
         patched.setattr(run.subprocess, "Popen", Recorded)
-        with pytest.raises(RunError) as error:
+        with raises_code("training-failed"):
             run.train(dataset, recipe, tmp_path / "killed", on_epoch=kill)
-    assert error.value.code == "training-failed"
     resumed = run.train(dataset, recipe, tmp_path / "killed")
     assert [epoch.errors for epoch in resumed.history] == [epoch.errors for epoch in whole.history]
     assert (tmp_path / "killed" / run.CURVE_FILE).is_file()
@@ -98,5 +97,5 @@ def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path
 def test_missing_package_is_one_line(tmp_path: Path):
     path = tmp_path / "small.yaml"
     path.write_text(to_yaml(RECIPE))
-    with pytest.raises(RunError):
+    with raises_code("training-failed", "ModuleNotFoundError"):
         run.train(load_dataset("sb2se3-vacancies"), load_recipe(path), tmp_path / "run", environment=sys.prefix)

@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
+from refusals import raises_code
 
-from defectbench.base.errors import ModelError
 from defectbench.models.schema import ModelDefinition
 from defectbench.models.trust import require_trust
 from defectbench.worker import adapters
@@ -43,9 +43,8 @@ def test_plugins_that_are_not_there_or_not_models(plugin, load):
 
 def test_a_plugin_needs_trust():
     definition = ModelDefinition(id="m", name="m", adapter="plugin:mine", level_of_theory="PBE")
-    with pytest.raises(ModelError) as error:
+    with raises_code("untrusted-model"):
         require_trust(definition)
-    assert error.value.code == "untrusted-model"
     require_trust(definition, trust_code=True)
 
 

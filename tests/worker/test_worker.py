@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.optimize import FIRE
+from refusals import raises_code
 
-from defectbench.base.errors import ModelError, RunError
 from defectbench.calculations.client import WorkerClient, WorkerDied, WorkerSpec, worker_folder
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.calculations.results import Echo
@@ -121,8 +121,9 @@ def test_printing_models_do_not_disturb_the_protocol(start: Start, crystal: Atom
 @pytest.mark.parametrize(("how", "words"), [("die", "SIGSEGV"), ("exit", "exit code 7")])
 def test_a_dead_worker_is_told_with_its_last_words(start_own: Start, crystal: Atoms, how: str, words: str) -> None:
     client = start_own("fake_models:misbehaving", charge=HEARS)
-    with pytest.raises(WorkerDied, match=words) as caught:
+    with raises_code("worker-died", words) as caught:
         client.calculate(relaxation(crystal, WAYS.index(how)))
+    assert isinstance(caught.value, WorkerDied)
     if how == "die":
         assert "last words before the crash" in str(caught.value)
         assert caught.value.returncode == -signal.SIGSEGV
@@ -132,13 +133,13 @@ def test_a_killed_worker_is_told(start_own: Start, crystal: Atoms) -> None:
     client = start_own("fake_models:misbehaving", charge=HEARS)
     assert client.pid is not None
     threading.Timer(3.0, os.kill, (client.pid, signal.SIGKILL)).start()
-    with pytest.raises(WorkerDied, match=r"SIGKILL.*out of memory"):
+    with raises_code("worker-died", "SIGKILL", "memory"):
         client.calculate(relaxation(crystal, WAYS.index("hang")))
 
 
 def test_silence_ends_in_an_error(start_own: Start, crystal: Atoms) -> None:
     client = start_own("fake_models:misbehaving", charge=HEARS)
-    with pytest.raises(RunError, match="did not answer"):
+    with raises_code("worker-timeout"):
         client.calculate(relaxation(crystal, WAYS.index("hang")), timeout_s=1.0)
 
 
@@ -190,7 +191,7 @@ def test_what_a_calculator_started_ends_with_its_worker(start_own: Start, crysta
     if how == "hang":
         threading.Timer(1.0, client.close).start()
     if how != "close":
-        with pytest.raises(WorkerDied):
+        with raises_code("worker-died"):
             client.calculate(relaxation(crystal, WAYS.index(how)))
     child = int((tmp_path / "child").read_text())
     client.close()
@@ -227,19 +228,18 @@ def test_two_clients_run_side_by_side(start: Start, start_own: Start, crystal: A
 
 
 @pytest.mark.parametrize(
-    ("factory", "words"),
+    ("factory", "code", "named"),
     [
-        ("no_such_module:make", "there is no module 'no_such_module'"),
-        ("fake_models:no_such_function", "no function 'no_such_function'"),
-        ("fake_models:broken", "ValueError: no such model"),
-        ("fake_models:not_a_calculator", "not an ASE calculator"),
-        ("fake_models", "module:function"),
+        ("no_such_module:make", "missing-package", "no_such_module"),
+        ("fake_models:no_such_function", "bad-adapter", "no_such_function"),
+        ("fake_models:broken", "bad-adapter", "ValueError: no such model"),
+        ("fake_models:not_a_calculator", "bad-adapter", "not_a_calculator"),
+        ("fake_models", "bad-adapter", "module:function"),
     ],
 )
-def test_a_factory_that_gives_no_calculator_is_one_line(start_own: Start, factory: str, words: str) -> None:
-    with pytest.raises(ModelError, match=words) as caught:
+def test_a_factory_that_gives_no_calculator_is_one_line(start_own: Start, factory: str, code: str, named: str) -> None:
+    with raises_code(code, named):
         start_own(factory)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_package_that_is_not_installed_is_one_line(current: PythonEnvironment) -> None:
@@ -248,7 +248,7 @@ def test_a_package_that_is_not_installed_is_one_line(current: PythonEnvironment)
     definition = load_model("chgnet-0.3.0")
     if "chgnet" in current.packages:
         pytest.skip("chgnet is installed here")
-    with pytest.raises(ModelError, match=r"'chgnet' is not installed in this environment .*environment 'current'"):
+    with raises_code("missing-package", "chgnet", "current"):
         WorkerClient(WorkerSpec.of(current, resolve_model(definition, environment=current))).start()
 
 
@@ -271,14 +271,15 @@ def test_a_model_that_takes_a_charge_gets_one_or_fails(start: Start, crystal: At
     client = start(charge={"how": "info:charge"})
     result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), None))
     assert result.status == "failed"
-    assert "none was given" in result.failure
+    assert result.energy is None
 
 
 def test_a_charge_outside_the_trained_range_is_refused(start: Start, crystal: Atoms) -> None:
     client = start(charge={"how": "info:charge", "range": [-3, 1]})
     assert client.ready["capabilities"]["charge_range"] == [-3, 1]
     result = client.calculate(Calculation("single_point", Structure.from_atoms(crystal), 2))
-    assert result.failure == "WorkerError: the model was trained on charges -3 to +1, not +2"
+    assert result.status == "failed"
+    assert "+2" in result.failure
 
 
 def test_descriptors(start: Start, crystal: Atoms) -> None:
@@ -291,7 +292,7 @@ def test_descriptors(start: Start, crystal: Atoms) -> None:
 
 def test_an_unknown_kind_is_answered(start: Start, crystal: Atoms) -> None:
     client = start()
-    with pytest.raises(RunError):
+    with raises_code("bad-answer"):
         client.calculate(Calculation("magic", Structure.from_atoms(crystal), None))
     assert client.calculate(relaxation(crystal)).status == "converged"
 
@@ -299,7 +300,7 @@ def test_an_unknown_kind_is_answered(start: Start, crystal: Atoms) -> None:
 def test_own_weights_need_trust(start_own: Start, crystal: Atoms, tmp_path: Path) -> None:
     weights = tmp_path / "own.txt"
     weights.write_text("0.25")
-    with pytest.raises(ModelError, match=r"unknown SHA-256.*--trust-weights"):
+    with raises_code("untrusted-model", "--trust-weights"):
         start_own("fake_models:with_weights", weights=weights)
     client = start_own("fake_models:with_weights", weights=weights, trust_weights=True, charge={"how": "info:charge"})
     structure = Structure.from_atoms(crystal)
@@ -319,7 +320,7 @@ def test_weights_that_change_after_the_check_are_refused(
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}]})
     resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
     weights.write_text("0.50")
-    with pytest.raises(ModelError, match="has SHA-256"):
+    with raises_code("wrong-weights", "own.txt"):
         WorkerClient(WorkerSpec.of(current, resolved)).start()
 
 
@@ -327,7 +328,7 @@ def test_a_wrong_parameter_count_is_refused(write_model: Callable[..., Path], cu
     (tmp_path / "own.txt").write_text("0.25")
     path = write_model("fake_models:with_weights", weights={"source": "path", "files": [{"path": "own.txt"}], "parameters": 4})
     resolved = resolve_model(load_model(path), folder=definition_folder(path), environment=current, trust_code=True, trust_weights=True)
-    with pytest.raises(ModelError, match="has 3 parameters, its definition says 4"):
+    with raises_code("wrong-weights", "3", "4"):
         WorkerClient(WorkerSpec.of(current, resolved)).start()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from defectbench.calculations.executors import Finished
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Result, failed_result
 
+GPU_BATCH = 64
+"""Structures in one force call on a GPU, to begin with: a worker halves it when memory runs out."""
+
 _STARTS = 3
 """How often in a row a worker may die while it starts before the run ends."""
 
@@ -23,8 +27,10 @@ _STARTS = 3
 class Client(Protocol):
     """What the executor needs of a worker: see :class:`defectbench.calculations.client.WorkerClient`."""
 
-    def calculate(self, calculation: Calculation, on_progress: Progress | None = None) -> Result:
-        """One calculation, start to end."""
+    def calculate_many(
+        self, calculations: Iterable[Calculation], ahead: int, on_progress: Progress | None = None
+    ) -> Iterator[tuple[Calculation, Result]]:
+        """Calculations, ``ahead`` of them at a time; each is yielded as it finishes."""
         ...
 
     def close(self) -> None:
@@ -42,19 +48,21 @@ class LocalExecutor:
     Attributes:
         spec: what each worker loads.
         workers: how many.
+        batch: structures that one force call of a worker takes, where the model's package can take several.
         on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
     """
 
-    def __init__(self, spec: WorkerSpec, workers: int, on_progress: Progress | None = None) -> None:
-        self.spec = spec
+    def __init__(self, spec: WorkerSpec, workers: int, on_progress: Progress | None = None, *, batch: int = 1) -> None:
+        self.spec = replace(spec, hello={**spec.hello, "batch": batch})
         self.workers = workers
+        self.batch = batch
         self.on_progress = on_progress
 
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
         """As :func:`run`, which says what is raised."""
         device = self.spec.device.split(":")[0]
-        machine = Machine(device=device, hardware=hardware.describe(), workers=self.workers, threads_per_worker=1)
-        for calculation, result in run(calculations, self._client, self.workers, self.on_progress):
+        machine = Machine(device=device, hardware=hardware.describe(), workers=self.workers, threads_per_worker=1, batch=self.batch)
+        for calculation, result in run(calculations, self._client, self.workers, self.on_progress, ahead=self.batch):
             yield Finished(calculation, result, machine)
 
     def _client(self, number: int) -> WorkerClient:
@@ -66,15 +74,22 @@ def default_workers(device: str) -> int:
     return max(1, len(hardware.visible_gpus())) if device == "cuda" else hardware.available_cores()
 
 
+def default_batch(device: str) -> int:
+    """A GPU is busy only with many structures at once; a CPU core is with one."""
+    return GPU_BATCH if device.startswith("cuda") else 1
+
+
 def run(
     calculations: Sequence[Calculation],
     start_client: Callable[[int], Client],
     workers: int,
     on_progress: Progress | None = None,
+    *,
+    ahead: int = 1,
 ) -> Iterator[tuple[Calculation, Result]]:
     """Runs calculations on ``workers`` workers, in order of the list, and yields each with its result as it finishes.
 
-    A worker that dies in a calculation is started again and its calculation tried once more; the second death is its result
+    A worker that dies in calculations is started again and each of them tried once more, alone; the second death is its result
     (status ``failed``, kind ``worker_died``). One that dies while it starts says nothing of a calculation: it is started again,
     and the third such death in a row ends the run. Leaving the iterator early (Ctrl-C, an error of the consumer) ends all workers.
 
@@ -83,6 +98,7 @@ def run(
         start_client: makes the client of worker number 0, 1, …; used as a context manager.
         workers: how many side by side.
         on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
+        ahead: how many calculations a worker has at a time.
 
     Raises:
         DefectbenchError: what ``start_client`` or its handshake raises (a model that cannot be loaded).
@@ -96,35 +112,51 @@ def run(
     clients: dict[int, Client] = {}
 
     def serve(number: int) -> None:
-        pending: Calculation | None = None
-        deaths = failed_starts = 0
+        given: list[Calculation] = []  # to the worker, without a result so far
+        suspects: list[Calculation] = []  # what a worker died with
+
+        def take() -> Iterator[Calculation]:
+            while not stop.is_set():
+                try:
+                    calculation = todo.get_nowait()
+                except queue.Empty:
+                    return
+                given.append(calculation)
+                yield calculation
+
+        def work(client: Client) -> None:
+            while suspects and not stop.is_set():
+                for answer in client.calculate_many(suspects[:1], 1, on_progress):
+                    done.put(answer)
+                    del suspects[0]
+            for calculation, result in client.calculate_many(take(), ahead, on_progress):
+                given.remove(calculation)
+                done.put((calculation, result))
+
+        failed_starts = 0
         while not stop.is_set():
+            started = False
             try:
                 client = clients[number] = start_client(number)
                 with client:
-                    failed_starts = 0
-                    while not stop.is_set():
-                        if pending is None:
-                            pending, deaths = todo.get_nowait(), 0
-                        try:
-                            result = client.calculate(pending, on_progress)
-                        except WorkerDied as error:
-                            deaths += 1
-                            if deaths == 2 and not stop.is_set():
-                                done.put((pending, failed_result(pending, str(error), "worker_died")))
-                                pending = None
-                            break  # this client is of no use any more
-                        done.put((pending, result))
-                        pending = None
-            except queue.Empty:
+                    started, failed_starts = True, 0
+                    work(client)
                 return
-            except WorkerDied as error:
-                failed_starts += 1
-                if failed_starts == _STARTS and not stop.is_set():
-                    raise RunError(
-                        f"{error}; it died {_STARTS} times in a row while it loaded the model. Run the same command again to resume; "
-                        "use fewer --workers if memory is limited"
-                    ) from error
+            except WorkerDied as error:  # the client is of no use any more
+                if stop.is_set():
+                    return
+                if started and suspects:
+                    done.put((suspects[0], failed_result(suspects.pop(0), str(error), "worker_died")))
+                elif started:
+                    suspects, given = given, []
+                else:
+                    failed_starts += 1
+                    if failed_starts == _STARTS:
+                        raise RunError(
+                            f"{error}; it died {_STARTS} times in a row while it loaded the model. Run the same command again to resume; "
+                            "use fewer --workers if memory is limited",
+                            code="worker-died",
+                        ) from error
 
     def guarded(number: int) -> None:
         try:

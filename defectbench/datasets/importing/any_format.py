@@ -68,7 +68,7 @@ def import_dataset(
     if source_format not in get_args(ImportFormat):
         raise UnknownNameError("format", source_format, get_args(ImportFormat))
     if not sources:
-        raise DatasetError("there is nothing to import; give a ShakeNBreak folder or extxyz files")
+        raise DatasetError("there is nothing to import; give a ShakeNBreak folder or extxyz files", code="import-nothing")
     about: dict[str, Any] = {
         "dataset_id": dataset_id,
         "title": title,
@@ -83,10 +83,12 @@ def import_dataset(
         from defectbench.datasets.importing.doped import import_doped
 
         if labels:
-            raise DatasetError(f"{', '.join(sorted(labels))}: for extxyz files only; doped's files have no such labels")
+            raise DatasetError(
+                f"{', '.join(sorted(labels))}: for extxyz files only; doped's files have no such labels", code="import-option"
+            )
         return import_doped(sources, output, host=host, **about)
     if host is None:
-        raise DatasetError("the perfect supercell is missing; name its file with --host")
+        raise DatasetError("the perfect supercell is missing; name its file with --host", code="import-host")
     if source_format == "extxyz" or (source_format == "auto" and not user_path(sources[0]).is_dir()):
         from defectbench.datasets.importing.labelled_extxyz import import_extxyz
 
@@ -94,7 +96,9 @@ def import_dataset(
     from defectbench.datasets.importing.shakenbreak import import_shakenbreak
 
     if len(sources) > 1:
-        raise DatasetError(f"a ShakeNBreak import takes one folder, not {len(sources)}")
+        raise DatasetError(f"a ShakeNBreak import takes one folder, not {len(sources)}", code="import-option")
     if labels:
-        raise DatasetError(f"{', '.join(sorted(labels))}: for extxyz files only; a ShakeNBreak folder has no such labels")
+        raise DatasetError(
+            f"{', '.join(sorted(labels))}: for extxyz files only; a ShakeNBreak folder has no such labels", code="import-option"
+        )
     return import_shakenbreak(sources[0], host, output, **about)

@@ -107,13 +107,13 @@ def read_host_file(path: str | Path) -> Atoms:
     """
     file = user_path(path)
     if not file.is_file():
-        raise DatasetError(f"there is no host file {file}")
+        raise DatasetError(f"there is no host file {file}", code="no-file")
     if file.name.upper().startswith(("POSCAR", "CONTCAR", "SPOSCAR")) or file.suffix in (".vasp", ".poscar"):
         return read_poscar(file)
     if file.suffix in (".xyz", ".extxyz"):
         frames = read_extxyz(file)
         if abs(frames[-1].cell.volume) < 1.0:
-            raise DatasetError(f"{file} holds no periodic structure")
+            raise DatasetError(f"{file} holds no periodic structure", code="import-host")
         return Atoms(frames[-1].get_chemical_symbols(), positions=frames[-1].positions, cell=frames[-1].cell, pbc=True)
     from ase.io import read
 
@@ -125,10 +125,10 @@ def read_host_file(path: str | Path) -> Atoms:
         except DatasetError:
             pass
         raise DatasetError(
-            f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}", code="bad-format"
         ) from error
     if isinstance(atoms, list) or not len(atoms) or abs(atoms.cell.volume) < 1.0:
-        raise DatasetError(f"{file} holds no periodic structure")
+        raise DatasetError(f"{file} holds no periodic structure", code="import-host")
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 
@@ -189,7 +189,7 @@ def _labels(atoms: Atoms, file: Path, index: int, keys: _Keys, found: _Findings)
 
 
 def _text(value: object) -> str:
-    """A label as it was written, as far as that can be told of what read as numbers or truth values."""
+    """A label as it was written, as far as labels read as numbers or truth values can be restored."""
     return " ".join(map(str, np.ravel(value))) if isinstance(value, np.ndarray | list) else str(value)
 
 
@@ -263,18 +263,18 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
         known = {} if options.theory is None else options.theory.model_dump(exclude={"name", "functional", "code"})
         level = LevelOfTheory(name=options.level, functional=options.functional or options.level, code=options.code, **known)
     except ValidationError as error:
-        raise DatasetError(f"the level of theory '{options.level}': {explain(error)[0][1]}") from error
+        raise DatasetError(f"the level of theory '{options.level}': {explain(error)[0][1]}", code="import-option") from error
     groups: dict[str, list[_Item]] = {}
     for item in found.items:
         if _DEFECT_NAME.match(item.defect) is None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name (letters, digits and _ . , - only)")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': use letters, digits and _ . , - only")
         elif (problem := name_problem(item.defect)) is not None:
-            found.drop(item.source, None, f"'{item.defect}' cannot be a defect's name: it {problem}; rename it")
+            found.drop(item.source, None, f"invalid defect name '{item.defect}': it {problem}; rename it")
         elif (problem := configuration_problem(item.configuration)) is not None:
             found.drop(
                 item.source,
                 None,
-                f"'{item.configuration}' cannot be a configuration's name: it {problem}; rename the file, or label its frames otherwise",
+                f"invalid configuration name '{item.configuration}': it {problem}; rename the file, or label its frames otherwise",
             )
         else:
             groups.setdefault(item.defect, []).append(item)
@@ -314,7 +314,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
     if not defects:
         dropped = sorted(found.dropped, key=lambda item: item.reason == NO_START)  # that is seldom why
         reasons = "; ".join(str(item) for item in dropped[:3])
-        raise DatasetError(f"nothing could be imported: {reasons or 'no configurations were found'}")
+        raise DatasetError(f"nothing could be imported: {reasons or 'no configurations were found'}", code="import-nothing")
     metadata = _metadata(options, destination, level, tuple(defects))
     written = write_dataset(
         destination, metadata, perfect, starts, relaxations, overwrite=options.overwrite, check=partial(_refuse_invalid, notes=found.notes)
@@ -335,7 +335,7 @@ def _refuse_invalid(folder: Path, notes: list[str]) -> None:
     """Refuses what contradicts itself; numbers that cannot be true together are the user's own, and named in a note."""
     report = validate_dataset(folder)
     if len(report.problems) > len(report.doubts):
-        raise DatasetError(f"what would be imported is no valid dataset: {report.problems[0]}")
+        raise DatasetError(f"the imported data would not be a valid dataset: {report.problems[0]}", code=report.problems[0].code)
     notes += [f"cannot be right, please check: {doubt}" for doubt in report.doubts]
 
 
@@ -349,7 +349,7 @@ def _check_destination(destination: str | Path, overwrite: bool, sources: Sequen
     given = [(path, "what is imported") for path in sources] + ([] if isinstance(host, Atoms) else [(host, "the host")])
     for path, what in given:
         if full_path(path).is_relative_to(folder):
-            raise DatasetError(f"{path} ({what}) lies in the output folder {folder}; choose another output folder")
+            raise DatasetError(f"{path} ({what}) lies in the output folder {folder}; choose another output folder", code="would-lose-data")
     destination_folder(folder, overwrite=overwrite)
 
 
@@ -369,7 +369,7 @@ def _metadata(options: _Options, destination: Path, level: LevelOfTheory, defect
         )
     except ValidationError as error:
         where, message = explain(error)[0]
-        raise DatasetError(f"{where}: {message}") from error
+        raise DatasetError(f"{where}: {message}", code="import-option") from error
 
 
 def _defect_of(name: str, items: list[_Item], host: Atoms, found: _Findings) -> Defect | None:

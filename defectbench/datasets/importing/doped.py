@@ -52,13 +52,13 @@ def import_doped(
         DatasetError: nothing there can be used, or the destination cannot be written; one line.
     """
     if not files:
-        raise DatasetError("there are no files to import")
+        raise DatasetError("there are no files to import", code="import-nothing")
     _check_destination(destination, overwrite, list(files), host if host is not None else Atoms())
     contents = [read_doped(user_path(file)) for file in files]
     entries = [entry for content in contents for entry in content.entries]
     perfect = host if host is not None else next((entry.host for entry in entries if entry.host is not None), None)
     if perfect is None:
-        raise DatasetError("the files hold no host; name it with --host")
+        raise DatasetError("the files hold no host; name it with --host", code="import-host")
     atoms = perfect if isinstance(perfect, Atoms) else _host(perfect)
     found, corrections = _Findings(), []
     sites: dict[str, Defect] = {}

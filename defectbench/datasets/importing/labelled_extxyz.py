@@ -86,15 +86,15 @@ def import_extxyz(
         DefectbenchError: no home folder is known for a leading ``~name``.
     """
     if not files:
-        raise DatasetError("there are no files to import")
+        raise DatasetError("there are no files to import", code="import-nothing")
     _check_destination(destination, overwrite, [*files, *starts], host)
     for file in (*files, *starts):
         if not full_path(file).is_file():
-            raise DatasetError(f"there is no file {file}")
+            raise DatasetError(f"there is no file {file}", code="no-file")
     keys = _Keys(charge_key, energy_key, forces_key, defect_key, configuration_key, step_key, converged_key, defect)
     _check_keys(keys)
     if not (np.isfinite(max_force) and max_force > 0):
-        raise DatasetError(f"max_force is {max_force:g}; it must be a number of eV/Å above 0")
+        raise DatasetError(f"max_force is {max_force:g}; it must be a number of eV/Å above 0", code="import-option")
     found = _Findings()
     items: dict[tuple[str, int, str], _Item] = {}
     for file in files:
@@ -140,7 +140,9 @@ def _check_forces_key(items: Sequence[_Item], forces_key: str, found: _Findings)
     there = any("forces" in stored_results(frame) for frame in frames)
     hint = f"there is '{', '.join(unused)}'" if unused else "there are no other arrays of forces"
     if frames and not there and forces_key != "forces":
-        raise DatasetError(f"no frame has an array '{forces_key}' ({hint}); name the array of the forces with --forces-key")
+        raise DatasetError(
+            f"no frame has an array '{forces_key}' ({hint}); name the array of the forces with --forces-key", code="import-label"
+        )
     if unused:
         found.notes.append(
             f"arrays '{', '.join(unused)}' were not used (--forces-key {unused[0]} reads them as forces); frames with them and without "
@@ -155,9 +157,12 @@ def _check_keys(keys: _Keys) -> None:
         DatasetError: not so.
     """
     if keys.forces in _OWN_ARRAYS:
-        raise DatasetError(f"forces_key '{keys.forces}' is an array that every structure has, not forces; name the array of the forces")
+        raise DatasetError(
+            f"forces_key '{keys.forces}' is an array that every structure has, not forces; name the array of the forces",
+            code="import-label",
+        )
     labels = {"charge_key": keys.charge, "energy_key": keys.energy, "step_key": keys.step, "converged_key": keys.converged}
     for name, key in (*labels.items(), ("defect_key", keys.defect), ("configuration_key", keys.configuration)):
         other = next((other for other, same in labels.items() if same == key and other != name), None)
         if other is not None:
-            raise DatasetError(f"{name} and {other} are both '{key}'; each of the two needs a key of its own")
+            raise DatasetError(f"{name} and {other} are both '{key}'; each of the two needs a key of its own", code="import-option")

@@ -102,10 +102,12 @@ def _read(path: Path, name: str) -> list[Atoms]:
         else:
             images = read(path, index=index, format=name)
     except Exception as error:  # ASE raises anything on malformed text
-        raise DatasetError(f"{path} cannot be read as {name}: {' '.join(str(error).split())[:120] or type(error).__name__}") from error
+        raise DatasetError(
+            f"{path} cannot be read as {name}: {' '.join(str(error).split())[:120] or type(error).__name__}", code="bad-format"
+        ) from error
     found = images if isinstance(images, list) else [images]
     if not found or not len(found[-1]) or abs(found[-1].cell.volume) < 1.0:
-        raise DatasetError(f"{path} holds no periodic structure")
+        raise DatasetError(f"{path} holds no periodic structure", code="bad-format")
     return found
 
 

@@ -73,7 +73,7 @@ def import_shakenbreak(
     """
     root = full_path(folder)
     if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}")
+        raise DatasetError(f"there is no folder {root}", code="no-file")
     _check_destination(destination, overwrite, [root], host)
     found = _Findings()
     states = [root] if _is_state_folder(root) else sorted(path for path in root.iterdir() if path.is_dir())

@@ -53,7 +53,7 @@ def open_cdte_doped(folder: Path, metadata: DatasetFile) -> Dataset:
         name, configuration = parse_name(entry, defects)
         defect = defects[name]
         if entry.start is None:
-            raise DatasetError(f"{remote[ENTRIES]}: {entry.name} has no unrelaxed structure")
+            raise DatasetError(f"{remote[ENTRIES]}: {entry.name} has no unrelaxed structure", code="bad-format")
         start, relaxed = moved_to_site(entry.start, entry.relaxed, host, defect)
         _, order = placed(start, host, defect)
         frame, _ = placed(relaxed, host, defect, order)

@@ -100,7 +100,7 @@ def _final(path: Path, host: Atoms, defect: Defect, charge: int) -> tuple[Atoms,
     with io.TextIOWrapper(gzip.open(path), encoding="utf-8") as file:
         images = read(file, index=":", format="vasp-out")
     if not isinstance(images, list):
-        raise DatasetError(f"{path} holds no relaxation")
+        raise DatasetError(f"{path} holds no relaxation", code="bad-format")
     out, order = [], None
     for step, image in enumerate(images, start=1):
         results = stored_results(image)

@@ -121,7 +121,7 @@ def read_table(path: Path) -> dict[StateKey, TableRow]:
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     if not lines or lines[0].split() != ["Defect", "E_total", "potal", "band_filling", "image", "A", "B"]:
-        raise DatasetError(f"{path}, line 1: not the heading of the table of defect energies")
+        raise DatasetError(f"{path}, line 1: not the heading of the table of defect energies", code="bad-format")
     out: dict[StateKey, TableRow] = {}
     for number, line in enumerate(lines[2:], start=3):
         if not line.strip():
@@ -129,13 +129,13 @@ def read_table(path: Path) -> dict[StateKey, TableRow]:
         fields = line.split()
         found = _TABLE_ROW.match(fields[0])
         if found is None or len(fields) != 7:
-            raise DatasetError(f"{path}, line {number}: '{line.strip()}' is no row of the table of defect energies")
+            raise DatasetError(f"{path}, line {number}: '{line.strip()}' is not a row of the table of defect energies", code="bad-format")
         label, charge = found["label"].replace("v_", "V_"), int(found["charge"])
         defect = label if label.endswith("_i") else f"{label}_{found['site']}"
         try:
             energy, alignment, filling, image, a, b = (float(value) for value in fields[1:])
         except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: {error}") from error
+            raise DatasetError(f"{path}, line {number}: {error}", code="bad-format") from error
         correction = Correction(defect=defect, charge=charge, potential_alignment=alignment, band_filling=filling, image_charge=image)
         out[defect, charge] = TableRow(defect, charge, energy, correction, (a, b))
     return out

@@ -62,7 +62,7 @@ class PrincipalComponents:
     Attributes:
         coordinates: (n, k), along the components, largest variance first.
         explained: (k,), fraction of the variance.
-        varies: False for rows that are all the same to rounding.
+        varies: False if all rows are equal to rounding.
     """
 
     coordinates: Floats
@@ -283,7 +283,7 @@ def _metrics(
 
 
 def _difference(first: Floats, second: Floats) -> Floats:
-    """Rounded to 1e-9: two decompositions of equal numbers differ in the last digits, and that is no response."""
+    """Rounded to 1e-9: two decompositions of equal numbers differ in the last digits, which is not a response."""
     return np.asarray(np.round(first - second, 9) + 0.0)
 
 

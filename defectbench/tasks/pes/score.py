@@ -42,7 +42,7 @@ ENERGY_CAP = 1.0
 """eV: an energy error counts up to this in averages, and a miss counts as this."""
 
 ENERGY_RESOLUTION = 0.01
-"""eV: energies closer than this are ties when they are ranked, so that convergence noise is no order."""
+"""eV: energies closer than this are ties when they are ranked, so that convergence noise does not rank them."""
 
 MINIMUM_CONFIGURATIONS = 3
 """A curve needs at least this many of the selected configurations with DFT; a slope as many that converged with the model too."""

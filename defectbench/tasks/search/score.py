@@ -162,7 +162,7 @@ def _group(relaxed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> li
 
 
 def _energy(relaxed: MatchedConfiguration) -> float:
-    """Rounded, so that noise in the last digits is no order."""
+    """Rounded, so that noise in the last digits does not change the order."""
     return np.inf if relaxed.energy is None else round(relaxed.energy, 6)
 
 
@@ -230,7 +230,7 @@ def smallest_full(found: Sequence[Search]) -> int | None:
 def saved(found: Sequence[Search], chosen: int | None) -> float:
     """Fraction of the avoidable DFT relaxations that stopping after the first ``chosen`` of every state saves; 0 for None.
 
-    One relaxation a charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, F + U)) / (Σ N − S) with F failed candidates and U
+    One relaxation per charge state cannot be avoided, so the best is 1: (Σ N − Σ min(n, F + U)) / (Σ N − S) with F failed candidates and U
     distinct minima.
     """
     total = sum(len(s.candidates) for s in found)
@@ -275,7 +275,7 @@ def score(scoring: ScoringInput) -> TaskResult:
 
 
 def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
-    """The search with minima told apart by SOAP, beside the matching's: one row a charge state (``defectbench rescore ENTRY --soap``).
+    """The search with minima told apart by SOAP, beside the matching's: one row per charge state (``defectbench rescore ENTRY --soap``).
 
     Not part of :func:`score`, whose result must be the same with and without the optional package.
 

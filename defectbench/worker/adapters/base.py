@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,13 @@ class LoadedModel:
         precision: ``float32`` or ``float64``: of the energies, as finite differences need to know.
         has_descriptors: whether :meth:`descriptors` gives anything.
         details: JSON values worth recording (head, element list, …).
+        batches: whether :meth:`evaluate` gives energies and forces of many structures in one call.
         record: the worker's record of the software that calculates; goes into a certificate.
         prepared: the structure that :meth:`prepare` was last called for; None before.
     """
 
     has_descriptors: bool = False
+    batches: bool = False
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class LoadedModel:
         """Attaches the calculator to a structure at a charge; afterwards nothing of an earlier call can come back.
 
         A charge that a charge-blind model gets (the certificate does this) is written wherever ASE calculators look for one,
-        so that a model which hears it after all is found out.
+        so that a model that responds to it anyway is detected.
 
         Args:
             atoms: the structure; its ``info`` may be changed.
@@ -103,6 +106,20 @@ class LoadedModel:
         if self.charge.startswith("info:"):
             return atoms.info.get(self.charge.removeprefix("info:"))
         return None
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:  # noqa: ARG002  (subclasses use it)
+        """Energy (eV) and forces (N, 3; eV/Å) of each of several prepared structures, in one call of the package.
+
+        The charge of each is read where :meth:`set_charge` wrote it.
+
+        Raises:
+            WorkerError: the package offers no such call.
+        """
+        raise WorkerError("unsupported", "this model evaluates one structure at a time")
+
+    def clock(self) -> tuple[float, float]:
+        """Wall-clock and CPU time (s) so far; differences are what a calculation cost."""
+        return time.perf_counter(), time.process_time()
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:  # noqa: ARG002  (subclasses use it)
         """Per-atom invariant features, (N, D), of a prepared structure.
@@ -162,6 +179,15 @@ def numpy_features(tensor: Any) -> NDArray[np.float64]:
     """A detached torch tensor (N, …) as a float64 array (N, D)."""
     array = np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)
     return array.reshape(len(array), -1)
+
+
+def by_structure(
+    structures: Sequence[Atoms], energies: Iterable[Any], forces: NDArray[np.floating[Any]]
+) -> list[tuple[float, NDArray[np.float64]]]:
+    """A batch's energies (B,) and forces of all atoms in a row (ΣN, 3) as one pair per structure."""
+    ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
+    parts = np.split(np.asarray(forces, dtype=np.float64), ends)
+    return [(float(energy), part) for energy, part in zip(energies, parts, strict=True)]
 
 
 def set_up_torch() -> Any:

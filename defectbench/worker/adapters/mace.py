@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, only_file, reject_unknown, set_up_torch
+from .base import LoadedModel, by_structure, count_parameters, only_file, reject_unknown, set_up_torch
 
 
 class MaceModel(LoadedModel):
     """A MACE model; its charge, where it has one, is a graph embedding fed from ``atoms.info``."""
 
     has_descriptors = True
+    batches = True
 
     def __init__(self, calculator: Any, *, info: dict[str, int], key: str | None, **rest: Any) -> None:
         super().__init__(calculator, **rest)
@@ -39,6 +41,27 @@ class MaceModel(LoadedModel):
     def read_charge(self, atoms: Atoms) -> Any:
         """As :meth:`set_charge` writes it."""
         return super().read_charge(atoms) if self._key is None else atoms.info.get(self._key)
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
+        """As the calculator makes the graph of one structure, for all of them; one forward pass."""
+        data, tools = require("mace.data", "mace-torch"), require("mace.tools", "mace-torch")
+        calculator = self.calculator
+        keys = data.KeySpecification(info_keys=calculator.info_keys, arrays_keys=calculator.arrays_keys)
+        with tools.torch_tools.default_dtype(calculator.default_dtype):
+            graphs = [
+                data.AtomicData.from_config(
+                    data.config_from_atoms(atoms, key_specification=keys, head_name=calculator.head),
+                    z_table=calculator.z_table,
+                    cutoff=calculator.r_max,
+                    heads=calculator.available_heads,
+                )
+                for atoms in structures
+            ]
+        batch = tools.torch_geometric.Batch.from_data_list(graphs).to(calculator.device)
+        found = calculator.models[0](batch.to_dict(), compute_stress=False, training=False)
+        energies = found["energy"].detach().cpu().numpy() * calculator.energy_units_to_eV
+        forces = found["forces"].detach().cpu().numpy() * calculator.energy_units_to_eV / calculator.length_units_to_A
+        return by_structure(structures, energies, forces)
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features of all layers, (N, D)."""

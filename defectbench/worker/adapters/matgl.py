@@ -168,12 +168,12 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     if old:
         restore_old_message_passing(potential.model, saved_by)
     how = spec["charge"]["how"]
-    hears = bool(getattr(potential, "calc_charge", False))
-    if how == "total_charge" and not hears:
+    takes_charge = bool(getattr(potential, "calc_charge", False))
+    if how == "total_charge" and not takes_charge:
         raise WorkerError("charge", "the definition says total_charge, but this MatGL potential equilibrates no charges")
     if how not in ("none", "total_charge"):
         raise WorkerError("charge", f"MatGL models take a charge as total_charge, not '{how}'")
-    if how == "none" and hears:
+    if how == "none" and takes_charge:
         raise WorkerError("charge", "this MatGL potential takes a total charge; write charge: {how: total_charge}")
     calculator = ase_module.PESCalculator(potential, stress_unit="eV/A3")
     return MatglModel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,45 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, load_without_code, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+from .base import (
+    LoadedModel,
+    by_structure,
+    count_parameters,
+    load_without_code,
+    no_charge,
+    numpy_features,
+    only_file,
+    reject_unknown,
+    set_up_torch,
+)
 
 
 class SevenNetModel(LoadedModel):
     """Descriptors are the scalar node features that enter the readout."""
 
     has_descriptors = True
+    batches = True
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
+        """As the calculator makes the graph of one structure, for all of them; one forward pass."""
+        keys, graphs = require("sevenn._keys"), require("sevenn.atom_graph_data")
+        batches = require("torch_geometric.data", "torch_geometric")
+        make = require("sevenn.train.dataload").unlabeled_atoms_to_graph
+        calculator = self.calculator
+        data = []
+        for atoms in structures:
+            graph = graphs.AtomGraphData.from_numpy_dict(make(atoms, calculator.cutoff, with_shift=False))
+            if calculator.modal:
+                graph[keys.DATA_MODALITY] = calculator.modal
+            data.append(graph)
+        batch = batches.Batch.from_data_list(data).to(calculator.device)
+        calculator.model.set_is_batch_data(True)
+        try:
+            found = calculator.model(batch)
+        finally:
+            calculator.model.set_is_batch_data(False)
+        energies = found[keys.PRED_TOTAL_ENERGY].detach().cpu().numpy().reshape(-1)
+        return by_structure(structures, energies, found[keys.PRED_FORCE].detach().cpu().numpy())
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Scalar (0e) node features after the last interaction, (N, D)."""
@@ -35,7 +68,7 @@ class SevenNetModel(LoadedModel):
         features = numpy_features(caught[-1])
         blocks = readout.linear.irreps_in
         scalar = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in blocks])
-        return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is no feature of an atom
+        return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is not a feature of an atom
 
 
 def _arrays() -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ def _word(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a regular expression: {error}") from error
     return text
 
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes from here", file=sys.stderr)
         return 130
     return 0
 
@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> None:
     manager = Manager(data, work, options.only, options.level)
     if (options.only or options.level) and not manager.tasks():
         chosen = " and ".join([*options.only, *([f"level {options.level}"] if options.level else [])])
-        raise DatasetError(f"no task that can be named now matches {chosen}; --status alone lists all")
+        raise DatasetError(f"no runnable task matches {chosen}; --status alone lists all")
     if options.status:
         from rich.console import Console
 

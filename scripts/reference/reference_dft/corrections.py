@@ -26,7 +26,7 @@ class Efnv:
     """An eFNV correction.
 
     Attributes:
-        point_charge: interaction of a point charge with its images and the background, taken off again, eV.
+        point_charge: interaction of a point charge with its images and the background, subtracted again, eV.
         alignment: −q times the mean potential difference that is left far from the defect, eV.
         spread: standard deviation of that difference over the far sites, V: how flat the plateau is.
         sites: number of far sites.
@@ -88,7 +88,7 @@ def corrections_of(
     Args:
         dataset: with a dielectric tensor.
         relaxed_at: level of theory whose ground states the potentials are of.
-        results: results of the potentials' level that are no frames.
+        results: results of the potentials' level that are not frames.
 
     Returns:
         Corrections, and by (defect, charge) what stands behind each; both empty without host potential or dielectric tensor.

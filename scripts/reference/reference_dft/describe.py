@@ -436,7 +436,7 @@ def _frame_at(dataset: Dataset, minimum: ReferenceMinimum, level: str) -> Atoms 
 
 
 def _results(dataset: Dataset, name: str) -> list[dict[str, Any]]:
-    """Results that are no frames, of a level and then of the others."""
+    """Results that are not frames, of a level and then of the others."""
     return [result for level in (name, *_others(dataset, name)) for result in read_properties(dataset.path, level)]
 
 

@@ -125,7 +125,7 @@ class Job:
         folder: its own work folder; created when the first run starts.
         stages: what runs, in order.
         structure: the geometry of a new run; for a relaxation the start.
-        previous: frames of this relaxation that the dataset already holds, in order; the relaxation goes on from the last.
+        previous: frames of this relaxation that the dataset already holds, in order; the relaxation resumes from the last.
         seed: wave function of another run at the same charge and spin, from which the first one starts; None for atoms.
         first_step: number of a relaxation's first frame.
     """
@@ -146,7 +146,7 @@ class Job:
         self._popen: subprocess.Popen[bytes] | None = None
         self._cache: dict[int, tuple[float, SegmentResult]] = {}
 
-    # ---- what is there
+    # ---- what exists
 
     def started_from(self) -> Atoms | None:
         """The structure that the first run began with, without a stage's displacement; None before it."""
@@ -182,7 +182,7 @@ class Job:
     def frames(self) -> list[Frame]:
         """Frames of a relaxation over all segments, in order, every geometry once; only those with converged self-consistency."""
         if self.task.kind != "relaxation":
-            raise RunError(f"{self.task.label} is no relaxation")
+            raise RunError(f"{self.task.label} is not a relaxation")
         frames = list(self.previous)
         for segment in self.segments():
             for frame in segment.frames:
@@ -296,7 +296,7 @@ class Job:
         self.save()
 
     def poll(self) -> Status:
-        """Looks at the running segment, keeps new frames, and decides: go on, next stage, retry, done or failed.
+        """Looks at the running segment, keeps new frames, and decides: continue, next stage, retry, done or failed.
 
         After ``waiting`` is returned, :meth:`start` begins the next segment.
         """
@@ -331,8 +331,8 @@ class Job:
         if self.task.kind == "relaxation" and segment.frames:
             self.state.crashes = 0
             if segment.output.ended:
-                return self._wait(f"segment {self.state.segments - 1} ended before convergence; going on")
-            return self._wait(f"segment {self.state.segments - 1} was cut off; going on from the last frame")
+                return self._wait(f"segment {self.state.segments - 1} ended before convergence; continuing")
+            return self._wait(f"segment {self.state.segments - 1} was cut off; resuming from the last frame")
         self.state.crashes += 1
         if self.state.crashes > MAX_CRASHES:
             return self._end(
@@ -484,7 +484,7 @@ def read_state(folder: Path) -> State:
             raise ValueError(f"status {state.status!r}")
         return state
     except (ValueError, TypeError, OSError) as error:
-        raise RunError(f"cannot read {path}: {error}; delete it to begin this task anew") from error
+        raise RunError(f"cannot read {path}: {error}; delete it to start this task again") from error
 
 
 def read_segment(folder: Path) -> SegmentResult:

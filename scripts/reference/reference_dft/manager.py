@@ -45,7 +45,7 @@ def find_cp2k(given: str | None = None) -> list[str]:
         found = shutil.which(name)
         if found:
             return [found]
-    what = f"'{given}' is no program" if given else f"CP2K is not on the PATH ({', '.join(EXECUTABLES)})"
+    what = f"'{given}' is not a program" if given else f"CP2K is not on the PATH ({', '.join(EXECUTABLES)})"
     raise RunError(f"{what}; install it with 'apt-get install cp2k cp2k-data' or 'conda install -c conda-forge cp2k', or give --cp2k PATH")
 
 
@@ -62,7 +62,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise RunError(f"another run works on {folder}; let it end or stop it (--status and --add work beside it)") from error
+        raise RunError(
+            f"another run works on {folder}; let it end or stop it (--status and --add work beside it)", code="folder-in-use"
+        ) from error
     except OSError as error:
         raise RunError(f"cannot lock {path}: {error.strerror}") from error
     try:
@@ -165,7 +167,7 @@ class Manager:
             while True:
                 try:
                     self.data.refresh()
-                except DatasetError as error:  # somebody is editing it: go on with what was read before
+                except DatasetError as error:  # somebody is editing it: keep what was read before
                     report(f"the dataset cannot be read now: {error}")
                 running, ended = 0, 0
                 startable: list[Job] = []

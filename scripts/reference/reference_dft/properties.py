@@ -1,4 +1,4 @@
-"""Results that are no frames: host, elements, force checks, potentials; what they are and where they go in the dataset."""
+"""Results that are not frames: host, elements, force checks, potentials; what they are and where they go in the dataset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPHERE_RADIUS = 1.0
 
 
 def result_of(job: Job, data: ReferenceData) -> dict[str, Any]:
-    """The result of a finished job that is no frame, as JSON values.
+    """The result of a finished job that is not a frame, as JSON values.
 
     Raises:
         RunError: the job has no complete result.
@@ -228,7 +228,7 @@ def growth_conditions(
 
 
 def read_properties(folder: Path, level: str) -> list[dict[str, Any]]:
-    """The results of a level that are no frames, by file name; empty if there are none."""
+    """The results of a level that are not frames, by file name; empty if there are none."""
     found = sorted((folder / "properties" / level).glob("*.json"))
     return [dict(json.loads(path.read_text(encoding="utf-8"))) for path in found]
 

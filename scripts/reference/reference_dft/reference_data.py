@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError, UnknownNameError
@@ -57,7 +59,7 @@ class ReferenceData:
         folder: the dataset folder.
 
     Raises:
-        DatasetError: the folder is no valid dataset or has no valid queue.
+        DatasetError: the folder is not a valid dataset or has no valid queue.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +67,7 @@ class ReferenceData:
         self.reload()
 
     def reload(self) -> None:
-        """Reads dataset and queue anew: both may have grown.
+        """Reads dataset and queue again: both may have grown.
 
         Raises:
             DatasetError: one of them is not valid, or they do not fit together; what was read before stays.
@@ -94,7 +96,7 @@ class ReferenceData:
         self.dataset: Dataset = dataset
 
     def refresh(self) -> None:
-        """Reads dataset and queue anew if another program has changed them."""
+        """Reads dataset and queue again if another program has changed them."""
         if self._newest() != self._stamp:
             self.reload()
 
@@ -210,7 +212,34 @@ class ReferenceData:
         if block.continue_from is None:
             return self.dataset.starts(task.defect, task.charge)[name]
         minimum = self.dataset.minima(task.defect, task.charge, block.continue_from).get(name)
-        return None if minimum is None else _bare(minimum.atoms)
+        if minimum is None:
+            return None
+        atoms = _bare(minimum.atoms)
+        atoms.positions += self._moved_alike(task, block.continue_from, atoms)
+        return atoms
+
+    def _moved_alike(self, task: Task, before: str, atoms: Atoms) -> NDArray[np.float64]:
+        """How the nearest minimum that is relaxed at both levels moved from one to the other, (N, 3), Å.
+
+        Most of what a relaxation continued at another level does is common to all minima, so this saves most of its steps. Zero where no
+        minimum of the defect is relaxed at both levels.
+        """
+        cell = atoms.cell.array
+
+        def between(one: Atoms, other: Atoms) -> NDArray[np.float64]:
+            vectors: NDArray[np.float64] = find_mic(other.positions - one.positions, cell, pbc=True)[0]
+            return vectors
+
+        nearest: tuple[float, NDArray[np.float64]] = np.inf, np.zeros_like(atoms.positions)
+        for charge in self.dataset.charges(task.defect):
+            there = self.dataset.minima(task.defect, charge, task.level)
+            for name, minimum in self.dataset.minima(task.defect, charge, before).items():
+                if name in there:
+                    apart = between(atoms, minimum.atoms)
+                    distance = float(np.sqrt(((apart - apart.mean(axis=0)) ** 2).sum(axis=1).mean()))
+                    if distance < nearest[0]:
+                        nearest = distance, between(minimum.atoms, there[name].atoms)
+        return nearest[1]
 
     def _single_points(self, block: SinglePointBlock) -> list[Task]:
         ready = tuple(

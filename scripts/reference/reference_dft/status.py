@@ -24,7 +24,7 @@ class Row:
         task: what.
         status: ``done``, ``running``, ``paused`` (somebody has stopped its CP2K with SIGSTOP), ``stalled`` (its CP2K has died and no run
             has looked since), ``waiting``, ``blocked`` (needs results that are not there yet) or ``failed``.
-        steps: frames so far; None if it is no relaxation.
+        steps: frames so far; None if it is not a relaxation.
         energy: of the last frame, eV.
         force: largest force component of the last frame, eV/Å.
         seconds_per_step: measured; None if it has not been.

@@ -102,7 +102,8 @@ class RelaxationBlock(_Block):
 
     Attributes:
         configurations: names of starts; those that a charge state does not have are left out.
-        continue_from: level whose relaxations of the same names these begin at the end of; None: they begin at the starts.
+        continue_from: level whose relaxations of the same names these begin at the end of, moved as the nearest minimum moved that is
+            relaxed at both levels; None: they begin at the starts.
         prefix: put before the names under which they are stored, so that one start can be relaxed in two ways at one level.
         later: what is made of ground states (``path``, ``potential``, ``single_point``) does not wait for this block.
     """
@@ -232,7 +233,7 @@ class PotentialBlock(_Block):
     """Electrostatic potential of ground states, for the alignment against the host's.
 
     Attributes:
-        wait: for all relaxations of the charge in the queue; otherwise the lowest minimum so far is taken, and a lower one anew.
+        wait: for all relaxations of the charge in the queue; otherwise the lowest minimum so far is used, and again each lower one.
     """
 
     kind: Literal["potential"]
@@ -271,9 +272,11 @@ def read_queue(folder: Path) -> Queue:
     """
     path = folder / QUEUE_FILE
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is no folder; give that of a dataset")
+        raise DatasetError(f"{folder} is not a folder; give that of a dataset")
     if not path.is_file():
-        raise DatasetError(f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)")
+        raise DatasetError(
+            f"{folder} has no {QUEUE_FILE}; it lists what is to be calculated (see docs/reference-workflow.md)", code="no-file"
+        )
     try:
         return Queue.model_validate(read_yaml(path))
     except ValidationError as error:

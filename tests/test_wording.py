@@ -1,0 +1,37 @@
+"""The English of the project: words that a reader stumbles over, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WHOLE = "atom|batch|call|cell|charge|charge state|core|defect|entry|epoch|force call|frame|gpu|level|metric|minute|model"
+WHOLE += "|pair|reason|relaxation|row|state|step|structure|task|thread|worker"
+AVOID = {
+    # "there is no X", "is no longer" and comparisons are fine
+    r"(?<!there )\b(is|are|was|were) no (?!longer\b|more\b|better\b|worse\b|one\b|such\b|other\b)": "is not a",
+    r"(?<!calculated )\banew\b": "again",  # a certificate's text is stored in entries, and compared with them
+    r"\btak(e|es|en|ing) off\b": "subtracted",
+    r"\btak(e|es|en|ing) for\b": "mistaken for, or counts as",
+    r"\bhear[sd]?\b": "responds to charge",
+    r"\ball the same\b": "anyway, or equal",
+    r"\b(go|goes|went|going) on\b": "resumes, or continues",
+    rf"\b(one (?!with\b|when\b|is\b|that\b)\w+|meV|eV|hours|seconds?|[\d.]+ s) an? ({WHOLE})\b": "per",
+}
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES += [path for folder in ("defectbench", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES += sorted((ROOT / "defectbench" / "tasks").glob("*/metrics.yaml"))
+
+
+@pytest.mark.parametrize(("pattern", "instead"), AVOID.items(), ids=AVOID.values())
+def test_plain_words(pattern: str, instead: str) -> None:
+    avoid = re.compile(pattern, re.IGNORECASE)
+    found = []
+    for path in FILES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if avoid.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:160]}")
+    assert not found, f"write '{instead}':\n" + "\n".join(found)
