@@ -188,18 +188,19 @@ def _write_scenes(out: _Output, name: str, scenes: Sequence[Scene]) -> list[dict
     links = []
     for scene in scenes:
         key, file = f"{name}/{scene.name}", f"structures/{name}/{scene.name}.js"
-        out.write(file, _script("scene", key, asdict(scene)))
+        out.write(file, _script("scene", key, scene))
         links.append({"name": scene.name, "title": scene.title, "key": key, "file": file})
     return links
 
 
-def _flat(charts: Mapping[str, tuple[Chart, ...]]) -> dict[str, Any]:
-    return {chart.name: asdict(chart) for found in charts.values() for chart in found}
+def _flat(charts: Mapping[str, tuple[Chart, ...]]) -> dict[str, Chart]:
+    return {chart.name: chart for found in charts.values() for chart in found}
 
 
 def _script(function: str, *values: object) -> str:
     """Data as a script, because pages on a disk may not read files; ASCII, so that no text ends it."""
-    arguments = ", ".join(json.dumps(value, separators=(",", ":"), allow_nan=False) for value in values)
+    # dataclasses as they are: asdict would copy every coordinate
+    arguments = ", ".join(json.dumps(value, separators=(",", ":"), allow_nan=False, default=vars) for value in values)
     return f"defectbench.{function}({arguments});\n"
 
 
