@@ -211,7 +211,7 @@ def evaluate(
         files = write_entry(folder, entry, scored, plan)
         if figures:
             files += draw_figures(entry, folder / FIGURES)
-        files.append(write_report(EntryView(entry, folder)))
+        files.append(write_report(EntryView(entry, folder), data))
         sweep(folder, [task.name for task in get_tasks(None)], files)
         return Evaluation(entry, folder, outcomes, tuple(files))
 

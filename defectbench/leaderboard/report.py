@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from defectbench.leaderboard.tables import measured, number
 if TYPE_CHECKING:
     import jinja2
 
+    from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.leaderboard.entry_view import EntryView
 
@@ -85,20 +86,40 @@ class Report:
     provenance: Table = field(default_factory=lambda: Table((), ()))
 
 
-def write_report(entry: EntryView) -> Path:
+def write_report(entry: EntryView, dataset: Dataset | None = None) -> Path:
     """Writes ``index.html`` into the entry's folder; returns its path.
 
+    Args:
+        entry: in its folder, with figures and structures.
+        dataset: that the entry was made on, for DFT's structures; without it the model's stand alone.
+
     Raises:
+        DatasetError: the entry's structures cannot be read.
         RunError: it cannot be written.
     """
+    from defectbench.leaderboard.overlays import model_scenes
+
     path = entry.folder / REPORT_FILE
-    write_text(path, render(report(entry)))
+    scenes = [{"name": scene.name, "title": scene.title, "scene": asdict(scene)} for scene in model_scenes(entry, dataset)]
+    write_text(path, render(report(entry), scenes))
     return path
 
 
-def render(page: Report) -> str:
-    """The page as HTML; every text is escaped."""
-    return templates().get_template("report.html.j2").render(r=page)
+def _viewer() -> str:
+    """The viewer and its library as one script: half a megabyte, for a page that stays one file."""
+    from importlib.resources import files
+
+    static = files("defectbench.leaderboard") / "static"
+    return "\n".join((static / name).read_text(encoding="utf-8") for name in ("3dmol/3Dmol-min.js", "common.js", "viewer.js"))
+
+
+def render(page: Report, scenes: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page as HTML; every text is escaped. ``scenes`` are the structures, with their coordinates."""
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(r=page, charts={}, key="", root="", scenes=scenes, scripts=_viewer() if scenes else "")
+    )
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +60,7 @@ class Row:
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
+        superseded_by: page of a later entry of the same model; such a row has no rank.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Row:
     not_converged: int | None = None
     relaxations: int | None = None
     date: str | None = None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Board:
         rows: best overall score first, baselines among the models.
         note: on which content of the dataset the entries rest.
         stale: why all of its entries are stale; None if they are not.
+        charge_states: (defect, charge) that were run.
     """
 
     id: str
@@ -108,6 +111,7 @@ class Board:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    charge_states: tuple[tuple[str, int], ...]
     stale: str | None = None
 
 
@@ -138,6 +142,16 @@ class ChargeStateResult:
 
 
 @dataclass(frozen=True)
+class Version:
+    """An entry of the same model on the same dataset, level of theory and suite; ``changes`` since the one before it."""
+
+    page: str
+    date: str
+    overall: float | None
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """What is shown of a model on a board besides the report of its entry.
 
@@ -149,6 +163,7 @@ class ModelPage:
         elsewhere: pages of the same model on other boards, with their titles.
         facts: what the definition says, label → text.
         url: of the model.
+        versions: the model's history here, oldest first, itself among them.
     """
 
     page: str
@@ -162,6 +177,7 @@ class ModelPage:
     elsewhere: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     url: str | None
+    versions: tuple[Version, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -262,9 +278,10 @@ def site_view(groups: Iterable[Group], folder: Path) -> Site:
         boards.append(board)
         pages += made
     titles = {board.id: board.title for board in boards}
+    history = _history([one for group in groups for one in group.entries], pages)
     return Site(
         boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
-        models=tuple(_with_others(page, pages, titles) for page in pages),
+        models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
         tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
@@ -290,10 +307,16 @@ def _board(
     old = stale(first)
     mark = ", stale" if old is not None else ""
     title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
-    rows, pages = [], []
-    for place, (one, file) in enumerate(zip(group.entries, files, strict=True), 1):
+    newest = {one.entry.model.id: file for one, file in sorted(zip(group.entries, files, strict=True), key=lambda x: _made(x[0]))}
+    rows: list[Row] = []
+    pages = []
+    for one, file in zip(group.entries, files, strict=True):
         definition = definitions.get(one.entry.model.id) if one.entry.model.embedded else None
+        later = newest[one.entry.model.id]
+        place = 1 + sum(row.superseded_by is None for row in rows)
         row = _row(one, place, f"models/{file}.html", shown)
+        if later != file:
+            row = replace(row, rank=None, superseded_by=f"models/{later}.html")
         rows.append(row)
         pages.append(_model_page(one, row, name, definition, folder))
     rows += _baseline_rows(first, shown)
@@ -311,8 +334,13 @@ def _board(
         rows=tuple(rows),
         note=" ".join(filter(None, [old and f"Stale: {old}.", content_note(first).replace("`", "").replace("**", "")])),
         stale=old,
+        charge_states=tuple(sorted((s.defect, s.charge) for s in first.selection.states)),
     )
     return board, pages
+
+
+def _made(one: Ranked) -> str:
+    return one.entry.provenance.created
 
 
 def _cell(scored: TaskScore | None) -> Cell:
@@ -452,10 +480,48 @@ def reproduce(entry: Entry) -> str:
 
 
 def _with_others(page: ModelPage, pages: list[ModelPage], titles: Mapping[str, str]) -> ModelPage:
-    from dataclasses import replace
-
     others = [(other.page, titles[other.board]) for other in pages if other.model == page.model and other.page != page.page]
     return replace(page, elsewhere=tuple(others))
+
+
+def _history(entries: list[Ranked], pages: list[ModelPage]) -> dict[str, tuple[Version, ...]]:
+    """Page → the entries of its model on its dataset, level of theory and suite, oldest first."""
+    together: dict[tuple[str, str, str, str], list[tuple[Ranked, str]]] = {}
+    for one, page in zip(entries, pages, strict=True):
+        e = one.entry
+        together.setdefault((e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite), []).append((one, page.page))
+    out: dict[str, tuple[Version, ...]] = {}
+    for found in together.values():
+        found.sort(key=lambda x: _made(x[0]))
+        versions = tuple(
+            Version(page, _made(one)[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
+            for n, (one, page) in enumerate(found)
+        )
+        out |= dict.fromkeys((page for _, page in found), versions)
+    return out
+
+
+def _changes(old: Entry, new: Entry) -> Iterable[str]:
+    """What differs between two entries of a model besides the results."""
+    before, after = old.provenance, new.provenance
+    named = (
+        ("the model's weights", old.model.weights_sha256, new.model.weights_sha256),
+        ("content of the dataset", old.dataset.sha256[:12], new.dataset.sha256[:12]),
+        ("protocol", before.protocol.get("name"), after.protocol.get("name")),
+        ("selection", [s.model_dump() for s in old.selection.states], [s.model_dump() for s in new.selection.states]),
+        ("tasks", sorted(old.tasks), sorted(new.tasks)),
+        ("device", before.device, after.device),
+        ("defectbench", before.defectbench, after.defectbench),
+    )
+    for label, was, now in named:
+        if was != now:
+            yield f"{label}: {was} → {now}" if isinstance(was, str) and isinstance(now, str) else label
+    for name in sorted({*before.packages, *after.packages}):
+        was, now = before.packages.get(name, "none"), after.packages.get(name, "none")
+        if was != now:
+            yield f"{name}: {was} → {now}"
+    if old.model.identity != new.model.identity and old.model.weights_sha256 == new.model.weights_sha256:
+        yield "the model's settings or code"
 
 
 def _task_page(task: Task) -> TaskPage:
