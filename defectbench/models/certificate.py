@@ -269,6 +269,10 @@ def _charge_checks(
     yield unchanged(
         "lasting", raw["again"], "the first questions get the same answers at the end", "the first questions get others at the end"
     )
+    if raw.get("batched") is not None:
+        yield unchanged(
+            "batched", raw["batched"], "a batch of all charges gives what single calls give", "a batch of all charges gives other results"
+        )
     if raw.get("hidden") is not None:
         yield _hidden_charge(raw["hidden"], limits, noise)
         return
@@ -425,6 +429,8 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
         raise ModelError(
             f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted", code="charge-contradiction"
         )
+    if (batched := failed.get("batched")) is not None:
+        raise ModelError(f"{definition.id}: {batched.reason}; pass --batch 1", code="charge-contradiction")
     if (hidden := failed.get("no_hidden_charge")) is not None:
         raise ModelError(
             f"{definition.id}: the definition says that it takes no charge, but {hidden.reason}; say in charge.how what it reads",
