@@ -302,11 +302,11 @@ def _first(pairs: Sequence[Pair]) -> str:
 
 def _hidden_charge(hidden: Sequence[Mapping[str, Any]], limits: Thresholds, noise: Mapping[str, float]) -> Check:
     allowed = {"energy": max(limits.blind_energy, noise["energy"]), "forces": max(limits.blind_force, noise["forces"])}
-    heard = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
+    responses = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
     worst = max(hidden, key=lambda h: float(h["energy"]))
-    where = ", ".join(h["where"] for h in heard if h["where"])
-    line = "no other way to say a charge changes anything" if not heard else f"it responds to a charge in {where or 'the structure'}"
-    return Check("no_hidden_charge", not heard, float(worst["energy"]), allowed["energy"], "eV", line)
+    where = ", ".join(h["where"] for h in responses if h["where"])
+    line = "no other way to say a charge changes anything" if not responses else f"it responds to a charge in {where or 'the structure'}"
+    return Check("no_hidden_charge", not responses, float(worst["energy"]), allowed["energy"], "eV", line)
 
 
 def _response_gradient(measured: Sequence[Mapping[str, Any]], limits: Thresholds, noise_energy: float) -> Check:

@@ -95,7 +95,8 @@ def certify(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         charge, between the first call and one that a displaced geometry has made fresh; ``finite_difference``: per charge and direction
         analytic and numerical force at each width; ``after_steps``: changes between the energy and forces that optimiser steps end
         with and those of a fresh call there; ``again``: between the first answers and the same questions at the end; ``batched``: between
-        single calls and a batch of all charges, where the run has batches; ``hidden``: what a model that takes no charge makes of other ways to say one; ``translation``, ``permutation``, ``rotation``: changes of energy
+        single calls and a batch of all charges, where the run has batches; ``hidden``: what
+        a model that takes no charge makes of other ways to say one; ``translation``, ``permutation``, ``rotation``: changes of energy
         and largest force component; ``doubling``: energies of the cell and of its double; ``descriptors``: root mean
         square change relative to their spread, per charge; ``calls``: how often the model was called.
     """
