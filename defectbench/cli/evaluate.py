@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,6 +81,18 @@ def evaluate(
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, its estimated cost, and what would be built or downloaded; write nothing.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            parser=text_of("--shard"),
+            metavar="NUMBER/OF",
+            help="Calculate one part of the run only, e.g. 2/8. 'defectbench entries merge' makes the entry of all parts.",
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures, figures and a report.
 
@@ -88,34 +100,47 @@ def evaluate(
     """
     import defectbench
     from defectbench.base.errors import Interrupted
+    from defectbench.calculations.plan import Shard
+    from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import LineReport, LiveReport
-    from defectbench.cli.render import evaluation, make_console
+    from defectbench.cli import render
+    from defectbench.runs.preview import preview
+    from defectbench.runs.selection import select
+    from defectbench.runs.shards import evaluate_shard
 
-    console = make_console()
+    console = render.make_console()
+    selection: dict[str, Any] = {
+        "defects": several(defect, "--defect"),
+        "charges": several_charges(charge),
+        "configurations": several(configurations, "--configurations"),
+        "tasks": several(task, "--task"),
+        "suite": suite.value,
+        "output": output,
+    }
+    of_model: dict[str, Any] = {
+        "device": device.value,
+        "environment": environment,
+        "model_weights": model_weights,
+        "name": name,
+        "trust_code": trust_code,
+        "trust_weights": trust_weights,
+    }
+    running: dict[str, Any] = {"workers": workers, "batch": batch, "retry_failed": retry_failed}
+    part = None if shard is None else Shard.parse(shard)
+    if dry_run:
+        render.preview(console, preview(model, dataset, ModelOptions(**of_model), part, **selection))
+        return
     report = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
         with report as reporter:
-            done = defectbench.evaluate(
-                model,
-                dataset,
-                defects=several(defect, "--defect"),
-                charges=several_charges(charge),
-                configurations=several(configurations, "--configurations"),
-                tasks=several(task, "--task"),
-                suite=suite.value,
-                output=output,
-                device=device.value,
-                workers=workers,
-                batch=batch,
-                environment=environment,
-                model_weights=model_weights,
-                name=name,
-                trust_code=trust_code,
-                trust_weights=trust_weights,
-                retry_failed=retry_failed,
-                figures=figures,
-                reporter=reporter,
-            )
+            if part is not None:
+                selected = select(model, dataset, ModelOptions(**of_model), **selection)
+                calculated = evaluate_shard(part, selected, **running, reporter=reporter)
+            else:
+                done = defectbench.evaluate(model, dataset, **selection, **of_model, **running, figures=figures, reporter=reporter)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; finished calculations are stored, the same command resumes from there") from None
-    evaluation(console, done)
+    if part is not None:
+        render.shard(console, calculated)
+    else:
+        render.evaluation(console, done)
