@@ -11,7 +11,7 @@ In a notebook::
     entry["relax"]["rmsd"]                                        # a metric with unit and interval
     entry["relax"].to_frame()                                     # a table as a pandas frame
     entry.plot("pes")                                             # a matplotlib figure
-    defectbench.compare("old-entry", entry).worse                 # what got worse
+    defectbench.compare("old-entry", entry).regressions           # what got worse
 
 Importing the package is cheap: each name is imported when it is first used.
 """

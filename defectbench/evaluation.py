@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained
-from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_calculation, certificate_start
-from defectbench.calculations.run import Reporter, calculate, certify
+from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_of
+from defectbench.calculations.run import Reporter, calculate, calculate_again, certify
 from defectbench.leaderboard.entry_view import EntryView
 
 if TYPE_CHECKING:
@@ -122,12 +122,15 @@ def evaluate(
         >>> entry.charge_class, entry["relax"]["rmsd"].unit
         ('charge-blind', 'Å')
     """
+    from defectbench.calculations.audit import asked_again, first_questions
+    from defectbench.calculations.judging import judge
     from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import default_report
     from defectbench.calculations.store import ResultStore
     from defectbench.entries.building import RunModel
+    from defectbench.entries.folder import published
     from defectbench.entries.run_folder import claim, locked
-    from defectbench.models.certificate import check_claim, classify
+    from defectbench.models.certificate import check_claim
     from defectbench.models.registry import check_against_definition, is_registered
     from defectbench.runs.finishing import Certificate, finish
     from defectbench.runs.selection import refuse_numbers, select, take_earlier
@@ -164,13 +167,18 @@ def evaluate(
         # calculate
         with ResultStore(contained(folder, "calculations.db")) as store:
             take_earlier(folder, selected, store, plan, resolved.identity, reporter)
-            asked = certificate_calculation(definition, *certificate_start(data))
+            asked = certificate_of(definition, data, selected.defects)
             raw = certify(asked, store, resolved.identity, runner, reporter)
-            certificate = classify(raw.model_dump(mode="json"))
+            certificate = judge(raw.model_dump(mode="json"), data, selected.charge_states)
             check_claim(certificate, definition)
             if raw.worker is not None and raw.worker.network == "open" and chosen.hand is None and not is_registered(definition):
                 reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
-            results = calculate(plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter)
+            first = first_questions(asked, plan.ask.takes_charge)
+            results = calculate(
+                plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first
+            )  # fmt: skip
+            rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
+            points = calculate_again([*first, *asked_again(plan, rounded)], store, resolved.identity, runner, reporter)
         assert raw.worker is not None
         check_against_definition(resolved, raw.worker.model_dump(mode="json"))
 
@@ -178,7 +186,9 @@ def evaluate(
         reporter.stage("scoring")
         ran = RunModel(resolved, ready.python, raw.worker, chosen.embedded)
         certified = Certificate(asked, raw, certificate)
-        done = finish(folder, owner, ran, data, plan, selected.tasks, certified, results, figures=figures)
+        done = finish(
+            folder, owner, ran, data, plan, selected.tasks, certified, results, points, figures=figures, reporter=reporter
+        )  # fmt: skip
         return Evaluation(done.entry, folder, done.outcomes, done.files)
 
 

@@ -4,6 +4,7 @@ Environment variables:
     DEFECTBENCH_CACHE: the cache folder (default: the user's cache folder, as ``pooch.os_cache`` gives it).
     DEFECTBENCH_MIRROR: a folder (a path or ``file://``) or URL prefix that replaces the source of dataset files.
     DEFECTBENCH_WEIGHTS_MIRROR: the same for model weights.
+    DEFECTBENCH_ENTRIES_MIRROR: a built site, as a folder or URL, in which published entries are looked up by name.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from defectbench.base.errors import DownloadError
-from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.files import contained, copy_file, read_bytes, sha256_of
 from defectbench.base.paths import full_path, user_path
+from defectbench.base.text import one_line
 
+TIMEOUT = 30.0
+"""Seconds without an answer after which a small file is given up."""
 RETRIES = 2
 """How often a failed download is tried again, with pauses of one and two seconds."""
-MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR"}
+MIRROR_VARIABLES = {"dataset": "DEFECTBENCH_MIRROR", "weights": "DEFECTBENCH_WEIGHTS_MIRROR", "entry": "DEFECTBENCH_ENTRIES_MIRROR"}
+BRANCHES = {"dataset": "datasets", "weights": "weights", "entry": "published"}
+"""Folders of the cache."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,14 @@ class RemoteFile:
     Attributes:
         url: where it comes from.
         sha256: hex digest of its content.
-        path: relative POSIX path: below the mirror, and below ``datasets/`` or ``weights/`` in the cache.
+        path: relative POSIX path: below the mirror, and below a folder of :data:`BRANCHES` in the cache.
         kind: which mirror variable and cache branch it belongs to.
     """
 
     url: str
     sha256: str
     path: str
-    kind: Literal["dataset", "weights"]
+    kind: Literal["dataset", "weights", "entry"]
 
     @property
     def cached(self) -> Path:
@@ -46,7 +52,7 @@ class RemoteFile:
         Raises:
             DefectbenchError: ``path`` leads out of the cache.
         """
-        return contained(cache_folder() / ("datasets" if self.kind == "dataset" else "weights"), self.path)
+        return contained(cache_folder() / BRANCHES[self.kind], self.path)
 
 
 def cache_folder() -> Path:
@@ -71,8 +77,20 @@ def mirror(variable: str) -> Path | str | None:
         DefectbenchError: no home folder is known for a leading ``~name``.
     """
     given = os.environ.get(variable)
-    if not given:
-        return None
+    return place_of(given, variable) if given else None
+
+
+def place_of(given: str, variable: str) -> Path | str:
+    """A folder, or an address without the ``/`` at its end.
+
+    Args:
+        given: a path, ``file://`` or address.
+        variable: that it comes from, for messages.
+
+    Raises:
+        DownloadError: it is neither a folder's path nor an address that files can be fetched from.
+        DefectbenchError: no home folder is known for a leading ``~name``.
+    """
     if "://" not in given:
         return user_path(given)
     try:
@@ -89,8 +107,37 @@ def mirror(variable: str) -> Path | str | None:
     return given.rstrip("/")
 
 
-def fetch(remote: RemoteFile) -> Path:
+def read_small(place: Path | str, name: str, limit: int) -> bytes:
+    """The content of a file whose hash is not known beforehand, e.g. an index; nothing of it is kept.
+
+    Args:
+        place: as :func:`place_of` gives it.
+        name: relative to it.
+        limit: bytes.
+
+    Raises:
+        DownloadError: it cannot be fetched, or is larger.
+    """
+    try:
+        if isinstance(place, Path):
+            return read_bytes(contained(place, name), limit)
+        from urllib.request import urlopen
+
+        with urlopen(f"{place}/{name}", timeout=TIMEOUT) as answer:
+            content: bytes = answer.read(limit + 1)
+        if len(content) > limit:
+            raise ValueError(f"it is larger than {limit:,} bytes")
+        return content
+    except (OSError, ValueError) as error:
+        raise DownloadError(f"cannot fetch {place}/{name} ({one_line(error, 120)}); give a folder or address that has it") from error
+
+
+def fetch(remote: RemoteFile, place: Path | str | None = None) -> Path:
     """The file's path in the cache, downloaded if it is not there yet.
+
+    Args:
+        remote: the file.
+        place: takes the place of the mirror that the environment names.
 
     Raises:
         DownloadError: a mirror that is none, no network, no such file, or content whose hash is wrong (such content is not kept).
@@ -99,7 +146,7 @@ def fetch(remote: RemoteFile) -> Path:
     if target.is_file() and sha256_of(target) == remote.sha256:
         return target
     variable = MIRROR_VARIABLES[remote.kind]
-    place = mirror(variable)
+    place = mirror(variable) if place is None else place
     by_hand = f"or put the file at {target} yourself"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,37 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def folder_beside(path: Path, ending: str = "part") -> Path:
+    """An empty new folder beside ``path``, to be filled and renamed to it. Nobody else has its name; permissions follow the user's umask.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
+    made.mkdir()
+    return made
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A new folder that is renamed to ``path`` when the block ends. It is removed if the block raises, or another process was faster.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder_beside(path)
+    try:
+        yield partial
+        try:
+            partial.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step: a reader sees the old content or the new one, never half of it. Missing folders are made.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Kind, Protocol, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Kind, Protocol, Structure
 from defectbench.calculations.results import DescriptorsResult, RelaxationResult, SinglePointResult, Stored
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Ask:
     """
 
     takes_charge: bool
-    protocol: Protocol = PROTOCOL_V1
+    protocol: Protocol = PROTOCOL
 
     def relaxation(self, atoms: Atoms, charge: int) -> Calculation:
         """The relaxation of a start at a total charge (units of +e)."""

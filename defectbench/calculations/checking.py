@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import ModelError
-from defectbench.calculations.plan import DEFAULT_DATASET, certificate_calculation, certificate_start
-from defectbench.models.certificate import ChargeCertificate, check_claim, classify
+from defectbench.calculations.judging import judge
+from defectbench.calculations.plan import DEFAULT_DATASET, certificate_of
+from defectbench.models.certificate import ChargeCertificate, check_claim
 from defectbench.models.registry import check_against_definition
 from defectbench.models.schema import ModelDefinition
 
@@ -57,6 +58,7 @@ class Certified:
             for c in self.certificate.checks
         )
         wrong = f"<p><b>{escape(str(self.contradiction))}</b></p>" if self.contradiction else ""
+        wrong += "".join(f"<p>Warning: {escape(warning)}</p>" for warning in self.certificate.warnings or ())
         return f"<b>{escape(self.model.name)}</b> is <b>{self.charge_class}</b>{wrong}<table>{rows}</table>"
 
 
@@ -121,9 +123,9 @@ def certify(
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     ready = chosen.prepare(progress)
     progress("calculating at several charges")
-    (done,) = ready.executor().run([certificate_calculation(chosen.definition, *certificate_start(data))])
+    (done,) = ready.executor().run([certificate_of(chosen.definition, data)])
     raw = done.result.model_dump(mode="json")
-    certificate = classify(raw)
+    certificate = judge(raw, data, () if data.metadata.remote else data.states)
     check_against_definition(ready.resolved, raw["worker"])
     contradiction = None
     try:

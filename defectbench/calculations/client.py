@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, ModelError, RunError
+from defectbench.base.files import making_folder
 from defectbench.base.hardware import visible_gpus
 from defectbench.base.redaction import is_secret_name, redact, redact_values
 from defectbench.calculations.requests import Calculation
@@ -131,23 +132,16 @@ def worker_folder() -> Path:
     package = target / "defectbench_worker"
     if package.is_dir():
         return package
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        for path in files:
-            copy = partial / "defectbench_worker" / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        try:
-            partial.rename(target)
-        except OSError:
-            if not package.is_dir():  # else another process was faster
-                raise
+        with making_folder(target) as partial:
+            for path in files:
+                copy = partial / "defectbench_worker" / path.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
     except OSError as error:
         raise RunError(
             f"cannot write the worker to {target}: {error.strerror}; free space there or set DEFECTBENCH_CACHE", code="not-writable"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return package
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,7 @@ from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.states import ChargeState, format_charge, sort_key
 from defectbench.base.text import one_line
 from defectbench.calculations.asking import Ask
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Protocol, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Protocol, Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -193,7 +193,7 @@ def make_plan(
     tasks: Sequence[Asks],
     *,
     takes_charge: bool,
-    protocol: Protocol = PROTOCOL_V1,
+    protocol: Protocol = PROTOCOL,
 ) -> Plan:
     """The union of what the tasks need, each distinct calculation once.
 
@@ -214,9 +214,9 @@ def make_plan(
     return Plan(states, skipped, relaxations, host, tuple(distinct.values()), ask)
 
 
-def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
-    """The structure and charges on which the certificate is measured: the first defect's ideal start and its charge states."""
-    defect = dataset.defects[0]
+def certificate_start(dataset: Dataset, defect: str | None = None) -> tuple[Atoms, tuple[int, ...]]:
+    """The structure and charges on which the certificate is measured: a defect's ideal start (the first's) and its charge states."""
+    defect = defect or dataset.defects[0]
     charges = dataset.charges(defect)
     for charge in charges:
         starts = dataset.starts(defect, charge)
@@ -225,16 +225,37 @@ def certificate_start(dataset: Dataset) -> tuple[Atoms, tuple[int, ...]]:
     return dataset.host, charges
 
 
-def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: Sequence[int] | None = None, seed: int = 0) -> Calculation:
+def certificate_calculation(
+    definition: ModelDefinition,
+    atoms: Atoms,
+    charges: Sequence[int] | None = None,
+    seed: int = 0,
+    others: Mapping[str, tuple[Atoms, Sequence[int]]] | None = None,
+) -> Calculation:
     """The calculation whose result :func:`defectbench.models.certificate.classify` judges.
 
     Args:
         definition: of the model; a charge-blind one is asked at three charges, as proof, others at all.
         atoms: any structure of the system of interest, best a defect's start.
         charges: of the dataset; of which those that the model can be asked at are kept.
-        seed: of the rattle, the rotation and the choice of components.
+        seed: of the rattle, the rotation and the directions of finite differences.
+        others: further defects: name → a start and its charges.
     """
-    wanted = sorted({int(q) for q in (charges or (-1, 0, 1))} | {0})
+    options: dict[str, object] = {"charges": _charges_to_ask(definition, charges or (-1, 0, 1)), "seed": seed}
+    probes = []
+    for name, (structure, its_charges) in (others or {}).items():
+        asked = definition.charges_among(sorted({*its_charges, 0}))
+        if definition.charge.how == "none":
+            asked = sorted({asked[0], asked[-1]})
+        if len(asked) > 1:
+            probes.append({"defect": name, "structure": Structure.from_atoms(structure).to_json(), "charges": asked})
+    if probes:
+        options["others"] = probes
+    return Calculation("certificate", Structure.from_atoms(atoms), None, options=options)
+
+
+def _charges_to_ask(definition: ModelDefinition, charges: Sequence[int]) -> list[int]:
+    wanted = sorted({int(q) for q in charges} | {0})
     allowed = definition.charge.range or definition.charges_of_weights
     if allowed:
         wanted = definition.charges_among(wanted) or sorted({allowed[0], allowed[-1]})
@@ -244,4 +265,17 @@ def certificate_calculation(definition: ModelDefinition, atoms: Atoms, charges: 
         wanted = sorted({*wanted, wanted[0] + (1 if definition.charge.range is None or wanted[0] < definition.charge.range[1] else -1)})
     if definition.charge.how == "none" and len(wanted) > 3:
         wanted = sorted({wanted[0], 0, wanted[-1]} if wanted[0] < 0 < wanted[-1] else {wanted[0], wanted[1], wanted[-1]})
-    return Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": wanted, "seed": seed})
+    return wanted
+
+
+def certificate_of(definition: ModelDefinition, dataset: Dataset, defects: Iterable[str] | None = None) -> Calculation:
+    """The certificate of a model for a dataset: every check on its first defect, the response to charge on all that are selected.
+
+    Args:
+        definition: of the model.
+        dataset: supplies structures and charges.
+        defects: those selected; None for all.
+    """
+    chosen = dict.fromkeys(dataset.defects if defects is None else defects)
+    others = {name: certificate_start(dataset, name) for name in chosen if name != dataset.defects[0]}
+    return certificate_calculation(definition, *certificate_start(dataset), others=others)

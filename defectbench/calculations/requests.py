@@ -54,11 +54,13 @@ class Structure:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Relaxation settings, versioned: two results compare only under the same protocol.
+    """Relaxation settings and, by its name, how results are scored: two entries compare only under the same protocol.
 
-    ``v1``: ASE FIRE with ASE's defaults, cell fixed, until the largest force is below 0.03 eV/Å or 1000 steps.
+    Relaxations: ASE FIRE with ASE's defaults, cell fixed, until the largest force is below 0.03 eV/Å or 1000 steps. ``v2`` scores them
+    without steps; its relaxations are those of ``v1``, so that calculations of both are the same.
 
     Attributes:
+        name: version.
         fmax: largest force on any atom at convergence, eV/Å.
         max_steps: steps after which a relaxation ends as ``unconverged``.
         min_distance: a pair of atoms closer than this (Å) ends a relaxation as ``failed``.
@@ -66,7 +68,7 @@ class Protocol:
         max_displacement: an atom this far (Å, minimum image) from its start ends it as ``failed`` (atom lost).
     """
 
-    name: str = "v1"
+    name: str = "v2"
     optimizer: Literal["FIRE"] = "FIRE"
     fmax: float = 0.03
     max_steps: int = 1000
@@ -79,7 +81,10 @@ class Protocol:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-PROTOCOL_V1 = Protocol()
+PROTOCOL = Protocol()
+
+RELAXATION = "v1"
+"""The protocol since which relaxations run as they do: part of what a calculation is, so that rescoring needs no new ones."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,14 @@ class Calculation:
     kind: Kind
     structure: Structure
     charge: int | None
-    protocol: Protocol = PROTOCOL_V1
+    protocol: Protocol = PROTOCOL
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """The request as it goes to a worker and into the key."""
         out: dict[str, Any] = {"kind": self.kind, "structure": self.structure.to_json(), "charge": self.charge}
         if self.kind == "relaxation":
-            out["protocol"] = self.protocol.to_json()
+            out["protocol"] = {**self.protocol.to_json(), "name": RELAXATION}
         if self.options:
             out["options"] = dict(self.options)
         return out

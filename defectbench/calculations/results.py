@@ -159,10 +159,15 @@ class Difference(_Closed):
 
 
 class FiniteDifference(_Closed):
-    """A force component (eV/Å), analytic and by central differences of several widths (Å)."""
+    """A force (eV/Å), analytic and by central differences of several widths (Å): along a direction of all atoms, at a charge.
 
-    atom: Count
-    axis: Count
+    Earlier versions measured one component of one atom, at the charge closest to 0.
+    """
+
+    atom: Count | None = None
+    axis: Count | None = None
+    charge: int | None = None
+    direction: Count | None = None
     analytic: float
     steps: tuple[float, ...]
     numerical: tuple[float, ...]
@@ -185,8 +190,36 @@ class DescriptorChange(_Closed):
     relative_change: dict[str, float] | None = None
 
 
+class OtherDefect(_Closed):
+    """Energies (eV) of another defect at its charges, and how much the largest force component (eV/Å) changes from pair to pair."""
+
+    defect: str
+    charges: tuple[int, ...]
+    energies: tuple[float, ...]
+    force_changes: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        count = len(self.charges)
+        if len(self.energies) != count or len(self.force_changes) != count * (count - 1) // 2:
+            raise ValueError("energies are of each charge, changes of the forces of each pair of them")
+        return self
+
+
+class HiddenCharge(Difference):
+    """What changes when a model that takes no charge is told one."""
+
+    where: str
+
+
 class CertificateResult(_Result):
-    """The raw numbers of a charge-response certificate; see ``defectbench.worker.certificate``. All are there unless it failed."""
+    """The raw numbers of a charge-response certificate; see ``defectbench.worker.certificate``. All are there unless it failed.
+
+    Attributes:
+        calls: of the model; None where an earlier version measured, which asked at one defect and neither after steps nor again.
+        after_steps: None for a model that takes no charge.
+        hidden: None for one that takes a charge.
+    """
 
     kind: Literal["certificate"] = "certificate"
     status: Literal["ok", "failed"]
@@ -205,6 +238,11 @@ class CertificateResult(_Result):
     rotation: Difference | None = None
     doubling: Doubling | None = None
     descriptors: DescriptorChange | None = None
+    calls: Count | None = None
+    others: tuple[OtherDefect, ...] = ()
+    after_steps: Difference | None = None
+    again: Difference | None = None
+    hidden: tuple[HiddenCharge, ...] | None = None
     seconds_per_call: NotNegative = 0.0
 
     @model_validator(mode="after")
@@ -291,8 +329,11 @@ def check_echo(calculation: Calculation, result: Result) -> None:
     # one that failed may have done so before the charge was handed over
     if echo.charge != calculation.charge and not (result.status in ("failed", "unsupported") and echo.charge is None):
         raise EchoMismatch(f"the model was handed the charge {_written(echo.charge)} instead of {asked}; nothing of it is stored")
-    if isinstance(result, CertificateResult) and result.status == "ok" and list(result.charges) != list(calculation.options["charges"]):
-        raise EchoMismatch("the certificate is of other charges than those asked for; nothing of it is stored")
+    if isinstance(result, CertificateResult) and result.status == "ok":
+        asked_others = [(other["defect"], list(other["charges"])) for other in calculation.options.get("others", ())]
+        answered = [(other.defect, list(other.charges)) for other in result.others]
+        if list(result.charges) != list(calculation.options["charges"]) or answered != asked_others:
+            raise EchoMismatch("the certificate is of other charges than those asked for; nothing of it is stored")
 
 
 def _written(charge: int | None) -> str:

@@ -62,7 +62,14 @@ def certify(certificate: Calculation, store: ResultStore, identity: str, executo
 
 
 def calculate(
-    plan: Plan, store: ResultStore, identity: str, executor: Executor, *, retry_failed: bool, reporter: Reporter
+    plan: Plan,
+    store: ResultStore,
+    identity: str,
+    executor: Executor,
+    *,
+    retry_failed: bool,
+    reporter: Reporter,
+    at_the_end: Sequence[Calculation] = (),
 ) -> Mapping[str, Stored]:
     """Everything of a plan: what is stored, and what is missing calculated now and stored as it finishes.
 
@@ -73,6 +80,7 @@ def calculate(
         executor: runs what is missing.
         retry_failed: failed ones count as missing.
         reporter: receives the plan and each result.
+        at_the_end: if anything is calculated now, so is this, after all else and by the same workers.
 
     Returns:
         Content hash → result, in the plan's order.
@@ -86,17 +94,11 @@ def calculate(
         return found is None or (retry_failed and found.result.status == "failed")
 
     todo = [c for c in plan.calculations if missing(c)]
+    if todo:
+        todo += [c for c in at_the_end if missing(c)]
     tell_losses(store, reporter)
     reporter.planned(plan, todo)
-    if todo:
-        running = executor.run(todo)
-        try:
-            for done in running:
-                store.put(done.calculation.key(identity), done.calculation, Stored(done.result, done.machine))
-                reporter.finished(done.calculation, done.result)
-        finally:  # now, and not when the traceback of an error is forgotten
-            if (close := getattr(running, "close", None)) is not None:
-                close()
+    _run(todo, store, identity, executor, reporter.finished)
     results = {c.content_hash: found for c in plan.calculations if (found := store.get(c.key(identity), c)) is not None}
     if left := len(plan.calculations) - len(results):
         raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again", code="unfinished")
@@ -107,6 +109,43 @@ def calculate(
             f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept", code="model-failed"
         )
     return results
+
+
+def _run(
+    todo: Sequence[Calculation], store: ResultStore, identity: str, executor: Executor, finished: Callable[[Calculation, Result], None]
+) -> None:
+    if not todo:
+        return
+    running = executor.run(todo)
+    try:
+        for done in running:
+            store.put(done.calculation.key(identity), done.calculation, Stored(done.result, done.machine))
+            finished(done.calculation, done.result)
+    finally:  # now, and not when the traceback of an error is forgotten
+        if (close := getattr(running, "close", None)) is not None:
+            close()
+
+
+def calculate_again(
+    calculations: Sequence[Calculation], store: ResultStore, identity: str, executor: Executor, reporter: Reporter
+) -> dict[str, Stored]:
+    """What an audit of a run compares with: stored, or calculated now by workers that did nothing before.
+
+    Args:
+        calculations: to have.
+        store: of the run.
+        identity: of the model.
+        executor: runs what is missing.
+        reporter: is told what begins.
+
+    Returns:
+        Content hash → result.
+    """
+    todo = [c for c in {c.content_hash: c for c in calculations}.values() if store.get(c.key(identity), c) is None]
+    if todo:
+        reporter.stage("calculating some results again")
+    _run(todo, store, identity, executor, lambda _calculation, _result: None)
+    return {c.content_hash: found for c in calculations if (found := store.get(c.key(identity), c)) is not None}
 
 
 def tell_losses(store: ResultStore, reporter: Reporter) -> None:

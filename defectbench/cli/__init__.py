@@ -12,6 +12,7 @@ import typer
 from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
 from defectbench.cli import datasets, entries, environments, models, tasks
+from defectbench.cli.compare import compare
 from defectbench.cli.evaluate import evaluate
 from defectbench.cli.train import train
 
@@ -30,7 +31,7 @@ app.add_typer(environments.app, name="environments")
 app.command("evaluate")(evaluate)
 app.command("train")(train)
 app.command("rescore")(entries.rescore)
-app.command("compare")(entries.compare)
+app.command("compare")(compare)
 app.add_typer(entries.entries_app, name="entries")
 app.add_typer(entries.score_app, name="score")
 app.add_typer(entries.leaderboard_app, name="leaderboard")

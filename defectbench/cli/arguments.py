@@ -45,17 +45,18 @@ def text_of(name: str) -> Callable[[str], str]:
     return text
 
 
-def path_of(name: str) -> Callable[[str], Path]:
-    """A parser of a path; the empty text would be the current folder.
+def path_of(name: str) -> Callable[[str | Path], Path]:
+    """A parser of a path, which a default may be already; the empty text would be the current folder.
 
     Raises:
         DefectbenchError: the text is empty, or no file can have such a path.
     """
     text = text_of(name)
 
-    def path(given: str) -> Path:
-        if too_long(text(given)):
-            raise DefectbenchError(f"{name}: '{given[:40]}…' is too long for a path ({len(given):,} characters)", code="bad-path")
+    def path(given: str | Path) -> Path:
+        said = text(str(given))
+        if too_long(said):
+            raise DefectbenchError(f"{name}: '{said[:40]}…' is too long for a path ({len(said):,} characters)", code="bad-path")
         return Path(given)
 
     return path

@@ -1,4 +1,4 @@
-"""``defectbench rescore``, ``score``, ``compare`` and ``leaderboard``: what entries say, computed when it is asked for."""
+"""``defectbench rescore``, ``score`` and ``leaderboard``: what entries say, computed when it is asked for."""
 
 from __future__ import annotations
 
@@ -183,12 +183,17 @@ def build(
     folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
         "leaderboards"
     ),
+    address: Annotated[
+        str | None,
+        typer.Option("--url", parser=text_of("--url"), metavar="ADDRESS", help="Address of the site on the web, for links of its feed."),
+    ] = None,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the tables as Parquet, too. Needs pyarrow.")] = False,
 ) -> None:
     """Build the leaderboard as a static site, which works on any web host and from the disk."""
     from defectbench.leaderboard.html import build_site
 
     writable_below(output)
-    written = build_site(folder, output)
+    written = build_site(folder, output, address=address, parquet=parquet)
     typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
 
 
@@ -206,6 +211,64 @@ def serve(
             running.serve_forever()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+@leaderboard_app.command("add")
+def add(
+    entry: EntryArgument,
+    leaderboards: Annotated[
+        Path, typer.Option("--leaderboards", parser=path_of("--leaderboards"), metavar="FOLDER", help="Folder of the published entries.")
+    ] = Path("leaderboards"),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an entry that is verified, too.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check only; write nothing to the leaderboards.")] = False,
+    comment: Annotated[
+        Path | None,
+        typer.Option(
+            "--comment", parser=path_of("--comment"), metavar="FILE", help="Write the resulting row and the checks there, as Markdown."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", parser=text_of("--model"), metavar="YAML", help="With --sample: the model, if it is not a registered one."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --sample: number of worker processes.")] = None,
+) -> None:
+    """Check an entry for publication, and file it as LEADERBOARDS/DATASET/MODEL."""
+    from defectbench.base.errors import RunError
+    from defectbench.base.files import write_text
+    from defectbench.calculations.preparation import ModelOptions
+    from defectbench.cli import render
+    from defectbench.entries import submission
+    from defectbench.entries.sampling import SampleOptions
+    from defectbench.leaderboard.submitted import comment as written
+
+    if comment is not None:
+        writable_below(comment.parent)
+    found = submission.check_submission(entry, dataset, sample=sample, model=model, options=SampleOptions(ModelOptions("cpu"), workers))
+    if comment is not None:
+        write_text(comment, written(found, leaderboards))
+    render.submission(render.make_console(), found)
+    if not check:
+        typer.echo(f"added as {submission.add(found, leaderboards, replace=replace)}; next: defectbench leaderboard build {leaderboards}")
+    elif found.problems:
+        raise RunError(f"{found.folder} cannot be added: {len(found.problems)} problems, first: {found.problems[0]}", code="not-verified")
+
+
+@leaderboard_app.command("sign")
+def sign(entry: EntryArgument) -> None:
+    """Sign an entry with Sigstore (extra 'sign'). Your address becomes part of a public log."""
+    from defectbench.entries.signing import sign as signed
+
+    typer.echo(f"written to {signed(entry)}")
 
 
 @leaderboard_app.command("verify")
@@ -254,22 +317,3 @@ def verify(
         differ += not found.passed
     if differ:
         raise RunError(f"{differ} of {len(entries)} entries are not what their calculations and datasets give", code="not-verified")
-
-
-def compare(
-    old: Annotated[Path, typer.Argument(parser=path_of("OLD"), metavar="OLD", help="Baseline entry.")],
-    new: Annotated[Path, typer.Argument(parser=path_of("NEW"), metavar="NEW", help="Candidate entry.")],
-    fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit code 1 if any metric is worse beyond the joint interval.")
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")] = False,
-) -> None:
-    """Compare two entries of the same data metric by metric, e.g. two versions of a model in CI."""
-    import defectbench
-    from defectbench.base.errors import RunError
-    from defectbench.cli import render
-
-    found = defectbench.compare(old, new)
-    render.comparison(render.make_console(), found, everything)
-    if fail_if_worse and found.worse:
-        raise RunError(f"{new} is worse than {old} in {len(found.worse)}: {', '.join(found.worse)}", code="worse")

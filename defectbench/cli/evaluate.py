@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ from defectbench.cli.arguments import (
     several_charges,
     text_of,
 )
+from defectbench.cli.compare import EntriesOption, FormatName, FormatOption, ToleranceOption, gate, prepare_gate
+
+if TYPE_CHECKING:
+    from defectbench.datasets.dataset import Dataset
 
 Model = Annotated[
     str,
@@ -93,13 +97,34 @@ def evaluate(
             help="Calculate one part of the run only, e.g. 2/8. 'defectbench entries merge' makes the entry of all parts.",
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            parser=text_of("--baseline"),
+            metavar="ENTRY_OR_NAME",
+            help="Compare with this entry at the end; exit code 1 if the model is worse. See 'defectbench compare'.",
+        ),
+    ] = None,
+    tolerance: ToleranceOption = None,
+    entries: EntriesOption = None,
+    form: FormatOption = FormatName.text,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            parser=path_of("--report"),
+            metavar="FILE",
+            help="With --baseline: write the comparison there, as .md, .json, .xml (JUnit) or .txt. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a model: relax, score, and write an entry with tables, structures, figures and a report.
 
     An interrupted run resumes when the same command is given again.
     """
     import defectbench
-    from defectbench.base.errors import Interrupted
+    from defectbench.base.errors import DefectbenchError, Interrupted
     from defectbench.calculations.plan import Shard
     from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import LineReport, LiveReport
@@ -130,17 +155,25 @@ def evaluate(
     if dry_run:
         render.preview(console, preview(model, dataset, ModelOptions(**of_model), part, **selection))
         return
-    report = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
+    data: Dataset | str = dataset
+    if baseline is not None:  # a mistake shows before hours of work
+        if part is not None:
+            raise DefectbenchError("--baseline needs an entry, which a shard does not write; merge the shards, then use 'compare'")
+        data, baseline = prepare_gate(baseline, dataset, tolerance, entries, report or ())
+    live = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
-        with report as reporter:
+        with live as reporter:
             if part is not None:
                 selected = select(model, dataset, ModelOptions(**of_model), **selection)
                 calculated = evaluate_shard(part, selected, **running, reporter=reporter)
             else:
-                done = defectbench.evaluate(model, dataset, **selection, **of_model, **running, figures=figures, reporter=reporter)
+                done = defectbench.evaluate(model, data, **selection, **of_model, **running, figures=figures, reporter=reporter)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; finished calculations are stored, the same command resumes from there") from None
     if part is not None:
         render.shard(console, calculated)
-    else:
-        render.evaluation(console, done)
+        return
+    render.evaluation(console, done)
+    if baseline is not None:
+        console.print()
+        gate(baseline, done, data, tolerance=tolerance, form=form, output=report or ())

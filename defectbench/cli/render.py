@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import format_charge
 from defectbench.base.text import CONTROL, one_line
+from defectbench.entries.staleness import stale
 from defectbench.leaderboard.report import REPORT_FILE, best_baseline
 from defectbench.leaderboard.tables import measured
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from defectbench.entries.submission import Submission
     from defectbench.entries.verification import Verification
     from defectbench.leaderboard.comparison import Comparison
     from defectbench.leaderboard.entry_view import EntryView
@@ -143,7 +145,13 @@ def entry(console: Console, view: EntryView) -> None:
     """An entry on one screen: certificate, ground states, scored metrics beside their baselines, what was skipped."""
     r = view.record
     console.rule(escape(f"{r.model.name} on {r.dataset.id} ({r.dataset.level_of_theory}, {r.selection.suite} suite)"))
+    if (old := stale(r)) is not None:
+        line(console, f"stale: {old}; evaluate again", style="yellow")
     console.print(f"charge response: [bold]{view.charge_class}[/]", highlight=False)
+    for warning in r.certificate.get("warnings") or ():
+        console.print(f"  [yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
+    if r.in_domain:
+        console.print(f"[yellow]trained on {escape(r.dataset.id)}[/]: not a test of transfer, ranked apart", highlight=False)
     for check in r.certificate.get("checks", ()):
         if not check["passed"]:
             console.print(f"  [yellow]check failed[/]: {escape(check['reason'])}", highlight=False, soft_wrap=True)
@@ -163,35 +171,46 @@ def _ground_states(console: Console, view: EntryView) -> None:
         return
     columns = [
         Column("state"),
+        Column("DFT\nminimum"),
+        Column("eV\nabove", "number"),
+        Column("found\n0 to 1", "number"),
         Column("RMSD", "number"),
         Column("local\nRMSD", "number"),
-        Column("less\nhost", "number"),
         Column("un-\nrelaxed", "number"),
-        Column("other\ncharge", "number"),
-        Column("≤ 0.1"),
         Column("failure", "text"),
         Column("con-\nverged", "number"),
     ]
-    numbers = ("rmsd", "local_rmsd", "host_referenced_rmsd", "unrelaxed_rmsd", "other_charge_rmsd", "success")
+    numbers = ("ground_state_found", "rmsd", "local_rmsd", "unrelaxed_rmsd")
     table(
         console,
         columns,
         [
             [
                 _state(row["defect"], row["charge"]),
-                *(cell(row[name]) for name in numbers),
+                *_found(row),
+                *(cell(row.get(name)) for name in numbers),
                 cell(row["verdict"]),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows
         ],
-        title="Ground states against DFT (Å)",
+        title="Ground states against DFT (RMSD in Å; eV above DFT's ground state)",
     )
+
+
+def _found(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The DFT minimum that the model's ground state lies in, and how far that is above DFT's ground state."""
+    if row["minimum"] is None:
+        return "none", "–"
+    energy = row.get("energy_above_ground_state")
+    if energy == 0:
+        return "[green]ground[/]", "0"
+    return "[red]another[/]", "–" if energy is None else f"[red]{energy:.2f}[/]"
 
 
 def _metrics(console: Console, view: EntryView) -> None:
     """The metrics that count, task by task, beside the best baseline; what does not apply, in one line per task; the overall score."""
-    from defectbench.leaderboard.scores import best_baselines
+    from defectbench.leaderboard.scores import best_baselines, uninformed
 
     score = view.score
     per_task, together = best_baselines(view.record.tasks)
@@ -205,7 +224,7 @@ def _metrics(console: Console, view: EntryView) -> None:
         scores.append(f"{task.task} {task.score:.2f}{baseline}")
         rows.append([f"[bold]{escape(task.task)}[/]", "", "", "", ""])
         for m in counted:
-            best = best_baseline(m, view.record.tasks[task.task].baselines)
+            best = best_baseline(m, uninformed(task.task, view.record.tasks[task.task]))
             better = best is not None and m.value is not None and (m.value < best if m.definition.direction == "lower" else m.value > best)
             rows.append(
                 [
@@ -301,6 +320,8 @@ def _with(value: float, bounds: tuple[float, float] | None) -> str:
 
 def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
     """How the tasks' scores make the overall score, and what does not count."""
+    from defectbench.leaderboard.scores import aspects
+
     counted = [t for t in found.tasks if t.counts]
     console.print()
     if found.overall is None:
@@ -314,6 +335,9 @@ def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
             soft_wrap=True,
         )
     line(console, f"counted: {found.coverage:.0%} of the declared weight")
+    parts = [f"{aspect} {share:.0%} (score {value:.2f})" for aspect, (share, value) in aspects(found).items() if value is not None]
+    if parts:
+        line(console, f"of that: {', '.join(parts)}")
     for t in found.tasks:
         if not t.counts:
             line(console, f"  not counted: {t.task} ({t.reason if t.score is None else 'weight 0'})")
@@ -322,38 +346,48 @@ def overall(console: Console, found: Score, not_run: Sequence[str]) -> None:
 
 
 def comparison(console: Console, found: Comparison, everything: bool = False) -> None:
-    """What changed between two entries."""
-    style = {"better": "green", "worse": "red", "same": "", "not judged": "dim"}
-    columns = [
-        Column("metric", "text"),
-        Column("old", "number"),
-        Column("new", "number"),
-        Column("change", "number"),
-        Column("allowed", "number"),
-        Column("verdict", "text"),
-    ]
+    """What changed between two entries: metrics, charge states, levels, and what the gate says."""
+    from defectbench.leaderboard import gate
+
+    style = {"better": "green", "worse": "yellow", "regression": "bold red"}
+    line(console, f"{found.candidate.name} against {found.baseline.name}", style="bold")
     rows, task = [], ""
-    for c in found.changes:
-        if not everything and c.verdict in ("same", "not judged"):
-            continue
+    for c in gate.shown(found, everything):
         if c.task != task:
             task = c.task
-            rows.append([f"[bold]{escape(task)}[/]", *[""] * 5])
-        verdict = escape(c.verdict + (f" ({c.reason})" if c.reason and c.verdict != "same" else ""))
+            rows.append([f"[bold]{escape(task)}[/]", *[""] * 4])
+        mark = gate.mark(c)
+        marked = escape(mark + (f" ({c.reason})" if c.reason and c.verdict in ("better", "worse") else ""))
+        shade = style.get(mark.partition(" ")[0], "dim")
         label = f"  {c.metric.label}" + ("" if c.metric.unit == "1" else f" ({c.metric.unit})")
-        allowed = "" if c.allowed is None else f"±{number(c.allowed)}"
-        change = "" if c.difference is None else f"{c.difference:+.3g}"
-        marked = f"[{style[c.verdict]}]{verdict}[/]" if style[c.verdict] else verdict
-        rows.append([escape(label), number(c.old), number(c.new), change, allowed, marked])
+        between = f"\n[dim]{gate.number(c.interval[0], True)} … {gate.number(c.interval[1], True)}[/]" if c.interval else ""
+        numbers = [gate.number(c.baseline), gate.number(c.candidate), gate.number(c.difference, True) + between]
+        rows.append([escape(label), *numbers, f"[{shade}]{marked}[/]"])
     if rows:
+        headings = ("baseline", "candidate", "change\nand interval")
+        columns = [Column("metric", "text"), *(Column(heading, "number") for heading in headings), Column("verdict", "text")]
         table(console, columns, rows)
+    if states := gate.moved(found):
+        columns = [Column("state"), Column("baseline", "text"), Column("candidate", "text"), Column(""), Column("basins", "text")]
+        body = []
+        for s in states:
+            basins = [*(f"lost {name}" for name in s.lost), *(f"won {name}" for name in s.won)]
+            grounds = [escape(gate.ground_state(g)) for g in (s.baseline, s.candidate)]
+            shade = style.get(s.direction, "dim")
+            body.append([_state(*s.state), *grounds, f"[{shade}]{s.direction}[/]", escape(", ".join(basins))])
+        table(console, columns, body, title="Ground states: DFT minimum, RMSD to DFT's ground state")
+    if found.found.levels:
+        columns = [Column("level"), Column("by"), *(Column(heading, "number") for heading in ("DFT", "baseline", "candidate"))]
+        body = [
+            [escape(f"{v.defect} {v.level}"), v.by, *(gate.number(x) for x in (v.reference, v.baseline, v.candidate))]
+            for v in found.found.levels
+        ]
+        table(console, columns, body, title="Levels that moved (eV)")
     counts = ", ".join(f"{found.count(v)} {v}" for v in ("better", "worse", "same", "not judged"))
-    line(console, f"{counts} (beyond the joint 95 % interval)")
-    line(console, f"charge response: {found.classes[0]} → {found.classes[1]} ({found.charge_class})")
-    scores = ["none" if s.overall is None else _with(s.overall, s.bounds) for s in (found.old, found.new)]
-    line(console, f"overall score: {scores[0]} → {scores[1]}")
-    for note in found.notes:
-        line(console, f"note: {note}")
+    line(console, f"metrics: {counts}")
+    for said in gate.facts(found):
+        line(console, said)
+    line(console, gate.verdict_line(found), style="bold green" if found.passed else "bold red")
 
 
 def verification(console: Console, found: Verification) -> None:
@@ -361,9 +395,21 @@ def verification(console: Console, found: Verification) -> None:
     again = f", {found.repeated} calculated again" if found.repeated else ""
     outcome = "nothing differs" if found.passed else f"{len(found.problems)} differences"
     line(console, f"{found.folder}: {outcome} ({found.calculations} calculations{again})", None if found.passed else "red")
+    if found.signed_by is not None:
+        line(console, f"  signed by {found.signed_by}")
     for problem in found.problems:
         line(console, f"  {problem}")
     for reason in found.unchecked:
+        line(console, f"  not checked: {reason}", "dim")
+
+
+def submission(console: Console, found: Submission) -> None:
+    """What checking an entry for publication found."""
+    outcome = "can be added" if not found.problems else f"{len(found.problems)} problems"
+    line(console, f"{found.folder}: {outcome} ({len(found.files)} files for {found.place})", "red" if found.problems else None)
+    for problem in found.problems:
+        line(console, f"  {problem}")
+    for reason in found.verification.unchecked:
         line(console, f"  not checked: {reason}", "dim")
 
 

@@ -126,10 +126,20 @@ def certificate(console: Console, found: Certified) -> None:
     ]
     if c.descriptor_change is not None:
         rows.append(("descriptor change", f"{c.descriptor_change:.2%} of their spread"))
+    if c.reference_forces is not None:
+        rows.append(("forces against DFT", f"correlation {c.reference_forces:.2f} of what the charge changes"))
     if c.size_ratio is not None:
         rows.append(("doubled cell", f"{c.size_ratio:.3f} times the charge response of the cell"))
     rows.append(("one force call", f"{c.seconds_per_call:.3f} s ({c.atoms} atoms, {worker['threads']} threads)"))
+    if c.responses is not None:
+        asked = ", ".join(f"{r.defect} ({len(r.charges)})" for r in c.responses)
+        rows[-1:] = [("defects (charges)", asked), rows[-1], ("calls of the model", str(c.calls))]
+    if c.energy_slope is not None:
+        beside = f"; DFT's is {c.reference_slope}" if c.reference_slope else ""
+        rows.insert(2, ("energy with the charge", f"{c.energy_slope}{beside}"))
     facts(console, rows)
+    for warning in c.warnings or ():
+        console.print(f"  [yellow]warning[/yellow]  {escape(warning)}", highlight=False, soft_wrap=True)
     for check in c.checks:
         mark = "[green]passed[/green]" if check.passed else "[red]failed[/red]"
         unit = "" if check.unit == "1" else f" {check.unit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,13 +170,22 @@ class Dataset:
                 return correction
         return None
 
-    def defect_position(self, defect: str) -> NDArray[np.float64]:
+    def defect_position(self, defect: str, atoms: Atoms | None = None) -> NDArray[np.float64]:
         """Where the defect is: Cartesian position (3,) in the host's frame, Å. For a vacancy the empty host site.
+
+        Args:
+            defect: name.
+            atoms: a relaxed structure, in which a vacancy or substitution may have moved to another site. Default: the starts.
 
         Raises:
             UnknownNameError: no such defect.
         """
+        from defectbench.datasets.alignment import find_defect
+
         entry = self.metadata.defect(defect)
+        if atoms is not None and entry.site is not None:
+            with suppress(DatasetError):  # too far from the host to tell
+                entry = find_defect(defect, atoms, self._host, entry.charges)[0]
         if entry.position is not None:
             return np.array(entry.position, dtype=float)
         if entry.site is None:

@@ -119,6 +119,8 @@ def check_results(file: str, frames: Sequence[Atoms], host: Atoms) -> Iterator[P
             continue
         if previous is not None and len(previous[0]) == len(atoms):
             moved = minimum_image(atoms.positions - previous[0].positions, host.cell)
+            if exchanged := _exchanged(previous[0], atoms, moved, host):
+                yield Problem(file, index, "positions", f"atoms {exchanged} changed places since the frame before (order of the atoms?)")
             if float(np.linalg.norm(moved, axis=1).max(initial=0.0)) <= LONGEST_STEP:
                 change = energy - previous[1]
                 low, high = sorted((-float((previous[2] * moved).sum()), -float((forces * moved).sum())))
@@ -134,6 +136,24 @@ def check_results(file: str, frames: Sequence[Atoms], host: Atoms) -> Iterator[P
         yield Problem(file, None, "forces", f"energies change by {ratio:.3g} times what the forces say (ΔE over −F·Δx): {cause}")
     else:
         yield from steps
+
+
+def _exchanged(before: Atoms, after: Atoms, moved: NDArray[np.float64], host: Atoms) -> str:
+    """Atoms of one element that are in each other's places: with them exchanged every atom has moved little. Empty if there are none."""
+    from scipy.optimize import linear_sum_assignment
+
+    far = np.linalg.norm(moved, axis=1) > LONGEST_STEP
+    if not far.any():
+        return ""
+    order = np.arange(len(before))
+    for number in np.unique(before.numbers[far]):
+        those = np.flatnonzero(far & (before.numbers == number))
+        vectors = minimum_image((after.positions[those][:, None] - before.positions[those][None]).reshape(-1, 3), host.cell)
+        order[those[linear_sum_assignment((vectors**2).sum(axis=1).reshape(len(those), len(those)))[1]]] = those
+    left = minimum_image(after.positions[order] - before.positions, host.cell)
+    if float(np.linalg.norm(left, axis=1).max()) > LONGEST_STEP:
+        return ""
+    return ", ".join(str(index) for index in np.flatnonzero(order != np.arange(len(order)))[:8])
 
 
 def _ratio(works: Sequence[tuple[float, float]]) -> float | None:
@@ -185,18 +205,26 @@ def check_level(level: LevelOfTheory, lasts: Mapping[tuple[str, int, str], Atoms
         if len(others) >= 3 and abs(away) > limit:
             unit = _unit(energy, energy + away)
             yield Problem(file, None, "energy", f"{energy:.3f} eV, {abs(away):.3g} eV from the defect's other minima{unit}")
+        elif unit := next((u for other in known.values() if abs(other - energy) > SPREAD[0] and (u := _unit(energy, other))), ""):
+            yield Problem(file, None, "energy", f"{energy:.3f} eV does not go with other minima of this level{unit}")
         elif level.host_energy is not None and len(others) < 3:
             per_atom = abs(energy / len(lasts[defect, charge, configuration]) - level.host_energy / host_atoms)
             if per_atom > max(0.5 * abs(level.host_energy / host_atoms), 5.0):
                 unit = _unit(energy, level.host_energy)
                 yield Problem(file, None, "energy", f"{energy:.3f} eV does not go with the host's {level.host_energy:.3f} eV{unit}")
+    if level.host_energy is not None and known:
+        per_atom = float(np.median([energy / len(lasts[key]) for key, energy in known.items()]))
+        if unit := _unit(level.host_energy / host_atoms, per_atom, within=0.15):
+            yield Problem(
+                METADATA_FILE, None, f"levels.{level.name}.host_energy", f"{level.host_energy:.3f} eV does not go with the minima{unit}"
+            )
     yield from _repeated(known, lasts, folder)
 
 
-def _unit(energy: float, expected: float) -> str:
+def _unit(energy: float, expected: float, within: float = 0.02) -> str:
     ratio = expected / energy if energy else 0.0
     for factor, name in ((Hartree, "hartree"), (Hartree / 2.0, "rydberg")):
-        if abs(ratio / factor - 1.0) < 0.02:
+        if abs(ratio / factor - 1.0) < within:
             return f" (is it in {name}?)"
     return ""
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.files import contained, sha256_of, write_text
+from defectbench.base.files import contained, folder_beside, sha256_of, write_text
 from defectbench.base.paths import full_path
 from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
@@ -72,11 +72,10 @@ def write_dataset(
     if not destination.parent.is_dir():
         raise DatasetError(f"there is no folder {destination.parent} to write {destination.name} into", code="no-file")
     try:
-        building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        building = folder_beside(destination)
     except OSError as error:
         raise DatasetError(f"cannot write into {destination.parent}: {error.strerror}", code="not-writable") from error
     try:
-        building.chmod(0o755)
         host_file = metadata.host.file or "host.extxyz"
         write_extxyz(building / host_file, [Atoms(host.get_chemical_symbols(), positions=host.positions, cell=host.cell, pbc=True)])
         for defect in metadata.defects:
@@ -143,7 +142,7 @@ def _put_in_place(building: Path, destination: Path) -> None:
     if not destination.exists():
         building.rename(destination)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
+    aside = folder_beside(destination, "old")
     try:
         destination.rename(aside)
         building.rename(destination)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from defectbench.base.files import write_text
 from defectbench.base.redaction import redact, redact_values
-from defectbench.calculations.requests import PROTOCOL_V1
+from defectbench.calculations.requests import PROTOCOL
 from defectbench.entries.folder import outcome, task_record, write_structures, write_tables
 from defectbench.entries.schema import (
     ConfigurationRecord,
@@ -24,6 +24,7 @@ from defectbench.entries.schema import (
     SelectedState,
     Selection,
     SkippedState,
+    Training,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from defectbench.entries.run_folder import Owner
     from defectbench.models.environment import PythonEnvironment
     from defectbench.models.registry import ResolvedModel
+    from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import ScoringInput, TaskResult
 
 
@@ -90,6 +92,7 @@ def build_entry(
             parameters=model.worker.parameters,
             weights_sha256={redact(w.name): w.sha256 for w in model.worker.weights},
             embedded=model.embedded,
+            training=training_of(definition),
         ),
         dataset=DatasetRecord(
             id=dataset.id,
@@ -117,6 +120,11 @@ def build_entry(
     )
 
 
+def training_of(definition: ModelDefinition) -> Training:
+    """What an entry says a model was trained on."""
+    return Training(statement=redact(definition.training_data), datasets=list(definition.trained_on))
+
+
 def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> Provenance:
     import defectbench
     from defectbench.models.environment import is_managed
@@ -130,7 +138,7 @@ def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> P
         environment=python.name if python.name == "current" or is_managed(python.name) else "custom",
         environment_pins_sha256=python.pins_sha256,
         network=model.worker.network,
-        protocol=PROTOCOL_V1.to_json(),
+        protocol=PROTOCOL.to_json(),
         machines=machine_shares(plan, results),
         calculations=len(results),
         calculation_s=round(sum(calculation_seconds(stored) for stored in results.values()), 1),

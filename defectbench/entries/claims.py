@@ -32,7 +32,8 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
         unchecked: receives what cannot be checked.
     """
     from defectbench.base.redaction import redact_values
-    from defectbench.calculations.plan import certificate_calculation, certificate_start
+    from defectbench.calculations.plan import certificate_of
+    from defectbench.entries.building import training_of
     from defectbench.models.certificate import ChargeCertificate, check_claim
     from defectbench.models.registry import list_models
 
@@ -52,6 +53,7 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
         "arguments": redact_values(definition.arguments),
         "level_of_theory": definition.level_of_theory,
         "charge": definition.charge.how,
+        "training": training_of(definition),
     }
     if definition.weights.parameters is not None:
         wanted["parameters"] = definition.weights.parameters
@@ -61,8 +63,12 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
             yield f"model.weights_sha256: {file.path} is {said.weights_sha256.get(file.path, 'not there')}, registered {file.sha256}"
     yield from _identity(entry, definition, unchecked)
     yield from _packages(entry, definition, unchecked)
-    charges = certificate_calculation(definition, *certificate_start(dataset)).options["charges"]
-    yield from differences("certificate.charges", entry.certificate.get("charges"), charges)
+    wanted_certificate = certificate_of(definition, dataset, dict.fromkeys(state.defect for state in entry.selection.states)).options
+    yield from differences("certificate.charges", entry.certificate.get("charges"), wanted_certificate["charges"])
+    if entry.certificate.get("responses") is not None:
+        asked = [(r["defect"], r["charges"]) for r in entry.certificate["responses"][1:]]
+        wanted_others = [(other["defect"], other["charges"]) for other in wanted_certificate.get("others", ())]
+        yield from differences("certificate.responses", asked, wanted_others)
     try:
         check_claim(ChargeCertificate.from_json(entry.certificate), definition)
     except ModelError as error:

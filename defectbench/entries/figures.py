@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.entries.folder import entry_folder, read_entry
+from defectbench.plotting.style import plain
 from defectbench.scoring.task import FigureContext, MetricValue, TaskResult
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ FIGURES = "figures"
 def figure_context(entry: Entry) -> FigureContext:
     """What the figures of an entry say about where their data come from."""
     return FigureContext(
-        model=entry.model.name,
-        dataset=entry.dataset.id,
-        dataset_title=entry.dataset.title,
+        model=plain(entry.model.name),
+        dataset=plain(entry.dataset.id),
+        dataset_title=plain(entry.dataset.title),
         suite=entry.selection.suite,
-        level=entry.dataset.level_of_theory,
+        level=plain(entry.dataset.level_of_theory),
         charge_class=str(entry.certificate["charge_class"]),
     )
 

@@ -87,21 +87,25 @@ def _published(result: Result) -> dict[str, Any]:
     return content  # noise far below 1e-7 is judged, too
 
 
+def published(calculation: Calculation, stored: Stored) -> Stored:
+    """A result as a reader of ``calculations.json.gz`` sees it (floats to 1e-7)."""
+    return stored_result(calculation, _packed(stored))
+
+
+def _packed(stored: Stored) -> dict[str, Any]:
+    machine = None if stored.machine is None else stored.machine.model_dump(mode="json")
+    return {"result": _published(stored.result), "machine": machine}
+
+
 def write_calculations(folder: Path, plan: Plan, results: Mapping[str, Stored]) -> dict[str, Stored]:
     """Writes ``calculations.json.gz`` (floats to 1e-7) and returns what of it is planned, as a reader will see it.
 
     Args:
         folder: of the entry.
         plan: what was calculated.
-        results: content hash → result, of the plan and of the certificate.
+        results: content hash → result, of the plan, of the certificate and of the audit.
     """
-    content = {
-        content_hash: {
-            "result": _published(stored.result),
-            "machine": None if stored.machine is None else stored.machine.model_dump(mode="json"),
-        }
-        for content_hash, stored in sorted(results.items())
-    }
+    content = {content_hash: _packed(stored) for content_hash, stored in sorted(results.items())}
     _write_packed(folder, content)
     return {c.content_hash: stored_result(c, content[c.content_hash]) for c in plan.calculations if c.content_hash in content}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.text import one_line
-from defectbench.calculations.plan import make_plan
-from defectbench.calculations.requests import Protocol
+from defectbench.calculations.plan import SelectedState, make_plan
+from defectbench.calculations.requests import PROTOCOL, Protocol
+from defectbench.entries.building import training_of
 from defectbench.entries.folder import task_record
+from defectbench.models.registry import list_models
 from defectbench.scoring.run import scoring_input
 
 if TYPE_CHECKING:
@@ -28,26 +31,41 @@ def rescore(folder: str | Path, dataset: str | Path | Dataset | None = None) -> 
         dataset: the dataset it was made on, if it is not found by its name.
 
     Returns:
-        The entry as stored, and the same entry with every task scored again.
+        The entry as stored, and the same entry with every task scored again, by today's protocol.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
     entry, scored, tasks = stored_scoring(folder, dataset)
-    return entry, entry.model_copy(update={"tasks": {task.name: task_record(task.score(scored)) for task in tasks}})
+    update: dict[str, object] = {"tasks": {task.name: task_record(task.score(scored)) for task in tasks}}
+    # the name says how an entry is scored; a relaxation under other settings stays what it is
+    protocol = {**entry.provenance.protocol, "name": PROTOCOL.name}
+    if protocol == PROTOCOL.to_json():
+        update["provenance"] = entry.provenance.model_copy(update={"protocol": protocol})
+    definition = next((model for model in list_models() if model.id == entry.model.id), None)
+    if entry.model.embedded and definition is not None:
+        update["model"] = entry.model.model_copy(update={"training": training_of(definition)})
+    return entry, entry.model_copy(update=update)
 
 
-def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = None) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
+def stored_scoring(
+    folder: str | Path,
+    dataset: str | Path | Dataset | None = None,
+    *,
+    states: Sequence[SelectedState] | None = None,
+    tasks: Sequence[str] | None = None,
+) -> tuple[Entry, ScoringInput, tuple[Task, ...]]:
     """A stored entry, what its tasks score, and its tasks: for :func:`rescore`, and for looks at an entry beyond its metrics.
 
     Args:
         folder: an entry folder, with ``entry.json`` and ``calculations.json.gz``, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
+        states: a part of the entry's selection; None for all of it.
+        tasks: some of the entry's tasks; None for all.
 
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.calculations.plan import SelectedState
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.folder import entry_folder, read_calculations, read_entry, stored_result
     from defectbench.tasks import get_tasks
@@ -65,11 +83,12 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
             "run 'defectbench evaluate' again",
             code="other-dataset",
         )
-    states = tuple(SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states)
+    if states is None:
+        states = [SelectedState(s.defect, s.charge, tuple(s.configurations)) for s in entry.selection.states]
     skipped = tuple((s.defect, s.charge, s.reason) for s in entry.selection.skipped)
-    tasks = get_tasks(entry.selection.tasks)
+    chosen = get_tasks(entry.selection.tasks if tasks is None else tasks)
     protocol = Protocol(**entry.provenance.protocol)
-    plan = make_plan(data, states, skipped, tasks, takes_charge=entry.model.charge != "none", protocol=protocol)
+    plan = make_plan(data, tuple(states), skipped, chosen, takes_charge=entry.model.charge != "none", protocol=protocol)
     content = read_calculations(folder, entry)
     results: dict[str, Stored] = {}
     for calculation in plan.calculations:
@@ -90,7 +109,7 @@ def stored_scoring(folder: str | Path, dataset: str | Path | Dataset | None = No
         results,
         certificate=entry.certificate,
     )
-    return entry, scored, tasks
+    return entry, scored, chosen
 
 
 def dataset_of(given: str | Path | None, name: str) -> Dataset:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.text import one_line
-from defectbench.calculations.plan import certificate_calculation, certificate_start
+from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.preparation import MakeExecutor, ModelOptions, Prepared, choose_model
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import CertificateResult, DescriptorsResult, RelaxationResult, Result, SinglePointResult, Stored
@@ -105,7 +105,7 @@ def sample_problems(
     problems = list(_weights_problems(entry, ready))
     picked = _pick(plan, results, count, Random(secrets.randbits(64) if options.seed is None else options.seed))
     ends = {c.content_hash: end for c in picked if (end := _end(c, results[c.content_hash])) is not None}
-    certificate = certificate_calculation(chosen.definition, *certificate_start(dataset))
+    certificate = certificate_of(chosen.definition, dataset, dict.fromkeys(s.defect for s in plan.states))
     asked = {c.content_hash: c for c in (certificate, *picked, *ends.values())}
     executor = ready.executor(options.executor, workers=options.workers, at_most=len(asked))
     fresh = {done.calculation.content_hash: done.result for done in executor.run(list(asked.values()))}

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from defectbench.base.hardware import Count, Hardware, Machine
 from defectbench.base.states import configuration_problem
-from defectbench.calculations.requests import PROTOCOL_V1, Protocol
+from defectbench.calculations.requests import PROTOCOL, Protocol
 from defectbench.datasets.schema import Charge, DatasetId, DefectName, LevelName, Sha256
-from defectbench.models.schema import ChargeClass, ModelId
+from defectbench.models.schema import ChargeClass, ModelId, TrainedOn
 
 SCHEMA_VERSION = 2
 """Since 2 each result has its machine and an echo of what was calculated; see :mod:`defectbench.entries.migration`."""
@@ -40,7 +40,7 @@ def _protocol(value: dict[str, Any]) -> dict[str, Any]:
     for name, setting in value.items():
         if name not in Protocol.__dataclass_fields__:
             raise ValueError(f"unknown setting '{name}'")
-        default = getattr(PROTOCOL_V1, name)
+        default = getattr(PROTOCOL, name)
         wanted = str if isinstance(default, str) else int if isinstance(default, int) else int | float
         if not isinstance(setting, wanted) or isinstance(setting, bool) or (not isinstance(setting, str) and not 0 < setting < 1e9):
             raise ValueError(f"{name} cannot be {str(setting)[:40]!r}")
@@ -61,6 +61,11 @@ def _certificate(value: dict[str, Any]) -> dict[str, Any]:
         isinstance(c, dict) and isinstance(c.get("passed"), bool) and isinstance(c.get("reason"), str) for c in checks
     ):
         raise ValueError("checks is a list of checks, each with passed and reason")
+    warnings = value.get("warnings") or []
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise ValueError("warnings is a list of texts")
+    if value.get("energy_slope") not in (None, "rising", "falling", "mixed"):
+        raise ValueError("energy_slope is rising, falling, mixed or null")
     ratio = value.get("size_ratio")
     if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not math.isfinite(ratio)):
         raise ValueError("size_ratio is a number or null")
@@ -71,6 +76,14 @@ ProtocolSettings = Annotated[dict[str, Any], AfterValidator(_protocol)]
 Certificate = Annotated[dict[str, Any], AfterValidator(_certificate)]
 Word = Annotated[str, Field(max_length=200)]
 ConfigurationName = Annotated[str, AfterValidator(_configuration)]
+
+
+class Training(_Closed):
+    """What a model was trained on, by its definition."""
+
+    statement: Annotated[str, Field(max_length=2000)] = "not stated"
+    datasets: list[TrainedOn] = Field(default_factory=list)
+    """Datasets of the kind that models are tested on, with the hashes of what it has seen of them."""
 
 
 class ModelRecord(_Closed):
@@ -88,6 +101,7 @@ class ModelRecord(_Closed):
     weights_sha256: dict[str, str]
     embedded: bool
     """Whether the model's definition ships with defectbench (else the user gave a file)."""
+    training: Training = Field(default_factory=Training)
 
 
 class DatasetRecord(_Closed):
@@ -235,6 +249,11 @@ class Entry(_Closed):
     configurations: list[ConfigurationRecord]
     tasks: dict[str, TaskRecord]
     provenance: Provenance
+
+    @property
+    def in_domain(self) -> bool:
+        """Whether the model was trained on the dataset that it is tested on: such an entry does not test transfer."""
+        return any(seen.dataset == self.dataset.id for seen in self.model.training.datasets)
 
 
 def out_of_range(value: object) -> bool:

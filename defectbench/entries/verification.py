@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, read_bytes, read_gzip
 from defectbench.base.text import one_line
+from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
+from defectbench.calculations.judging import judge
 from defectbench.calculations.plan import Plan, SelectedState, certificate_start, make_plan, select_states
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Structure
 from defectbench.calculations.results import CertificateResult, Stored
 from defectbench.entries.evidence import (
     certificate_start_problems,
@@ -61,6 +63,7 @@ class Verification:
         unchecked: what could not be checked here, and why, one line each.
         calculations: how many stored results were looked at.
         repeated: how many of them were calculated again.
+        signed_by: who signed the entry; None if nobody did, or if that could not be checked.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class Verification:
     unchecked: tuple[str, ...]
     calculations: int
     repeated: int = 0
+    signed_by: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -125,7 +129,8 @@ def verify(
 
         found, repeated = sample_problems(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
         checks.problems += found
-    return Verification(folder, tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked), len(checks.results), repeated)
+    problems, unchecked = tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked)
+    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by)
 
 
 class _Checks:
@@ -139,17 +144,21 @@ class _Checks:
         self.labels: dict[str, str] = {}
         self.plan: Plan | None = None
         self.raw: CertificateResult | None = None
+        self.asked: Calculation | None = None
+        self.repeated: dict[str, Stored] = {}
         self.recomputed = entry
+        self.signed_by: str | None = None
 
     def run(self, figures: bool) -> None:
         """Looks at everything. Without the very dataset nothing can be recomputed."""
         self._twice()
+        self._signature()
         self.problems += self._dataset()
         if self.entry.dataset.id != self.data.id or self.entry.dataset.sha256 != self.data.sha256:
             self.unchecked.append("everything that rests on the dataset: it is another one, or another version of it")
             return
         self.problems += self._selection()
-        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL_V1.to_json())
+        self.problems += differences("provenance.protocol", self.entry.provenance.protocol, PROTOCOL.to_json())
         try:
             self.plan = self._plan()
         except UnknownNameError as error:
@@ -157,7 +166,7 @@ class _Checks:
             return
         self._read(self.plan)
         self.problems += self._model()
-        self.problems += self._certificate()
+        self.problems += self._certificate(self.plan)
         self._evidence(self.plan)
         scored = self._score(self.plan)
         self.problems += self._provenance(self.plan)
@@ -170,6 +179,18 @@ class _Checks:
             ("calculations.json.gz", self._packed()),
         ):
             self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
+
+    def _signature(self) -> None:
+        from defectbench.entries.signing import BUNDLE_FILE, BadSignature, signature_of
+
+        try:
+            found = signature_of(self.folder)
+        except BadSignature as error:
+            self.problems.append(f"{BUNDLE_FILE}: {error}")
+        except DefectbenchError as error:
+            self.unchecked.append(f"{BUNDLE_FILE}: {error}")
+        else:
+            self.signed_by = None if found is None else str(found)
 
     def _packed(self) -> bytes:
         path = contained(self.folder, "calculations.json.gz")
@@ -240,35 +261,65 @@ class _Checks:
                     self.results[key] = stored_result(planned[key], found)
                 except ValueError as error:
                     self.problems.append(f"{self.labels[key]}: {one_line(error, 300)}")
-            elif not self._take_certificate(key, found):
+        unknown = [key for key in content if key not in planned and not self._take_certificate(key, content[key])]
+        again = self._asked_again(plan)
+        for key in unknown:
+            if key not in again:
                 self.problems.append(f"calculations: {key[:12]}… belongs to nothing that was planned")
+                continue
+            try:
+                self.repeated[key] = stored_result(again[key], content[key])
+            except ValueError as error:
+                self.problems.append(f"calculations: {key[:12]}…: {one_line(error, 300)}")
+        if missing := [key for key in again if key not in self.repeated and key not in self.results]:
+            self.problems.append(f"calculations: {len(missing)} that the audit of the run needs are missing ({missing[0][:12]}…)")
         silent = sum(stored.result.echo is None for stored in self.results.values())
         if silent:
             self.unchecked.append(f"charge and request of {silent} results: an earlier version made them, which did not record it")
         if self.raw is None:
             self.unchecked.append("certificate: its measurements are not stored (an earlier version made the entry)")
 
+    def _asked_again(self, plan: Plan) -> dict[str, Calculation]:
+        """What the audit of a run calculates again; nothing of an entry of an earlier version."""
+        if self.asked is None or self.raw is None or self.raw.calls is None:
+            return {}
+        again = (*first_questions(self.asked, plan.ask.takes_charge), *asked_again(plan, self.results))
+        return {c.content_hash: c for c in again}
+
     def _take_certificate(self, key: str, found: Any) -> bool:
         """Whether a result that is not of the plan is the certificate's."""
         try:
-            charges = [int(q) for q in found["result"]["charges"]]
-            atoms, _ = certificate_start(self.data)
-            asked = Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": charges, "seed": 0})
+            content = found["result"]
+            options: dict[str, Any] = {"charges": [int(q) for q in content["charges"]], "seed": 0}
+            others = [
+                {
+                    "defect": other["defect"],
+                    "structure": Structure.from_atoms(certificate_start(self.data, other["defect"])[0]).to_json(),
+                    "charges": [int(q) for q in other["charges"]],
+                }
+                for other in content.get("others", ())
+                if other["defect"] in self.data.defects
+            ]
+            if others:
+                options["others"] = others
+            asked = Calculation("certificate", Structure.from_atoms(certificate_start(self.data)[0]), None, options=options)
             if asked.content_hash != key:
                 return False
             result = stored_result(asked, found).result
         except (KeyError, TypeError, ValueError):
             return False
         assert isinstance(result, CertificateResult)
-        self.raw = result
+        self.raw, self.asked = result, asked
         return True
 
-    def _certificate(self) -> Iterator[str]:
-        from defectbench.models.certificate import classify
-
+    def _certificate(self, plan: Plan) -> Iterator[str]:
         said, how = dict(self.entry.certificate), self.entry.model.charge
         if self.raw is not None and self.raw.status == "ok":
-            yield from differences("certificate", said, classify(self.raw.model_dump(mode="json")).to_json(), 1e-9)
+            assert self.asked is not None
+            found = judge(self.raw.model_dump(mode="json"), self.data, [(s.defect, s.charge) for s in plan.states])
+            if found.calls is not None:
+                found = with_audit(found, audit(plan, {**self.repeated, **self.results}, found, self.raw, self.asked))
+            yield from differences("certificate", said, found.to_json(), 1e-9)
         else:
             yield from _certificate_in_itself(said)
         if how == "none" and said["charge_class"] != "charge-blind":

@@ -40,6 +40,7 @@ class Leaderboard:
                         "group": number,
                         "dataset": e.dataset.id,
                         "suite": e.selection.suite,
+                        "in_domain": e.in_domain,
                         "model": e.model.id,
                         "charge_response": e.certificate["charge_class"],
                         "overall": s.overall,

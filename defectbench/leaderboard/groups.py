@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     pass
 
 
-GroupKey = tuple[str, str, str, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
+GroupKey = tuple[str, str, str, bool, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Group:
-    """Entries that compare: same data, level, protocol, suite, configurations and tasks; best overall score first."""
+    """Entries that compare: same data, level, protocol, suite, configurations and tasks; best overall score first.
+
+    Models that were trained on the data are in groups of their own.
+    """
 
     entries: tuple[Ranked, ...]
 
@@ -71,6 +74,7 @@ def group_key(entry: Entry) -> GroupKey:
         entry.dataset.id,
         entry.dataset.sha256,
         entry.dataset.level_of_theory,
+        entry.in_domain,
         protocol,
         entry.selection.suite,
         states,
@@ -79,7 +83,8 @@ def group_key(entry: Entry) -> GroupKey:
 
 
 def group_entries(folders: Iterable[Path]) -> list[Group]:
-    """Reads entries and sorts them into groups: by dataset, full before quick before custom, larger selections first.
+    """Reads entries and sorts them into groups: by dataset, full before quick before custom, larger selections first,
+    in-domain models last.
 
     Raises:
         DefectbenchError: an entry cannot be read, or two of one group are of the same model.
@@ -90,9 +95,10 @@ def group_entries(folders: Iterable[Path]) -> list[Group]:
         grouped.setdefault(group_key(entry), []).append(Ranked(folder, entry, score_results(entry.tasks)))
     order = {"full": 0, "quick": 1, "custom": 2}
 
-    def place(item: tuple[GroupKey, list[Ranked]]) -> tuple[str, int, int, str]:
+    def place(item: tuple[GroupKey, list[Ranked]]) -> tuple[str, int, int, bool, str]:
         key, ranked = item
-        return key[0], order[ranked[0].entry.selection.suite], -len(ranked[0].entry.configurations), str(key)
+        first = ranked[0].entry
+        return key[0], order[first.selection.suite], -len(first.configurations), first.in_domain, str(key)
 
     groups = []
     for _, ranked in sorted(grouped.items(), key=place):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.files import write_text
 from defectbench.base.states import format_charge
-from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines
+from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines, uninformed
 from defectbench.leaderboard.tables import measured, number
 
 if TYPE_CHECKING:
     import jinja2
 
+    from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.leaderboard.entry_view import EntryView
 
@@ -74,6 +75,7 @@ class Report:
     folder: str
     verdict: tuple[str, str]
     facts: tuple[Fact, ...]
+    states: Table
     scores: Table
     skipped: tuple[str, ...]
     failures: Table
@@ -84,20 +86,40 @@ class Report:
     provenance: Table = field(default_factory=lambda: Table((), ()))
 
 
-def write_report(entry: EntryView) -> Path:
+def write_report(entry: EntryView, dataset: Dataset | None = None) -> Path:
     """Writes ``index.html`` into the entry's folder; returns its path.
 
+    Args:
+        entry: in its folder, with figures and structures.
+        dataset: that the entry was made on, for DFT's structures; without it the model's stand alone.
+
     Raises:
+        DatasetError: the entry's structures cannot be read.
         RunError: it cannot be written.
     """
+    from defectbench.leaderboard.overlays import model_scenes
+
     path = entry.folder / REPORT_FILE
-    write_text(path, render(report(entry)))
+    scenes = [{"name": scene.name, "title": scene.title, "scene": asdict(scene)} for scene in model_scenes(entry, dataset)]
+    write_text(path, render(report(entry), scenes))
     return path
 
 
-def render(page: Report) -> str:
-    """The page as HTML; every text is escaped."""
-    return templates().get_template("report.html.j2").render(r=page)
+def _viewer() -> str:
+    """The viewer and its library as one script: half a megabyte, for a page that stays one file."""
+    from importlib.resources import files
+
+    static = files("defectbench.leaderboard") / "static"
+    return "\n".join((static / name).read_text(encoding="utf-8") for name in ("3dmol/3Dmol-min.js", "common.js", "viewer.js"))
+
+
+def render(page: Report, scenes: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page as HTML; every text is escaped. ``scenes`` are the structures, with their coordinates."""
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(r=page, charts={}, key="", root="", scenes=scenes, scripts=_viewer() if scenes else "")
+    )
 
 
 @cache
@@ -138,6 +160,7 @@ def report(entry: EntryView) -> Report:
         folder=entry.folder.name,
         verdict=entry.verdict,
         facts=facts,
+        states=_states(r),
         scores=scores,
         skipped=tuple(_skipped(r)),
         failures=_failures(r),
@@ -147,6 +170,31 @@ def report(entry: EntryView) -> Report:
         checks=_checks(r),
         provenance=_provenance(r),
     )
+
+
+def _states(entry: Entry) -> Table:
+    """Which DFT minimum each ground state lies in, and how far above DFT's ground state that is: the first table."""
+    relax = entry.tasks.get("relax")
+    rows = []
+    for row in relax.tables.get("states", []) if relax else []:
+        if "energy_above_ground_state" not in row:
+            continue
+        above = row["energy_above_ground_state"]
+        found = "none within 0.1 Å" if row["minimum"] is None else "ground state" if above == 0 else str(row["minimum"])
+        state = f"{row['defect']}\N{NO-BREAK SPACE}{format_charge(int(str(row['charge'])))}"
+        rows.append((state, found, _two(_known(above)), _two(_known(row["rmsd"])), str(row["verdict"])))
+    headings = (
+        Heading("charge state"),
+        Heading("DFT minimum found"),
+        Heading("eV above the ground state", True),
+        Heading("RMSD (Å)", True),
+        Heading("failure"),
+    )
+    return Table(headings, tuple(rows))
+
+
+def _known(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _two(value: float | None) -> str:
@@ -182,8 +230,8 @@ def _section(scored: TaskScore, record: TaskRecord, figure: str | None) -> TaskS
         title=scored.title,
         description=task.description,
         score=said,
-        counted=_metrics([m for m in shown if m.weight > 0], record),
-        others=_metrics([m for m in shown if not m.weight > 0], record),
+        counted=_metrics([m for m in shown if m.weight > 0], uninformed(scored.task, record)),
+        others=_metrics([m for m in shown if not m.weight > 0], uninformed(scored.task, record)),
         notes=tuple(record.notes),
         tables=tuple(_rows(name, rows) for name, rows in record.tables.items() if rows),
         figure=figure,
@@ -197,11 +245,11 @@ def best_baseline(metric: MetricScore, baselines: Mapping[str, Mapping[str, floa
     return (min if d.direction == "lower" else max)(known, default=None) if d.direction != "none" else None
 
 
-def _metrics(metrics: Sequence[MetricScore], record: TaskRecord) -> Table:
+def _metrics(metrics: Sequence[MetricScore], baselines: Mapping[str, Mapping[str, float | None]]) -> Table:
     rows = []
     for m in metrics:
         d = m.definition
-        best = best_baseline(m, record.baselines)
+        best = best_baseline(m, baselines)
         anchors = "" if d.good is None or d.bad is None else f"{number(d.bad)} → {number(d.good)}"
         unit = "" if d.unit == "1" else d.unit
         score = "" if m.score is None else f"{m.score:.2f}"
@@ -258,7 +306,9 @@ def _certificate_says(entry: Entry) -> str:
     }[str(c["charge_class"])]
     change = c.get("force_change")
     beyond = f" Largest change of the force on an atom: {float(change):.3g} eV/Å per charge." if change is not None else ""
-    return f"{c['charge_class']}. {said}{beyond}"
+    slope = f" The energy is {c['energy_slope']} with the charge." if c.get("energy_slope") else ""
+    doubts = "".join(f" Warning: {warning}." for warning in c.get("warnings") or ())
+    return f"{c['charge_class']}. {said}{beyond}{slope}{doubts}"
 
 
 def _energies(entry: Entry) -> Table:
@@ -285,6 +335,7 @@ def _provenance(entry: Entry) -> Table:
     machine = ", ".join(str(v) for v in (hardware.get("processor"), *(hardware.get("gpus") or ())) if v)
     rows = [
         ("model", f"{m.id}, {m.package or 'own code'}, identity {m.identity[:16]}"),
+        ("trained on", m.training.statement + (f"; {entry.dataset.id} itself" if entry.in_domain else "")),
         ("weights, SHA-256", "; ".join(f"{name} {digest[:16]}…" for name, digest in m.weights_sha256.items()) or "–"),
         ("dataset content", entry.dataset.sha256[:16]),
         ("packages", ", ".join(f"{name} {version}" for name, version in p.packages.items())),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import MetricRecord, TaskRecord
-    from defectbench.scoring.task import MetricDefinition, MetricValue, Task, TaskResult
+    from defectbench.scoring.task import Aspect, MetricDefinition, MetricValue, Task, TaskResult
 
 Interval = tuple[float, float]
 Status = Literal["scored", "failed", "left out", "information"]
@@ -207,26 +207,61 @@ def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
     return TaskResult(task, tuple(MetricValue(name, value, None, reason, False) for name, value in values), ())
 
 
-def score_baselines(results: Mapping[str, TaskResult | TaskRecord]) -> dict[str, Score]:
-    """Scores each baseline on the metrics that it has; label → score, in the order in which tasks name them."""
+def aspects(score: Score) -> dict[Aspect, tuple[float, float | None]]:
+    """What of the score is about structures, energies and forces: share of the counted weight, and mean score.
+
+    Shares are of the weights that count in this score, so that they add up to 1 if every metric that counts has an aspect.
+    """
+    total = sum(t.weight for t in score.tasks if t.counts)
+    items: dict[Aspect, list[tuple[float, float]]] = {"geometry": [], "energies": [], "forces": []}
+    for task in score.tasks:
+        counted = [m for m in task.metrics if m.counts] if task.counts else []
+        within = sum(m.weight for m in counted)
+        for metric in counted:
+            if metric.definition.aspect is not None and metric.score is not None:
+                items[metric.definition.aspect].append((task.weight * metric.weight / within / total, metric.score))
+    return {aspect: (sum(w for w, _ in found), _mean(found)) for aspect, found in items.items()}
+
+
+def uninformed(task: str, result: TaskResult | TaskRecord) -> dict[str, Mapping[str, float | None]]:
+    """The baselines of a task's outcome that use no DFT of the answer or of another charge."""
+    from defectbench.tasks import get_tasks
+
+    informed = next((t.informed for t in get_tasks() if t.name == task), ())
+    return {label: values for label, values in result.baselines.items() if label not in informed}
+
+
+def score_baselines(results: Mapping[str, TaskResult | TaskRecord], *, informed: bool = False) -> dict[str, Score]:
+    """Scores each baseline on the metrics that it has; label → score, in the order in which tasks name them.
+
+    Args:
+        results: task name → outcome.
+        informed: those that use DFT of the answer or of another charge, instead of those that use none.
+    """
     by_label: dict[str, list[TaskScore]] = {}
     for task in _tasks_of(results):
         for label, values in results[task.name].baselines.items():
+            if (label in task.informed) != informed:
+                continue
             scored = score_task(task, _as_result(task.name, values))
             if scored.score is not None:
                 by_label.setdefault(label, []).append(scored)
     return {label: _overall(tasks) for label, tasks in by_label.items()}
 
 
-def best_baselines(results: Mapping[str, TaskResult | TaskRecord]) -> tuple[dict[str, float], float | None]:
+def best_baselines(results: Mapping[str, TaskResult | TaskRecord], *, informed: bool = False) -> tuple[dict[str, float], float | None]:
     """What one gets without a model who takes the best baseline of each task.
+
+    Args:
+        results: task name → outcome.
+        informed: the best of those that use DFT of the answer or of another charge, instead of those that use none.
 
     Returns:
         task → its best baseline's score, and their weighted mean over the tasks that count in these results' own overall score, in which
         a task without a baseline gives 0; None if no task counts.
     """
     best: dict[str, float] = {}
-    for score in score_baselines(results).values():
+    for score in score_baselines(results, informed=informed).values():
         for task in score.tasks:
             best[task.task] = max(best.get(task.task, 0.0), task.score or 0.0)
     counted = [t for t in score_results(results).tasks if t.counts]
@@ -258,11 +293,13 @@ class Gain:
 
 
 def gains(results: Mapping[str, TaskResult | TaskRecord]) -> dict[str, Gain]:
-    """Task → gain over its best baseline; tasks without a scored baseline, and those that do not count, are left out."""
+    """Task → gain over its best uninformed baseline; tasks without a scored one, and those that do not count, are left out."""
     out: dict[str, Gain] = {}
     for task in _tasks_of(results):
         found: list[Gain] = []
         for label, values in results[task.name].baselines.items():
+            if label in task.informed:
+                continue
             alone = _as_result(task.name, values)
             baseline = score_task(task, alone)
             model = score_task(task, results[task.name], only=[m.name for m in alone.metrics])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from defectbench.base.states import ChargeState, format_charge
 from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
+from defectbench.entries.staleness import shipped_content, stale
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
@@ -101,6 +102,8 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
         "model",
         "charge response",
         "overall",
+        "ground states",
+        "eV above",
         "above baseline",
         *[t.name for t in tasks],
         "counted",
@@ -120,6 +123,7 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
                 _name(one, link),
                 str(entry.certificate["charge_class"]),
                 f"**{_scored(score.overall, score.bounds, NOT_APPLICABLE)}**",
+                *_where(entry),
                 NOT_APPLICABLE if gain is None else f"{gain:+.2f}",
                 *[_scored(s.score, s.bounds, NOT_APPLICABLE) if (s := score.task(t.name)) else NOT_APPLICABLE for t in tasks],
                 f"{score.coverage:.0%}",
@@ -131,13 +135,37 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
     best, overall = best_baselines(group.first.tasks)
     if best:
         rows.append(
-            ["*best baselines*", NONE, f"*{_scored(overall, None)}*", NONE, *[_scored(best.get(t.name), None) for t in tasks], *[NONE] * 4]
+            [
+                "*best baselines*",
+                NONE,
+                f"*{_scored(overall, None)}*",
+                NONE,
+                NONE,
+                NONE,
+                *[_scored(best.get(t.name), None) for t in tasks],
+                *[NONE] * 4,
+            ]
         )
-    for label, score in score_baselines(group.first.tasks).items():
-        per_task = [_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks]
-        if any(cell != NONE for cell in per_task):
-            rows.append([f"*baseline: {_words(label)}*", NONE, NONE, NONE, *per_task, *[NONE] * 4])
+    for kind, informed in (("baseline", False), ("informed by DFT", True)):
+        for label, score in score_baselines(group.first.tasks, informed=informed).items():
+            per_task = [_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks]
+            if any(cell != NONE for cell in per_task):
+                rows.append([f"*{kind}: {_words(label)}*", *[NONE] * 5, *per_task, *[NONE] * 4])
     return markdown_table(heading, rows, texts=2)
+
+
+def _where(entry: Entry) -> list[str]:
+    """In how many charge states the model finds DFT's ground state, and how far the DFT minima that it finds lie above it."""
+    relax = entry.tasks.get("relax")
+    rows = [row for row in (relax.tables.get("states", []) if relax else []) if "energy_above_ground_state" in row]
+    if not rows:
+        return [NOT_APPLICABLE, NOT_APPLICABLE]
+    above = [float(row["energy_above_ground_state"] or 0.0) for row in rows if row["energy_above_ground_state"] is not None]
+    lost = len(rows) - len(above)
+    found = sum(row["verdict"] in ("none", "host") for row in rows)
+    wrong = sorted(round(energy, 2) for energy in above if energy)
+    said = ", ".join([*(f"{energy:.2f}" for energy in wrong), *([f"{lost} in no DFT minimum"] if lost else [])])
+    return [f"{found} of {len(rows)}", said or "0"]
 
 
 def _words(label: str) -> str:
@@ -192,7 +220,8 @@ def metric_table(group: Group, task: Task) -> str:
     for label, known in _baselines(group, task).items():
         cells = [number(known.get(m.name)) for m in shown]
         if any(m.name in known for m in shown):
-            rows.append([f"*baseline: {_words(label)}*", *([NONE] * 4 if cost else []), *cells])
+            kind = "informed by DFT" if label in task.informed else "baseline"
+            rows.append([f"*{kind}: {_words(label)}*", *([NONE] * 4 if cost else []), *cells])
     about = ["device", "processor or GPU", "shared by", "clock"] if cost else []
     return markdown_table(["model", *about, *[_heading(task, m) for m in shown]], rows, texts=1 + len(about))
 
@@ -239,20 +268,6 @@ def not_run(group: Group) -> list[str]:
     return [task.name for task in get_tasks() if task.weight > 0 and task.name not in group.first.tasks]
 
 
-def shipped_content(dataset: str) -> str | None:
-    """SHA-256 of the content of a dataset that comes with this version (see :func:`defectbench.datasets.dataset.content_hash`); None if
-    none of that name does. Downloads nothing.
-
-    Raises:
-        DatasetError: its ``dataset.yaml`` is wrong.
-    """
-    from defectbench.datasets.catalogue import embedded_folder, embedded_names
-    from defectbench.datasets.dataset import content_hash
-    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
-
-    return content_hash(parse_metadata(embedded_folder() / dataset / METADATA_FILE)) if dataset in embedded_names() else None
-
-
 def content_note(entry: Entry) -> str:
     """Which content of its dataset an entry rests on, and whether that is what ships now."""
     used = f"Dataset content `{entry.dataset.sha256[:16]}`"
@@ -269,8 +284,11 @@ def content_note(entry: Entry) -> str:
 LEGEND = """\
 **overall** is the weighted mean of the task scores, each the weighted mean of its metrics' scores (0: bad anchor or worse, 1: good anchor
 or better); in brackets the same with all metrics at the worse, and all at the better end of their bootstrap 95 % intervals.
-**above baseline**: how much a model scores above the best baseline, both on the metrics that the baseline has; ≤ 0 means that the
-model adds nothing over the model-free baselines. *best baselines*: the best one of each task, and what they would score together.
+**ground states**: in how many charge states the model's ground state is DFT's (within 0.1 Å, the drift of the model's host aside).
+**eV above**: for the others, how far the DFT minimum that it lies in is above DFT's ground state, or that it lies in none.
+**above baseline**: how much a model scores above the best uninformed baseline, both on the metrics that the baseline has; ≤ 0 means that
+the model adds nothing over them. *best baselines*: the best uninformed one of each task, and what they would score together. Baselines
+*informed by DFT* use DFT results of the same or another charge state, which a model does not have; they are shown for comparison.
 **counted**: the share of the weights that could be scored; scores of very different shares do not compare. *n/a*: the question cannot be
 put to the model or the data; why is said below the task's table. A baseline's *–*: it has no such value. **not converged**:
 relaxations that failed or did not converge, each a miss. **s per relaxation**: median processor time (wall clock on a GPU); **core-h**: all
@@ -336,7 +354,12 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
     ]
     for group in groups:
         entry = group.first
-        parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}")
+        trained = ", models trained on these data" if entry.in_domain else ""
+        old = stale(entry)
+        mark = " (stale)" if old is not None else ""
+        parts.append(f"## {entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite}{trained}{mark}")
+        if old is not None:
+            parts.append(f"**Stale**: {markdown(old)}. Evaluate these models again.")
         name = entry.provenance.protocol.get("name")
         about = f"{markdown(entry.dataset.title)}. {_selection(entry)}. Protocol {markdown(name)}."
         parts.append(" ".join(filter(None, [about, content_note(entry), _skipped(entry)])))

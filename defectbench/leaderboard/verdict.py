@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.states import format_charge
 from defectbench.leaderboard.scores import best_baselines, score_results
+from defectbench.models.certificate import DOUBTS
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -40,9 +41,13 @@ def verdict(entry: Entry) -> tuple[str, str]:
 
 def _worth(entry: Entry, score: Score) -> str:
     said = f"{entry.model.name} {_CLASSES[str(entry.certificate['charge_class'])]}"
+    if doubts := _doubts(entry.certificate):
+        said += f" (but {'; '.join(doubts)})"
     if score.overall is None:
         return f"{said}; nothing of this selection can be scored."
     without = best_baselines(entry.tasks)[1]
+    if entry.in_domain:
+        said += f", and was trained on {entry.dataset.id} itself"
     found = f"{said}; it scores {score.overall:.2f} of 1"
     if without is not None and score.overall <= without:
         return f"{found}, no more than the {without:.2f} of baselines without a model: do not rely on it for these defects."
@@ -54,21 +59,31 @@ def _worth(entry: Entry, score: Score) -> str:
     return f"{found}{beyond}, close to DFT on these defects."
 
 
+def _doubts(certificate: Mapping[str, Any]) -> list[str]:
+    """What speaks against the class: warnings of the certificate, and what the audit of the run found."""
+    failed = [str(c["reason"]) for c in certificate.get("checks", ()) if c.get("name") in DOUBTS and not c["passed"]]
+    return [*(certificate.get("warnings") or ()), *failed]
+
+
 def _worst(entry: Entry, score: Score) -> str:
     relax = entry.tasks.get("relax")
-    rows: list[Mapping[str, Any]] = [row for row in (relax.tables.get("states", []) if relax else []) if "success" in row]
+    rows: list[Mapping[str, Any]] = [row for row in (relax.tables.get("states", []) if relax else []) if "energy_above_ground_state" in row]
     if not rows:
         counted = [t for t in score.tasks if t.counts and t.score is not None]
         if not counted:
             return "No task of this entry has a score."
         lowest = min(counted, key=lambda t: t.score or 0.0)
         return f"Its weakest task is {lowest.task} ({lowest.score:.2f} of 1)."
-    right = sum(bool(row["success"]) for row in rows)
-    found = f"It relaxes to DFT's ground state (RMSD ≤ 0.1 Å) in {right} of {len(rows)} charge states"
+    right = sum(row["verdict"] in ("none", "host") for row in rows)
+    found = f"It finds DFT's ground state (within 0.1 Å, its host's drift aside) in {right} of {len(rows)} charge states"
     lost = [row for row in rows if row["rmsd"] is None]
     if lost:
         why = f" ({lost[0]['reason']})" if lost[0].get("reason") else ""
         return f"{found}; it has no ground state for {_state(lost[0])}{why}."
+    wrong = [row for row in rows if row["energy_above_ground_state"]]
+    if wrong:
+        worst = max(wrong, key=lambda row: row["energy_above_ground_state"])
+        return f"{found}; for {_state(worst)} it finds another DFT minimum, {worst['energy_above_ground_state']:.2f} eV above it."
     worst = max(rows, key=lambda row: row["rmsd"])
     start = worst.get("unrelaxed_rmsd")
     beside = f"; the unrelaxed start is {start:.2f} Å off" if start is not None else ""

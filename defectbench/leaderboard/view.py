@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
@@ -55,10 +56,11 @@ class Row:
         gain: mean distance to the best baselines, like with like.
         coverage: share of the declared weight that could be scored.
         tasks: task → its score.
-        in_domain: whether the definition says that the model was trained on this dataset; None without a registered definition.
+        in_domain: whether the model was trained on this dataset, as its entry says; None in the row of a baseline.
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
+        superseded_by: page of a later entry of the same model; such a row has no rank.
     """
 
     kind: Kind
@@ -81,6 +83,7 @@ class Row:
     not_converged: int | None = None
     relaxations: int | None = None
     date: str | None = None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Board:
         tasks: those with weight, in their order.
         rows: best overall score first, baselines among the models.
         note: on which content of the dataset the entries rest.
+        stale: why all of its entries are stale; None if they are not.
+        charge_states: (defect, charge) that were run.
     """
 
     id: str
@@ -106,6 +111,8 @@ class Board:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+    charge_states: tuple[tuple[str, int], ...]
+    stale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,16 @@ class ChargeStateResult:
 
 
 @dataclass(frozen=True)
+class Version:
+    """An entry of the same model on the same dataset, level of theory and suite; ``changes`` since the one before it."""
+
+    page: str
+    date: str
+    overall: float | None
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """What is shown of a model on a board besides the report of its entry.
 
@@ -146,6 +163,7 @@ class ModelPage:
         elsewhere: pages of the same model on other boards, with their titles.
         facts: what the definition says, label → text.
         url: of the model.
+        versions: the model's history here, oldest first, itself among them.
     """
 
     page: str
@@ -159,6 +177,7 @@ class ModelPage:
     elsewhere: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     url: str | None
+    versions: tuple[Version, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,9 +278,10 @@ def site_view(groups: Iterable[Group], folder: Path) -> Site:
         boards.append(board)
         pages += made
     titles = {board.id: board.title for board in boards}
+    history = _history([one for group in groups for one in group.entries], pages)
     return Site(
         boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
-        models=tuple(_with_others(page, pages, titles) for page in pages),
+        models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
         tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
@@ -284,11 +304,19 @@ def _board(
     first = group.first
     shown = [task.name for task in tasks if task.weight > 0 and task.name in first.tasks]
     files = _unique(f"{one.entry.model.id}--{name}" for one in group.entries)
-    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite"
-    rows, pages = [], []
-    for place, (one, file) in enumerate(zip(group.entries, files, strict=True), 1):
+    old = stale(first)
+    mark = ", stale" if old is not None else ""
+    title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
+    newest = {one.entry.model.id: file for one, file in sorted(zip(group.entries, files, strict=True), key=lambda x: _made(x[0]))}
+    rows: list[Row] = []
+    pages = []
+    for one, file in zip(group.entries, files, strict=True):
         definition = definitions.get(one.entry.model.id) if one.entry.model.embedded else None
-        row = _row(one, place, f"models/{file}.html", shown, definition)
+        later = newest[one.entry.model.id]
+        place = 1 + sum(row.superseded_by is None for row in rows)
+        row = _row(one, place, f"models/{file}.html", shown)
+        if later != file:
+            row = replace(row, rank=None, superseded_by=f"models/{later}.html")
         rows.append(row)
         pages.append(_model_page(one, row, name, definition, folder))
     rows += _baseline_rows(first, shown)
@@ -304,9 +332,15 @@ def _board(
         configurations=len(first.configurations),
         tasks=tuple(shown),
         rows=tuple(rows),
-        note=content_note(first).replace("`", "").replace("**", ""),
+        note=" ".join(filter(None, [old and f"Stale: {old}.", content_note(first).replace("`", "").replace("**", "")])),
+        stale=old,
+        charge_states=tuple(sorted((s.defect, s.charge) for s in first.selection.states)),
     )
     return board, pages
+
+
+def _made(one: Ranked) -> str:
+    return one.entry.provenance.created
 
 
 def _cell(scored: TaskScore | None) -> Cell:
@@ -316,11 +350,10 @@ def _cell(scored: TaskScore | None) -> Cell:
     return Cell(scored.score, low, high, scored.reason)
 
 
-def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: ModelDefinition | None) -> Row:
+def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
     entry, score = one.entry, one.score
     low, high = score.bounds or (None, None)
     cost = entry.tasks.get("cost")
-    data = definition.training_data if definition else None
     return Row(
         kind="model",
         name=entry.model.name,
@@ -333,8 +366,8 @@ def _row(one: Ranked, place: int, page: str, tasks: list[str], definition: Model
         coverage=score.coverage,
         tasks={task: _cell(score.task(task)) for task in tasks},
         parameters=entry.model.parameters,
-        training_data=data,
-        in_domain=None if definition is None else entry.dataset.id in {seen.dataset for seen in definition.trained_on},
+        training_data=entry.model.training.statement,
+        in_domain=entry.in_domain,
         level_of_theory=entry.model.level_of_theory,
         package=entry.model.package or None,
         seconds_per_call=next((m.value for m in cost.metrics if m.name == "seconds_per_call"), None) if cost else None,
@@ -353,10 +386,11 @@ def _baseline_rows(entry: Entry, tasks: list[str]) -> list[Row]:
     absent = Cell(None, reason="no such baseline for this task")
     best, together = best_baselines(entry.tasks)
     rows = [row("best baselines", "best baselines", together, {t: Cell(best[t]) if t in best else absent for t in tasks})] if best else []
-    for label, score in score_baselines(entry.tasks).items():
-        cells = {t: _cell(found) if (found := score.task(t)) else absent for t in tasks}
-        if any(cell.score is not None for cell in cells.values()):
-            rows.append(row("baseline", label.replace("_", " "), None, cells))
+    for informed in (False, True):
+        for label, score in score_baselines(entry.tasks, informed=informed).items():
+            cells = {t: _cell(found) if (found := score.task(t)) else absent for t in tasks}
+            if any(cell.score is not None for cell in cells.values()):
+                rows.append(row("baseline", label.replace("_", " ") + (" (informed by DFT)" if informed else ""), None, cells))
     return rows
 
 
@@ -370,6 +404,7 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
             facts.append(("notes", definition.notes))
     else:
         facts.append(("definition", "does not come with this version of defectbench"))
+    facts.append(("signed by", _signer(one.folder)))
     return ModelPage(
         page=row.page or "",
         board=board,
@@ -383,6 +418,19 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
         facts=tuple(facts),
         url=_web(definition.url) if definition else None,
     )
+
+
+def _signer(folder: Path) -> str:
+    from defectbench.base.errors import DefectbenchError
+    from defectbench.entries.signing import BadSignature, signature_of
+
+    try:
+        found = signature_of(folder)
+    except BadSignature as error:
+        return f"the signature {error}"
+    except DefectbenchError:
+        return "somebody; not checked when this site was built"
+    return "nobody" if found is None else str(found)
 
 
 def _states(entry: Entry) -> Iterable[ChargeStateResult]:
@@ -406,7 +454,7 @@ def _states(entry: Entry) -> Iterable[ChargeStateResult]:
             configuration=text("configuration"),
             ground_state=text("dft_configuration"),
             minimum=text("minimum"),
-            energy_above=value("minimum_energy"),
+            energy_above=value("energy_above_ground_state"),
             after_host=text("host_referenced_minimum"),
             minima=None if minima is None else int(minima),
             rmsd=value("rmsd"),
@@ -432,10 +480,48 @@ def reproduce(entry: Entry) -> str:
 
 
 def _with_others(page: ModelPage, pages: list[ModelPage], titles: Mapping[str, str]) -> ModelPage:
-    from dataclasses import replace
-
     others = [(other.page, titles[other.board]) for other in pages if other.model == page.model and other.page != page.page]
     return replace(page, elsewhere=tuple(others))
+
+
+def _history(entries: list[Ranked], pages: list[ModelPage]) -> dict[str, tuple[Version, ...]]:
+    """Page → the entries of its model on its dataset, level of theory and suite, oldest first."""
+    together: dict[tuple[str, str, str, str], list[tuple[Ranked, str]]] = {}
+    for one, page in zip(entries, pages, strict=True):
+        e = one.entry
+        together.setdefault((e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite), []).append((one, page.page))
+    out: dict[str, tuple[Version, ...]] = {}
+    for found in together.values():
+        found.sort(key=lambda x: _made(x[0]))
+        versions = tuple(
+            Version(page, _made(one)[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
+            for n, (one, page) in enumerate(found)
+        )
+        out |= dict.fromkeys((page for _, page in found), versions)
+    return out
+
+
+def _changes(old: Entry, new: Entry) -> Iterable[str]:
+    """What differs between two entries of a model besides the results."""
+    before, after = old.provenance, new.provenance
+    named = (
+        ("the model's weights", old.model.weights_sha256, new.model.weights_sha256),
+        ("content of the dataset", old.dataset.sha256[:12], new.dataset.sha256[:12]),
+        ("protocol", before.protocol.get("name"), after.protocol.get("name")),
+        ("selection", [s.model_dump() for s in old.selection.states], [s.model_dump() for s in new.selection.states]),
+        ("tasks", sorted(old.tasks), sorted(new.tasks)),
+        ("device", before.device, after.device),
+        ("defectbench", before.defectbench, after.defectbench),
+    )
+    for label, was, now in named:
+        if was != now:
+            yield f"{label}: {was} → {now}" if isinstance(was, str) and isinstance(now, str) else label
+    for name in sorted({*before.packages, *after.packages}):
+        was, now = before.packages.get(name, "none"), after.packages.get(name, "none")
+        if was != now:
+            yield f"{name}: {was} → {now}"
+    if old.model.identity != new.model.identity and old.model.weights_sha256 == new.model.weights_sha256:
+        yield "the model's settings or code"
 
 
 def _task_page(task: Task) -> TaskPage:

@@ -5,17 +5,21 @@ The worker measures (``defectbench.worker.certificate``); here the numbers are j
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from defectbench.base.errors import ModelError
+from defectbench.base.states import format_charge
+from defectbench.models.pairs import DefectResponse, Pair, Slope, lost_pairs, pairs_of, response_of
+from defectbench.models.pairs import slope as energy_slope
 from defectbench.models.schema import ChargeClass, ModelDefinition
 
-if TYPE_CHECKING:
-    pass
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Thresholds:
         blind_force: forces closer than this (eV/Å) at all charges count as equal.
         noise_factor: a response must exceed this many times the model's own repeatability noise.
         aware_force: largest change of the force on an atom per unit charge (eV/Å) that makes a model charge-aware: the convergence
-            criterion of ``protocol v1``. Less cannot move an atom that was relaxed at another charge.
+            criterion of ``protocol v2``. Less cannot move an atom that was relaxed at another charge.
         aware_relative: the same change relative to the largest force of the geometry.
         energy_per_atom: tolerance of repeated and symmetry-related energies, eV/atom.
         force: tolerance of repeated and symmetry-related force components, eV/Å.
@@ -98,6 +102,12 @@ class ChargeCertificate:
         precision: ``float32`` or ``float64``.
         checks: repeatability, stale results, forces against finite differences, invariances.
         thresholds: what the classification used.
+        calls: of the model that it took; None, as the fields below, if an earlier version measured: it asked at one defect only.
+        responses: per defect what the charge does.
+        energy_slope: ``rising``, ``falling`` or ``mixed`` with the charge; also None where the energy does not change with it.
+        reference_slope: the same of DFT's energies; None where the dataset does not tell.
+        reference_forces: correlation of the forces' change with charge with DFT's at the same structure; None where it is not known.
+        warnings: what is odd and no error: a slope that changes sign, a sign that is not DFT's.
     """
 
     charge_class: ChargeClass
@@ -115,16 +125,29 @@ class ChargeCertificate:
     precision: str
     checks: tuple[Check, ...]
     thresholds: Thresholds
+    calls: int | None = None
+    responses: tuple[DefectResponse, ...] | None = None
+    energy_slope: Slope | None = None
+    reference_slope: Slope | None = None
+    reference_forces: float | None = None
+    warnings: tuple[str, ...] | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that do not hold."""
         return tuple(check for check in self.checks if not check.passed)
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the charge response, for everybody who reads the class: warnings, and what a run's audit found."""
+        return (*(self.warnings or ()), *(check.reason for check in self.failed if check.name in DOUBTS))
+
     def to_json(self) -> dict[str, Any]:
-        """All fields, JSON values only."""
-        out = asdict(self)
-        out["charges"], out["energies"], out["checks"] = list(self.charges), list(self.energies), [asdict(check) for check in self.checks]
+        """All fields, JSON values only; without those that an earlier version did not measure."""
+        out: dict[str, Any] = _as_lists(asdict(self))
+        if self.calls is None:
+            for name in ("calls", "responses", "energy_slope", "reference_slope", "reference_forces", "warnings"):
+                del out[name]
         return out
 
     @classmethod
@@ -134,14 +157,24 @@ class ChargeCertificate:
         fields["charges"], fields["energies"] = tuple(fields["charges"]), tuple(fields["energies"])
         fields["checks"] = tuple(Check(**check) for check in fields["checks"])
         fields["thresholds"] = Thresholds(**fields["thresholds"])
+        if fields.get("calls") is not None:
+            fields["responses"] = tuple(DefectResponse.from_json(response) for response in fields["responses"])
+            fields["warnings"] = tuple(fields["warnings"])
         return cls(**fields)
 
 
-def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_lists(item) for key, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def classify(raw: Mapping[str, Any], defect: str = "") -> ChargeCertificate:
     """Judges the worker's raw certificate; pure.
 
     Args:
         raw: a result of kind ``certificate``.
+        defect: whose structure it was measured on, for the messages.
 
     Raises:
         ModelError: the model failed while it was measured.
@@ -157,24 +190,25 @@ def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
     largest_force = float(np.linalg.norm(forces, axis=2).max())
     energy_per_charge = float((np.abs(np.diff(energies)) / gaps).max())
     force_change = float((np.linalg.norm(np.diff(forces, axis=0), axis=2).max(axis=1) / gaps).max())
-    spread_energy = float(energies.max() - energies.min())
-    spread_force = float(np.abs(forces - forces[0]).max())
     noise_energy = max(raw["repeat"]["energy"], raw["order"]["energy"])
     noise_force = max(raw["repeat"]["forces"], raw["order"]["forces"])
     relative = force_change / largest_force if largest_force > 0 else 0.0
+    pairs, responses = _responses(raw, defect, charges, energies, forces)
 
-    blind = spread_energy <= max(limits.blind_energy, limits.noise_factor * noise_energy) and spread_force <= max(
-        limits.blind_force, limits.noise_factor * noise_force
-    )
+    blind = max(p.energy for p in pairs) <= max(limits.blind_energy, limits.noise_factor * noise_energy) and max(
+        p.forces for p in pairs
+    ) <= max(limits.blind_force, limits.noise_factor * noise_force)
     aware = (
         force_change > limits.aware_force
         and relative > limits.aware_relative
-        and spread_force > limits.noise_factor * noise_force
+        and float(np.abs(forces - forces[0]).max()) > limits.noise_factor * noise_force
         and not blind
     )
     charge_class: ChargeClass = "charge-blind" if blind else "charge-aware" if aware else "energy-only"
     ratio = _size_ratio(raw["doubling"], limits) if not blind else None
     changes = (raw.get("descriptors") or {}).get("relative_change")
+    measured = raw.get("calls") is not None
+    slope = energy_slope(responses, limits.blind_energy) if measured else None
     return ChargeCertificate(
         charge_class=charge_class,
         charges=tuple(int(q) for q in charges),
@@ -189,9 +223,111 @@ def classify(raw: Mapping[str, Any]) -> ChargeCertificate:
         seconds_per_call=raw["seconds_per_call"],
         atoms=raw["atoms"],
         precision=raw["precision"],
-        checks=_checks(raw, limits, ratio),
+        checks=(*_checks(raw, limits, ratio), *(_charge_checks(raw, limits, pairs, noise_energy, noise_force) if measured else ())),
         thresholds=limits,
+        calls=raw.get("calls"),
+        responses=responses if measured else None,
+        energy_slope=slope,
+        warnings=((MIXED,) if slope == "mixed" else ()) if measured else None,
     )
+
+
+MIXED = "the energy neither rises nor falls with the charge throughout"
+
+
+def _responses(
+    raw: Mapping[str, Any], defect: str, charges: Numbers, energies: Numbers, forces: Numbers
+) -> tuple[list[Pair], tuple[DefectResponse, ...]]:
+    """All pairs of charges of all defects, and the least that changes between those of each."""
+    changes = [float(np.abs(a - b).max()) for a, b in combinations(forces, 2)]
+    found = [(defect, charges.tolist(), energies.tolist(), changes)]
+    found += [(o["defect"], o["charges"], o["energies"], o["force_changes"]) for o in raw.get("others") or ()]
+    pairs: list[Pair] = []
+    responses = []
+    for name, its_charges, its_energies, its_changes in found:
+        own = pairs_of(name, its_charges, its_energies, its_changes)
+        responses.append(response_of(name, its_charges, its_energies, own))
+        pairs += own
+    return pairs, tuple(responses)
+
+
+def _charge_checks(
+    raw: Mapping[str, Any], limits: Thresholds, pairs: Sequence[Pair], noise_energy: float, noise_force: float
+) -> Iterator[Check]:
+    """What a charge must do everywhere and always; of a model that takes none, that it does nothing."""
+    noise = {
+        "energy": max(limits.energy_per_atom * raw["atoms"], limits.noise_factor * noise_energy),
+        "forces": max(limits.force, limits.noise_factor * noise_force),
+    }
+
+    def unchanged(name: str, numbers: Mapping[str, float], good: str, bad: str) -> Check:
+        worst = max(("energy", "forces"), key=lambda kind: numbers[kind] / noise[kind])
+        unit = "eV" if worst == "energy" else "eV/Å"
+        passed = numbers[worst] <= noise[worst]
+        return Check(name, passed, numbers[worst], noise[worst], unit, good if passed else f"{bad}: {worst} by {numbers[worst]:.2g} {unit}")
+
+    yield unchanged(
+        "lasting", raw["again"], "the first questions get the same answers at the end", "the first questions get others at the end"
+    )
+    if raw.get("hidden") is not None:
+        yield _hidden_charge(raw["hidden"], limits, noise)
+        return
+    yield unchanged(
+        "after_steps",
+        raw["after_steps"],
+        "optimiser steps end with what a fresh call gives",
+        "optimiser steps end with another result than a fresh call gives",
+    )
+    lost = lost_pairs(pairs, noise["energy"], noise["forces"], limits.aware_force)
+    count = len(lost.altogether)
+    line = (
+        "the model responds to charge between every pair of charges" if not count else f"(almost) nothing changes {_first(lost.altogether)}"
+    )
+    yield Check("every_pair", not count, float(count), 0.0, "1", line)
+    if not count:
+        count = len(lost.in_forces)
+        line = "where forces respond, they do between every pair" if not count else f"the forces do not change {_first(lost.in_forces)}"
+        yield Check("every_pair_forces", not count, float(count), 0.0, "1", line)
+    rounding = 8.0 * float(np.finfo(raw["precision"]).eps) * max(abs(energy) for energy in raw["energies"])
+    yield _response_gradient(raw["finite_difference"], limits, rounding + limits.noise_factor * noise_energy)
+
+
+def _first(pairs: Sequence[Pair]) -> str:
+    return f"{pairs[0]}{f' and {len(pairs) - 1} other pairs' if len(pairs) > 1 else ''}"
+
+
+def _hidden_charge(hidden: Sequence[Mapping[str, Any]], limits: Thresholds, noise: Mapping[str, float]) -> Check:
+    allowed = {"energy": max(limits.blind_energy, noise["energy"]), "forces": max(limits.blind_force, noise["forces"])}
+    heard = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
+    worst = max(hidden, key=lambda h: float(h["energy"]))
+    where = ", ".join(h["where"] for h in heard if h["where"])
+    line = "no other way to say a charge changes anything" if not heard else f"it responds to a charge in {where or 'the structure'}"
+    return Check("no_hidden_charge", not heard, float(worst["energy"]), allowed["energy"], "eV", line)
+
+
+def _response_gradient(measured: Sequence[Mapping[str, Any]], limits: Thresholds, noise_energy: float) -> Check:
+    """What the charge does to forces, against what it does to the gradient of the energy, at the outermost charges."""
+    reference = measured[0]["charge"]
+    at = {(m["charge"], m["direction"]): m for m in measured}
+    worst = (0.0, 0.0, 1.0, reference)
+    for (charge, direction), m in at.items():
+        if charge == reference:
+            continue
+        base = at[reference, direction]
+        analytic = m["analytic"] - base["analytic"]
+        found = []
+        for width, a, b in zip(m["steps"], m["numerical"], base["numerical"], strict=True):
+            off, allowed = abs((a - b) - analytic), max(limits.gradient_absolute, noise_energy / (2 * width)) + 0.05 * abs(analytic)
+            found.append((off / allowed, off, allowed, charge))
+        worst = max(worst, min(found))
+    excess, off, allowed, charge = worst
+    passed = excess <= 1.0
+    line = (
+        "the charge changes forces as it changes the gradient of the energy"
+        if passed
+        else f"at charge {format_charge(charge)} the charge does not reach the forces as it does the energy"
+    )
+    return Check("charge_response_is_gradient", passed, off, allowed, "eV/Å", line)
 
 
 def _size_ratio(doubling: Mapping[str, Any], limits: Thresholds) -> float | None:
@@ -280,13 +416,19 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
         definition: what the model claims.
 
     Raises:
-        ModelError: it claims to take a charge and does not react to one (or the reverse), claims another class, or gives stale results.
+        ModelError: it claims to take a charge and does not react to one, somewhere or some time (or the reverse), claims another class, or
+            gives stale results.
     """
     found, how, claim = certificate.charge_class, definition.charge.how, definition.charge.claim
-    stale = next((c for c in certificate.checks if c.name == "no_stale_results" and not c.passed), None)
-    if stale is not None:
+    failed = {check.name: check for check in certificate.failed}
+    if (stale := failed.get("no_stale_results")) is not None:
         raise ModelError(
             f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted", code="charge-contradiction"
+        )
+    if (hidden := failed.get("no_hidden_charge")) is not None:
+        raise ModelError(
+            f"{definition.id}: the definition says that it takes no charge, but {hidden.reason}; say in charge.how what it reads",
+            code="charge-contradiction",
         )
     if how == "none" and found != "charge-blind":
         raise ModelError(
@@ -298,5 +440,13 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
             f"{definition.id}: the definition hands a charge over as {how}, but nothing changes with it; the charge gets lost",
             code="charge-contradiction",
         )
+    if how != "none" and (lost := next((failed[name] for name in REFUSED if name in failed), None)) is not None:
+        raise ModelError(f"{definition.id}: {lost.reason}; the charge gets lost", code="charge-contradiction")
     if claim is not None and claim != found:
         raise ModelError(f"{definition.id}: the definition claims {claim}, the certificate finds {found}", code="charge-contradiction")
+
+
+DOUBTS = ("run_repeats", "run_keeps_charge")
+"""Checks of a finished run; one that failed makes the class doubtful."""
+REFUSED = ("every_pair", "every_pair_forces", "charge_response_is_gradient", "after_steps", "lasting")
+"""Checks without which a model that takes a charge is not evaluated."""

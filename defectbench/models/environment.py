@@ -20,6 +20,7 @@ from defectbench.base.errors import DefectbenchError, EnvironmentBuildError, Unk
 from defectbench.base.files import write_text
 from defectbench.base.hardware import gpus
 from defectbench.base.paths import user_path
+from defectbench.base.processes import guarded
 from defectbench.models.manifest import read_manifest
 
 MARKER = "defectbench-environment.json"
@@ -281,24 +282,39 @@ def remove_environment(name: str) -> list[Path]:
 
     Raises:
         UnknownNameError: no such environment.
+        EnvironmentBuildError: another process is building it, or a folder cannot be removed.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     _list_path(name)
     removed = []
     status = next(s for s in list_environments() if s.name == name)
     for folder in (status.path, *status.outdated):
         if folder.is_dir():
-            with FileLock(str(folder) + ".lock"):
-                (folder / MARKER).unlink(missing_ok=True)
-                shutil.rmtree(folder)
-            Path(str(folder) + ".lock").unlink(missing_ok=True)
+            try:
+                with FileLock(_lock_file(folder), timeout=0):
+                    (folder / MARKER).unlink(missing_ok=True)
+                    shutil.rmtree(folder)
+            except Timeout:
+                raise EnvironmentBuildError(
+                    f"another process is building the environment '{name}' in {folder}; wait for it or stop it, then remove it",
+                    code="environment-in-use",
+                ) from None
+            except OSError as error:
+                raise EnvironmentBuildError(
+                    f"cannot remove {folder}: {error.strerror}; remove the rest of it by hand", code="not-writable"
+                ) from error
             removed.append(folder)
     return removed
 
 
+def _lock_file(folder: Path) -> Path:
+    """Held while an environment is built or removed. It stays: whoever waits for it would wait for another file than the next one."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
 def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     uv = find_uv()
     try:
@@ -307,7 +323,13 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         raise EnvironmentBuildError(
             f"cannot create {folder.parent}: {error.strerror}; set DEFECTBENCH_CACHE", code="not-writable"
         ) from error
-    with FileLock(str(folder) + ".lock"):
+    lock = FileLock(_lock_file(folder))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"waiting for another process, which builds the environment '{name}'")
+        held = lock.acquire()
+    with held:
         if _complete(folder):
             return
         # A venv cannot be moved, so it is built in place and counts only once the marker is there.
@@ -365,31 +387,13 @@ def _uv_variables() -> dict[str, str]:
 
 
 def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
-    try:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=_uv_variables(),
-            stdin=subprocess.DEVNULL,
-        )
-    except OSError as error:
-        raise EnvironmentBuildError(
-            f"cannot run {command[0]}: {error.strerror}; reinstall uv, or pass --environment PATH", code="no-uv"
-        ) from error
     lines: list[str] = []
-    with process:
+    with guarded(command, environment=_uv_variables(), stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.strip():
-                    lines.append(line.rstrip())
-                    progress(line.rstrip())
-        except BaseException:
-            process.kill()
-            raise
+        for line in process.stdout:
+            if line.strip():
+                lines.append(line.rstrip())
+                progress(line.rstrip())
     if process.returncode == 0:
         return
     output = "\n".join(lines[-_TAIL_LINES:])

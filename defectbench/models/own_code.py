@@ -18,6 +18,8 @@ from defectbench.models.environment import SEE_PATHS, import_paths
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
 
+MOST_FILES = 2000
+"""In a folder that an argument names."""
 _INSTALLED = ("site-packages", "dist-packages")
 _NOT_CODE = ("__pycache__", "node_modules", *_INSTALLED)
 
@@ -38,8 +40,8 @@ def own_code_sha256(arguments: Mapping[str, Any], folder: Path | None, environme
 
     Code is every ``*.py`` file in the tree of ``folder`` if the factory's module lies there (hidden folders, caches and virtual
     environments are left out), else of the installed package that the module belongs to, as the environment's interpreter finds
-    it. Files are those that an argument names, seen from the current folder, where the worker runs, and from ``folder``. A
-    folder that an argument names is not looked into.
+    it. Files are those that an argument names, seen from the current folder, where the worker runs, and from ``folder``; of a
+    folder that an argument names every file counts, hidden ones and caches left out.
 
     Args:
         arguments: of the definition, with ``factory``.
@@ -50,7 +52,7 @@ def own_code_sha256(arguments: Mapping[str, Any], folder: Path | None, environme
         None if there is neither code nor file to be found.
 
     Raises:
-        ModelError: a file that an argument names cannot be read.
+        ModelError: a file that an argument names cannot be read, or a folder holds too many.
     """
     code = {name: sha256_of(path) for name, path in sorted(_code(str(arguments["factory"]), folder, environment))}
     files = {
@@ -136,16 +138,45 @@ def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def _contents(text: str, folder: Path | None) -> list[str]:
-    """Digests of the file that a text may name; two where the current folder and ``folder`` have different files of that name."""
+    """Digests of the file or folder that a text may name; two where the current folder and ``folder`` have different ones of that name."""
     found = set()
     try:
         given = Path(text).expanduser()
-        places = [path for path in (given, *([folder / given] if folder is not None else [])) if path.is_file()]
+        places = [path for path in (given, *([folder / given] if folder is not None else [])) if text and (path.is_file() or path.is_dir())]
     except (OSError, RuntimeError, ValueError):  # too long for a name, no such user, …: no path
         return []
     for path in places:
         try:
-            found.add(sha256_of(path))
+            found.add(sha256_of(path) if path.is_file() else _folder_sha256(path))
         except OSError as error:
-            raise ModelError(f"cannot read {path}, which the model's arguments name: {error.strerror}", code="unreadable-file") from error
+            raise ModelError(
+                f"cannot read {error.filename or path}, which the model's arguments name: {error.strerror}", code="unreadable-file"
+            ) from error
     return sorted(found)
+
+
+def _folder_sha256(root: Path) -> str:
+    """Over the names and contents of all files in a folder's tree."""
+    digests: dict[str, str] = {}
+    seen: set[Path] = set()
+
+    def look(folder: Path, prefix: str) -> None:
+        if (real := folder.resolve()) in seen:  # a link that leads back
+            return
+        seen.add(real)
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.name in _NOT_CODE:
+                continue
+            if path.is_dir():
+                look(path, f"{prefix}{path.name}/")
+            elif path.is_file():
+                if len(digests) == MOST_FILES:
+                    raise ModelError(
+                        f"the folder {root}, which the model's arguments name, holds more than {MOST_FILES:,} files; all of them would "
+                        "belong to the model's identity: name a folder that holds the weights alone",
+                        code="bad-model-yaml",
+                    )
+                digests[prefix + path.name] = sha256_of(path)
+
+    look(root, "")
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

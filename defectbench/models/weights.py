@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError
-from defectbench.base.files import contained, copy_file, sha256_of
+from defectbench.base.files import contained, copy_file, making_folder, sha256_of
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 
 
@@ -205,14 +203,9 @@ def unpacked(archive: Path) -> list[Path]:
     """The files of a tar archive, unpacked beside it once; refuses members that point outside."""
     folder = unpack_folder(archive)
     if not folder.is_dir():
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(partial, ignore_errors=True)
         try:
-            with tarfile.open(archive) as content:
+            with making_folder(folder) as partial, tarfile.open(archive) as content:
                 content.extractall(partial, filter="data")
-            partial.rename(folder)
         except (OSError, tarfile.TarError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not folder.is_dir():
-                raise ModelError(f"cannot unpack {archive}: {error}", code="bad-format") from error
+            raise ModelError(f"cannot unpack {archive}: {error}", code="bad-format") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -87,10 +87,12 @@ def headline(made: Figure, sentence: str, source: str) -> None:
 
     # a number and its unit stay on one line
     joined = re.sub(r"(\d) (Å|eV|s|h|%|meV)\b", "\\1\N{NO-BREAK SPACE}\\2", sentence)
-    lines = wrap(joined, int(made.get_figwidth() * 16.5))
+    lines = wrap(plain(joined), int(made.get_figwidth() * 16.5))
     # the last line, a blank, keeps room for the source
     title = made.suptitle("\n".join([*lines, " "]), x=0.01, ha="left", size=7.5, linespacing=1.3)
-    line = Annotation(source, (0, 0), xycoords=title, ha="left", va="bottom", size=6.5, color=COLOURS["muted"], annotation_clip=False)
+    line = Annotation(
+        plain(source), (0, 0), xycoords=title, ha="left", va="bottom", size=6.5, color=COLOURS["muted"], annotation_clip=False
+    )
     line.set_in_layout(False)
     made.add_artist(line)
 
@@ -120,9 +122,18 @@ def rmsd_colours() -> tuple[Colormap, Normalize]:
     return LinearSegmentedColormap.from_list("rmsd", colours), Normalize(0.0, RMSD_MAXIMUM, clip=True)
 
 
+def plain(text: str) -> str:
+    r"""A name as somebody else may have written it, to be drawn as it is: a ``$`` begins no formula.
+
+    >>> plain("a $x$"), plain(plain("$"))
+    ('a \\$x\\$', '\\$')
+    """
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
 def defect_text(defect: str) -> str:
     """``V_Sb1`` → V with subscript Sb1, in mathtext; other names as they are."""
     head, separator, tail = defect.partition("_")
     if not separator or not head.isalnum() or not tail.replace("_", "").isalnum():
-        return defect.replace("$", "")
+        return plain(defect)
     return f"$\\mathrm{{{head}}}_{{\\mathrm{{{tail.replace('_', ',')}}}}}$"

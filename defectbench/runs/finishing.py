@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
 from defectbench.calculations.results import Stored
 from defectbench.entries.building import RunModel, build_entry, write_entry
 from defectbench.entries.figures import FIGURES, draw_figures
-from defectbench.entries.folder import write_calculations
+from defectbench.entries.folder import published, write_calculations
 from defectbench.entries.run_folder import remove_foreign_entry, sweep
 from defectbench.leaderboard.entry_view import EntryView
 from defectbench.leaderboard.report import write_report
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.requests import Calculation
     from defectbench.calculations.results import CertificateResult
+    from defectbench.calculations.run import Reporter
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.run_folder import Owner
     from defectbench.entries.schema import Entry
@@ -55,8 +57,10 @@ def finish(
     tasks: tuple[Task, ...],
     certificate: Certificate,
     results: Mapping[str, Stored],
+    points: Mapping[str, Stored],
     *,
     figures: bool,
+    reporter: Reporter,
 ) -> Written:
     """Scores a finished plan and writes the entry of a locked run folder.
 
@@ -69,20 +73,29 @@ def finish(
         tasks: that are scored.
         certificate: of the model.
         results: content hash → result, of the whole plan.
+        points: content hash → result, of what was calculated again for the audit.
         figures: whether figures are drawn.
+        reporter: is told what the audit doubts.
 
     Raises:
         RunError: something cannot be written.
     """
     remove_foreign_entry(folder, model.resolved.identity)
-    # scored from what is written, so that anybody who scores the entry again gets the same numbers
-    written = write_calculations(folder, plan, {**results, certificate.asked.content_hash: Stored(certificate.raw)})
-    scored = scoring_input(data, plan, certificate.judged.charge_class, written, certificate=certificate.judged.to_json())
+    asked, raw = certificate.asked, certificate.raw
+    # judged and scored from what is written, so that anybody who does so again finds the same
+    written = write_calculations(folder, plan, {**points, **results, asked.content_hash: Stored(raw)})
+    rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
+    again = (*first_questions(asked, plan.ask.takes_charge), *asked_again(plan, rounded))
+    repeated = {c.content_hash: published(c, points[c.content_hash]) for c in again if c.content_hash in points}
+    judged = with_audit(certificate.judged, audit(plan, {**repeated, **rounded}, certificate.judged, raw, asked))
+    for line in judged.doubts:
+        reporter.note(line)
+    scored = scoring_input(data, plan, judged.charge_class, written, certificate=judged.to_json())
     outcomes = {task.name: task.score(scored) for task in tasks}
     entry = build_entry(owner, model, data, plan, scored, results, outcomes)
     files = write_entry(folder, entry, scored, plan)
     if figures:
         files += draw_figures(entry, folder / FIGURES)
-    files.append(write_report(EntryView(entry, folder)))
+    files.append(write_report(EntryView(entry, folder), data))
     sweep(folder, [task.name for task in get_tasks(None)], files)
     return Written(entry, outcomes, tuple(files))

@@ -53,6 +53,16 @@ class Selected:
     folder: Path
     default_folder: bool
 
+    @property
+    def defects(self) -> list[str]:
+        """The defects that run."""
+        return list(dict.fromkeys(s.defect for s in self.states))
+
+    @property
+    def charge_states(self) -> list[tuple[str, int]]:
+        """(defect, charge) of what runs."""
+        return [(s.defect, s.charge) for s in self.states]
+
     def plan(self) -> Plan:
         """What the run calculates."""
         takes_charge = self.chosen.definition.charge.how != "none"

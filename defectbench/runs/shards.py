@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import contained, read_bytes, write_text
 from defectbench.base.text import one_line
-from defectbench.calculations.plan import Shard, certificate_calculation, certificate_start, make_plan
-from defectbench.calculations.requests import PROTOCOL_V1, Protocol
+from defectbench.calculations.audit import asked_again, first_questions
+from defectbench.calculations.judging import judge
+from defectbench.calculations.plan import Shard, certificate_of, make_plan
+from defectbench.calculations.requests import PROTOCOL, Protocol
 from defectbench.calculations.results import CertificateResult
-from defectbench.calculations.run import Reporter, calculate, certify, tell_losses
+from defectbench.calculations.run import Reporter, calculate, calculate_again, certify, tell_losses
 from defectbench.calculations.store import ResultStore
 from defectbench.entries.building import RunModel
-from defectbench.entries.folder import MAX_ENTRY
+from defectbench.entries.folder import MAX_ENTRY, published
 from defectbench.entries.rescoring import dataset_of
 from defectbench.entries.run_folder import Owner, claim, locked
 from defectbench.entries.schema import SelectedState, SkippedState
-from defectbench.models.certificate import check_claim, classify
+from defectbench.models.certificate import check_claim
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import ResolvedModel, check_against_definition
 from defectbench.models.schema import ModelDefinition
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from defectbench.calculations.plan import Plan
     from defectbench.calculations.preparation import Prepared
     from defectbench.calculations.requests import Calculation
+    from defectbench.datasets.dataset import Dataset
     from defectbench.runs.selection import Selected
 
 RECORD = "shard.json"
@@ -99,7 +103,7 @@ class ShardRecord(BaseModel):
             states=tuple(SelectedState(defect=s.defect, charge=s.charge, configurations=list(s.configurations)) for s in selected.states),
             skipped=tuple(SkippedState(defect=d, charge=q, reason=r) for d, q, r in selected.skipped),
             dataset_sha256=selected.data.sha256,
-            protocol=PROTOCOL_V1.to_json(),
+            protocol=PROTOCOL.to_json(),
             model=model.definition,
             embedded=selected.chosen.embedded,
             identity=model.identity,
@@ -204,16 +208,27 @@ def evaluate_shard(
         write_text(folder / RECORD, ShardRecord.of_run(shard, selected, ready).model_dump_json(indent=1) + "\n")
         with ResultStore(contained(folder, STORE)) as store:
             take_earlier(selected.folder, selected, store, plan, identity, reporter)
+            asked = certificate_of(selected.chosen.definition, selected.data, selected.defects)
             if shard.number == 1:
-                asked = certificate_calculation(selected.chosen.definition, *certificate_start(selected.data))
-                _judged(asked, certify(asked, store, identity, runner, reporter), ready.resolved)
-            results = calculate(plan, store, identity, runner, retry_failed=retry_failed, reporter=reporter)
+                raw = certify(asked, store, identity, runner, reporter)
+                _judged(asked, raw, ready.resolved, selected.data, selected.charge_states)
+            first = first_questions(asked, plan.ask.takes_charge)
+            results = calculate(plan, store, identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first)
+            rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
+            calculate_again([*first, *asked_again(plan, rounded, _charges(plan))], store, identity, runner, reporter)
     failed = sum(stored.result.status == "failed" for stored in results.values())
     return ShardDone(folder, selected.folder, shard, len(results), failed)
 
 
-def _judged(asked: Calculation, raw: CertificateResult, resolved: ResolvedModel) -> Certificate:
-    certificate = classify(raw.model_dump(mode="json"))
+def _charges(plan: Plan) -> list[int]:
+    """The charges of a plan's relaxations, in its order, each last one last: as the ends that the audit of a whole run asks at."""
+    return list(dict.fromkeys(c.charge for c in (*plan.host.values(), *plan.relaxations.values()) if c.charge is not None))
+
+
+def _judged(
+    asked: Calculation, raw: CertificateResult, resolved: ResolvedModel, data: Dataset, states: Sequence[tuple[str, int]]
+) -> Certificate:
+    certificate = judge(raw.model_dump(mode="json"), data, states)
     check_claim(certificate, resolved.definition)
     assert raw.worker is not None
     check_against_definition(resolved, raw.worker.model_dump(mode="json"))
@@ -275,7 +290,8 @@ def merge_shards(
         takes_charge=record.model.charge.how != "none",
         protocol=Protocol(**record.protocol),
     )
-    asked = certificate_calculation(record.model, *certificate_start(data))
+    asked = certificate_of(record.model, data, dict.fromkeys(s.defect for s in record.states))
+    first = first_questions(asked, plan.ask.takes_charge)
     with locked(output):
         claim(output, record.owner)
         with ResultStore(contained(output, STORE)) as store:
@@ -285,12 +301,16 @@ def merge_shards(
             _refuse_missing(plan, asked, store, record)
             results = calculate(plan, store, record.identity, _Nothing(), retry_failed=False, reporter=reporter)
             raw = certify(asked, store, record.identity, _Nothing(), reporter)
+            rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
+            _copy_audit(list(records), store, first, asked_again(plan, rounded), record.identity, raw)
+            again = [c for c in (*first, *asked_again(plan, rounded)) if c.key(record.identity) in store]
+            points = calculate_again(again, store, record.identity, _Nothing(), reporter)
         reporter.stage("scoring")
-        certificate = _judged(asked, raw, resolved)
+        certificate = _judged(asked, raw, resolved, data, [(s.defect, s.charge) for s in record.states])
         python = PythonEnvironment(Path(), record.environment, {}, record.packages_sha256)
         assert raw.worker is not None
         ran = RunModel(resolved, python, raw.worker, record.embedded)
-        return finish(output, record.owner, ran, data, plan, tasks, certificate, results, figures=figures)
+        return finish(output, record.owner, ran, data, plan, tasks, certificate, results, points, figures=figures, reporter=reporter)
 
 
 def read_record(folder: Path) -> ShardRecord:
@@ -325,6 +345,35 @@ def _copy(folder: Path, store: ResultStore, wanted: Sequence[Calculation], ident
             known = store.get(key, calculation)
             if known is None or (known.result.status == "failed" and found.result.status != "failed"):
                 store.take_over(key, calculation, found)
+
+
+def _copy_audit(
+    folders: Sequence[Path],
+    store: ResultStore,
+    first: Sequence[Calculation],
+    ends: Sequence[Calculation],
+    identity: str,
+    raw: CertificateResult,
+) -> None:
+    """Stores what the shards calculated again. All asked the certificate's first questions: kept is the answer that is farthest from it."""
+    energies = dict(zip(raw.charges, raw.energies, strict=True))
+    off: dict[str, float] = {}
+    for folder in folders:
+        with locked(folder), ResultStore(contained(folder, STORE)) as part:
+            for calculation in ends:
+                key = calculation.key(identity)
+                if key not in store and (found := part.get(key, calculation)) is not None:
+                    store.take_over(key, calculation, found)
+            for calculation in first:
+                key = calculation.key(identity)
+                if (found := part.get(key, calculation)) is None:
+                    continue
+                earlier = raw.energies[0] if calculation.charge is None else energies[calculation.charge]
+                answer = getattr(found.result, "energy", None)
+                distance = math.inf if answer is None else abs(answer - earlier)
+                if key not in off or distance > off[key]:
+                    off[key] = distance
+                    store.take_over(key, calculation, found)
 
 
 def _refuse_missing(plan: Plan, asked: Calculation, store: ResultStore, record: ShardRecord) -> None:

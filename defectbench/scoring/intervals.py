@@ -1,8 +1,13 @@
-"""Means, caps, slopes and bootstrap intervals that the tasks share."""
+"""Means, caps, slopes and bootstrap intervals that the tasks share.
+
+What varies from one question to the next is the charge state, not the configuration: all starts of one charge state share one landscape
+and are right or wrong together. So whole charge states are drawn, or whole defects where a dataset has at least :data:`FEWEST_DEFECTS`
+of them, and all that belongs to one stays together. An entry has one host.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,67 +20,113 @@ if TYPE_CHECKING:
 RESOLVED_ENERGY = 0.01
 """eV: charge states whose frames differ by less than this in DFT have no slope of energies."""
 
+FEWEST_DEFECTS = 5
+"""Whole defects are drawn if there are at least this many, else charge states: so few units of a level say nothing of how it varies."""
+
+SAMPLES = 2000
+"""Draws of a bootstrap."""
+
+Label = Hashable
+"""What a row belongs to: (defect, charge, …), or for a pair of charges (defect, (lower, higher), …)."""
+
 
 def rng(seed: int = 0) -> np.random.Generator:
     """The generator that every bootstrap uses."""
-    import numpy as np
-
     return np.random.default_rng(seed)
 
 
-def bootstrap_interval(
-    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], samples: int = 1000, seed: int = 0
-) -> tuple[float, float] | None:
-    """Percentile bootstrap 95 % interval of a statistic over the first axis (Efron 1979, doi:10.1214/aos/1176344552).
+def units(labels: Sequence[Label]) -> list[Label]:
+    """What each row is drawn with: its defect if the labels name at least :data:`FEWEST_DEFECTS` of them, else its charge state.
+
+    Example:
+        >>> units([("V_Cd", 0, "Dimer"), ("V_Cd", 0, "Rattled"), ("V_Cd", -1, "Dimer")])
+        [('V_Cd', 0), ('V_Cd', 0), ('V_Cd', -1)]
+    """
+    tuples = [label if isinstance(label, tuple) else (label,) for label in labels]
+    if all(len(label) > 1 for label in tuples) and len({label[0] for label in tuples}) >= FEWEST_DEFECTS:
+        return [label[0] for label in tuples]
+    return [label[:2] for label in tuples]
+
+
+def interval_of_draws(drawn: Floats, count: int) -> tuple[float, float]:
+    """The 95 % interval of a statistic's bootstrap draws, widened for few units.
+
+    Draws of n units vary too little: their variance is too small by (n − 1)/n, and their percentiles are those of a normal distribution
+    where Student's is meant (Hesterberg 2015, doi:10.1080/00031305.2015.1089789). So the distances of the percentiles from the mean are
+    stretched by √(n/(n − 1)) t/z, as far as there are draws. From five units on the interval then covers what it says.
 
     Args:
-        values: (n, …), one entry per configuration (or state).
-        statistic: from a resampled array to a number.
+        drawn: values of the statistic.
+        count: n, at least 2.
+    """
+    from scipy.stats import norm, t
+
+    stretch = float(np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975))
+    middle = float(drawn.mean())
+    low, high = middle + stretch * (np.percentile(drawn, [2.5, 97.5]) - middle)
+    return max(float(low), float(drawn.min())), min(float(high), float(drawn.max()))
+
+
+def bootstrap_interval(
+    values: Floats, statistic: Callable[[Floats], float], labels: Sequence[Label] | None = None, samples: int = SAMPLES, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bootstrap 95 % interval of a statistic over the first axis (Efron 1979, doi:10.1214/aos/1176344552).
+
+    Args:
+        values: (n, …), one entry per row.
+        statistic: from resampled rows to a number.
+        labels: n labels; rows of one unit (:func:`units`) are drawn together. None: every row is a unit.
 
     Returns:
-        (low, high), or None for fewer than two entries.
+        (low, high), or None for fewer than two units.
     """
-    import numpy as np
-
-    n = len(values)
-    if n < 2:
+    rows = _rows_by_unit(labels, len(values))
+    if len(rows) < 2:
         return None
     generator = rng(seed)
-    drawn = [statistic(values[generator.integers(0, n, n)]) for _ in range(samples)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+    picks = generator.integers(0, len(rows), (samples, len(rows)))
+    drawn = [statistic(values[np.concatenate([rows[i] for i in pick])]) for pick in picks]
+    return interval_of_draws(np.array(drawn), len(rows))
 
 
-def mean_interval(values: NDArray[np.float64], samples: int = 1000, seed: int = 0) -> tuple[float, float] | None:
-    """:func:`bootstrap_interval` of the mean of (n,) values, all samples at once: the same numbers, much faster."""
-    import numpy as np
+def _rows_by_unit(labels: Sequence[Label] | None, count: int) -> list[NDArray[np.int64]]:
+    if labels is None:
+        return [np.array([i]) for i in range(count)]
+    found: dict[Label, list[int]] = {}
+    for i, unit in enumerate(units(labels)):
+        found.setdefault(unit, []).append(i)
+    # in the order of the labels, so that the order of the rows changes nothing
+    return [np.array(found[unit]) for unit in sorted(found, key=str)]
 
-    n = len(values)
-    if n < 2:
+
+def mean_interval(
+    values: Floats, labels: Sequence[Label] | None = None, samples: int = SAMPLES, seed: int = 0
+) -> tuple[float, float] | None:
+    """:func:`bootstrap_interval` of the mean of (n,) values, all draws at once: the same numbers, much faster."""
+    rows = _rows_by_unit(labels, len(values))
+    if len(rows) < 2:
         return None
-    low, high = np.percentile(values[rng(seed).integers(0, n, (samples, n))].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    sums, counts = np.array([values[r].sum() for r in rows]), np.array([len(r) for r in rows], dtype=float)
+    picks = rng(seed).integers(0, len(rows), (samples, len(rows)))
+    return interval_of_draws(sums[picks].sum(axis=1) / counts[picks].sum(axis=1), len(rows))
 
 
 def grouped_interval(
-    rows: Floats, groups: Sequence[object], statistic: Callable[[Floats], float]
+    rows: Floats, labels: Sequence[Label], statistic: Callable[[Floats], float]
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """A statistic of additive rows and its bootstrap 95 % interval over groups of rows.
+    """A statistic of additive rows and its bootstrap 95 % interval over units of rows.
 
     Args:
         rows: (n, k) numbers of which the statistic needs only column sums, e.g. (sum of squares, count).
-        groups: n labels; rows of one label (frames of one relaxation) are drawn together.
-        statistic: from (m, k) sums, one row per group, to a number.
+        labels: n labels (:func:`units`).
+        statistic: from (m, k) sums, one row per unit, to a number.
 
     Returns:
         (value, interval); (None, None) for no rows.
     """
     if not len(rows):
         return None, None
-    sums: dict[object, Floats] = {}
-    for label, row in zip(groups, rows, strict=True):
-        sums[label] = sums[label] + row if label in sums else np.array(row, dtype=float)
-    table = np.array([sums[label] for label in sorted(sums, key=str)])
+    table = np.array([rows[r].sum(axis=0) for r in _rows_by_unit(labels, len(rows))], dtype=float)
     return statistic(table), bootstrap_interval(table, statistic)
 
 
@@ -84,12 +135,12 @@ def capped(value: float | None, cap: float) -> float:
     return cap if value is None else min(float(value), cap)
 
 
-def mean_with_interval(values: Iterable[float]) -> tuple[float | None, tuple[float, float] | None]:
+def mean_with_interval(values: Iterable[float], labels: Sequence[Label] | None = None) -> tuple[float | None, tuple[float, float] | None]:
     """Mean of values and its bootstrap 95 % interval; (None, None) for no values."""
     array = np.array(list(values), dtype=float)
     if not len(array):
         return None, None
-    return float(array.mean()), mean_interval(array)
+    return float(array.mean()), mean_interval(array, labels)
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from defectbench.base.states import bond_distortion, sort_key
 from defectbench.calculations.plan import SelectedState
+from defectbench.scoring.agreement import Place, boltzmann_shares, place
 from defectbench.scoring.task import ConfigurationResult, ScoringInput
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, match_within
@@ -41,6 +42,9 @@ As wide as ``SUCCESS_RMSD``: on a flat surface, relaxations to 0.03 eV/Å stop u
 SAME_MINIMUM_ENERGY = 0.02
 """eV, of the whole supercell."""
 
+GROUND_TOLERANCE = 0.02
+"""eV, of the whole supercell: minima this near to the lowest are ground states too, unless the level of theory states its uncertainty."""
+
 RMSD_CAP = 1.0
 """Å: RMSDs count up to this in averages, and a miss counts as this."""
 
@@ -66,6 +70,7 @@ class ReferenceState:
         ground: the lowest minimum.
         minima: all converged ones by configuration.
         distinct: one minimum for each structure, lowest energy first; ``distinct[0]`` is the ground state.
+        grounds: how many of ``distinct``, the first ones, are ground states: those within the data's uncertainty of the lowest.
         membership: configuration → index into ``distinct``.
         centre: position of the defect (3,), Å.
     """
@@ -75,8 +80,18 @@ class ReferenceState:
     ground: ReferenceMinimum
     minima: Mapping[str, ReferenceMinimum]
     distinct: tuple[ReferenceMinimum, ...]
+    grounds: int
     membership: Mapping[str, int]
     centre: NDArray[np.float64]
+
+    @property
+    def energies(self) -> tuple[float, ...]:
+        """Of the distinct minima, eV above the lowest."""
+        return tuple(m.energy - self.ground.energy for m in self.distinct)
+
+    def above_ground(self, index: int) -> float:
+        """How far a distinct minimum lies above the ground state, eV; 0 for all that count as ground states."""
+        return 0.0 if index < self.grounds else self.energies[index]
 
 
 @dataclass(frozen=True)
@@ -89,9 +104,10 @@ class MatchedConfiguration:
         reason: why it is not converged, one line; None if it is.
         energy: eV, the last one known, converged or not; None without a result.
         atoms: the relaxed (or last) structure; None if it cannot be compared.
-        fit: match to the reference ground state; None if it cannot be compared.
+        fit: match to the nearest reference ground state; None if it cannot be compared.
         minimum: index of the nearest distinct reference minimum within ``SUCCESS_RMSD``; None if none is that near.
         minimum_rmsd: Å, to that minimum.
+        place: where it lies among the reference minima, without a threshold; None if it cannot be compared.
         steps: optimiser steps.
         wall_s: seconds.
     """
@@ -104,6 +120,7 @@ class MatchedConfiguration:
     fit: Match | None
     minimum: int | None
     minimum_rmsd: float | None
+    place: Place | None
     steps: int | None
     wall_s: float | None
 
@@ -162,6 +179,18 @@ class MatchedState:
         return self.lowest if self.established else None
 
     @property
+    def shares(self) -> dict[str, float]:
+        """Configuration → how much it is the model's ground state (:func:`boltzmann_shares`); empty unless :attr:`established`."""
+        energies = {c.configuration: c.energy for c in self.converged if c.energy is not None}
+        return boltzmann_shares(energies) if self.established else {}
+
+    @property
+    def found(self) -> float:
+        """How much the model's ground state is DFT's, 0 to 1; 0 without one."""
+        places = {c.configuration: c.place for c in self.converged}
+        return sum(share * here.ground for name, share in self.shares.items() if (here := places[name]) is not None)
+
+    @property
     def reason(self) -> str | None:
         """Why there is no ground state; None if there is one."""
         if self.established:
@@ -209,15 +238,52 @@ def reference_state(dataset: Dataset, defect: str, charge: int, operations: Oper
     named = sorted(minima.values(), key=lambda m: (m.energy, sort_key(m.configuration)))
     leader = cluster([(m.energy, m.atoms) for m in named], operations)
     kept = sorted(set(leader))
+    tolerance = ground_tolerance(dataset)
     return ReferenceState(
         defect=defect,
         charge=charge,
         ground=named[0],
         minima=minima,
         distinct=tuple(named[i] for i in kept),
+        grounds=sum(named[i].energy - named[0].energy <= tolerance for i in kept),
         membership={m.configuration: kept.index(leader[i]) for i, m in enumerate(named)},
-        centre=np.asarray(dataset.defect_position(defect), dtype=float),
+        centre=np.asarray(dataset.defect_position(defect, named[0].atoms), dtype=float),
     )
+
+
+def ground_tolerance(dataset: Dataset) -> float:
+    """eV per cell: minima this near to the lowest count as ground states.
+
+    The uncertainty of energy differences that the dataset states for its level of theory, or without one :data:`GROUND_TOLERANCE`.
+    """
+    stated = dataset.level_of_theory().uncertainty
+    return GROUND_TOLERANCE if stated is None else stated.energy
+
+
+def distance(found: Match) -> float:
+    """Å: the larger of RMSD and local RMSD, so that no part of a structure pays for another."""
+    return max(found.rmsd, found.local_rmsd or 0.0)
+
+
+def fits(atoms: Atoms, reference: ReferenceState, operations: Operations) -> tuple[Match, ...]:
+    """The matches of a structure to each distinct reference minimum."""
+    return tuple(match(atoms, minimum.atoms, operations, reference.centre) for minimum in reference.distinct)
+
+
+def place_of(found: Sequence[Match], reference: ReferenceState) -> Place:
+    """Where a structure lies, from its matches to the distinct minima."""
+    return place([distance(f) for f in found], reference.energies, reference.grounds)
+
+
+def to_ground(found: Sequence[Match], reference: ReferenceState) -> Match:
+    """The match to the nearest ground state, from the matches to the distinct minima."""
+    return min(found[: reference.grounds], key=lambda f: f.rmsd)
+
+
+def nearest(found: Sequence[Match]) -> tuple[int | None, float | None]:
+    """Index and RMSD (Å) of the nearest distinct minimum within ``SUCCESS_RMSD``, from the matches; (None, None) if none is that near."""
+    index = min(range(len(found)), key=lambda i: found[i].rmsd)
+    return (index, found[index].rmsd) if found[index].rmsd <= SUCCESS_RMSD else (None, None)
 
 
 def relaxed_atoms(start: Atoms, relaxation: Relaxation) -> Atoms:
@@ -230,20 +296,14 @@ def relaxed_atoms(start: Atoms, relaxation: Relaxation) -> Atoms:
 
 def nearest_minimum(atoms: Atoms, reference: ReferenceState, operations: Operations) -> tuple[int | None, float | None]:
     """Index and RMSD (Å) of the nearest distinct reference minimum within ``SUCCESS_RMSD``; (None, None) if none is that near."""
-    best: tuple[int | None, float | None] = (None, None)
-    tolerance = SUCCESS_RMSD
-    for index, minimum in enumerate(reference.distinct):
-        found = match_within(atoms, minimum.atoms, operations, tolerance)
-        if found is not None and (best[1] is None or found.rmsd < best[1]):
-            best, tolerance = (index, found.rmsd), found.rmsd
-    return best
+    return nearest(fits(atoms, reference, operations))
 
 
 def _matched(
     name: str, result: ConfigurationResult | None, start: Atoms | None, reference: ReferenceState, operations: Operations
 ) -> MatchedConfiguration:
     if result is None or start is None:
-        return MatchedConfiguration(name, "missing", "not calculated", None, None, None, None, None, None, None)
+        return MatchedConfiguration(name, "missing", "not calculated", None, None, None, None, None, None, None, None)
     relaxation = result.relaxation
     outcome: Outcome = relaxation.status
     reason = {
@@ -256,16 +316,18 @@ def _matched(
     fit: Match | None = None
     minimum: int | None = None
     minimum_rmsd: float | None = None
+    here: Place | None = None
     if outcome != "failed":
         try:
             atoms = relaxed_atoms(start, relaxation)
-            fit = match(atoms, reference.ground.atoms, operations, reference.centre)
-            minimum, minimum_rmsd = nearest_minimum(atoms, reference, operations)
+            found = fits(atoms, reference, operations)
+            fit, here = to_ground(found, reference), place_of(found, reference)
+            minimum, minimum_rmsd = nearest(found)
         except (MatchingError, ValueError) as error:
-            outcome, reason, atoms, fit = "failed", f"cannot be compared: {error}", None, None
+            outcome, reason, atoms = "failed", f"cannot be compared: {error}", None
     if outcome == "converged" and energy is None:
         outcome, reason = "failed", "no energy"
-    return MatchedConfiguration(name, outcome, reason, energy, atoms, fit, minimum, minimum_rmsd, relaxation.steps, relaxation.wall_s)
+    return MatchedConfiguration(name, outcome, reason, energy, atoms, fit, minimum, minimum_rmsd, here, relaxation.steps, relaxation.wall_s)
 
 
 def match_state(scoring: ScoringInput, state: SelectedState, operations: Operations) -> MatchedState | None:

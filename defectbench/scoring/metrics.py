@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.scoring.intervals import bootstrap_interval, capped, grouped_interval, mean_with_interval
+from defectbench.scoring.intervals import Label, bootstrap_interval, capped, grouped_interval, mean_with_interval
+from defectbench.scoring.paired import Sample
 from defectbench.scoring.task import MetricDefinition, MetricValue
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Metrics:
         values: Iterable[float | None],
         *,
         cap: float | None = None,
-        groups: Iterable[object] | None = None,
+        labels: Iterable[Label] | None = None,
         empty: NotAvailable | None = None,
         lacking: NotAvailable | None = None,
     ) -> None:
@@ -85,17 +86,17 @@ class Metrics:
             name: of the metric.
             values: one number per item; None is a miss, and needs a cap.
             cap: what a miss counts, and the most that a value counts.
-            groups: one label per value; values of one label are drawn together.
+            labels: what each value belongs to; values of one charge state or defect are drawn together
+                (:func:`~defectbench.scoring.intervals.units`).
             empty: why there is no value if there are no values.
             lacking: why there is none whatever the values.
         """
         numbers = [float(v) if cap is None and v is not None else capped(v, cap if cap is not None else np.nan) for v in values]
         if lacking is not None or not numbers:
             self.lacking(name, lacking or empty or self._empty)
-        elif groups is None:
-            self._add(MetricValue(name, *mean_with_interval(numbers)))
         else:
-            self._add(MetricValue(name, *grouped_interval(np.array([(v, 1.0) for v in numbers]), list(groups), mean_of_sums)))
+            kept = None if labels is None else list(labels)
+            self._add(MetricValue(name, *mean_with_interval(numbers, kept), sample=Sample(np.array(numbers), _mean, kept)))
 
     def median(self, name: str, values: Iterable[float], *, empty: NotAvailable | None = None) -> None:
         """The median with its bootstrap interval."""
@@ -107,7 +108,8 @@ class Metrics:
         rows: Floats,
         function: Callable[[Floats], float],
         *,
-        groups: Sequence[object] | None = None,
+        labels: Sequence[Label] | None = None,
+        summed: bool = False,
         empty: NotAvailable | None = None,
         lacking: NotAvailable | None = None,
     ) -> None:
@@ -117,16 +119,18 @@ class Metrics:
             name: of the metric.
             rows: (n, …), what is resampled.
             function: from resampled rows to the value.
-            groups: n labels; rows of one label are added up and drawn together (:func:`~defectbench.scoring.intervals.grouped_interval`).
+            labels: n labels; rows of one charge state or defect are drawn together (:func:`~defectbench.scoring.intervals.units`).
+            summed: whether rows that are drawn together are added up first, for functions that need only column sums.
             empty: why there is no value if there are no rows.
             lacking: why there is none whatever the rows.
         """
         if lacking is not None or not len(rows):
             self.lacking(name, lacking or empty or self._empty)
-        elif groups is None:
-            self._add(MetricValue(name, function(rows), bootstrap_interval(rows, function)))
+        elif summed and labels is not None:
+            self._add(MetricValue(name, *grouped_interval(rows, labels, function), sample=Sample(rows, function, labels, summed=True)))
         else:
-            self._add(MetricValue(name, *grouped_interval(rows, groups, function)))
+            found = function(rows), bootstrap_interval(rows, function, labels)
+            self._add(MetricValue(name, *found, sample=Sample(rows, function, labels)))
 
     def done(self) -> tuple[MetricValue, ...]:
         """The values in the order of the definitions.
@@ -143,6 +147,10 @@ class Metrics:
         if value.name in self._values or all(d.name != value.name for d in self._definitions):
             raise LookupError(f"{value.name} has a value already, or is not a metric of this task")
         self._values[value.name] = value
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean())
 
 
 def mean_of_sums(table: Floats) -> float:

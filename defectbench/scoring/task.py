@@ -23,6 +23,10 @@ from defectbench.calculations.requests import Calculation, Relaxation
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
+    from defectbench.scoring.paired import Sample
+
+
+Aspect = Literal["geometry", "energies", "forces"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class MetricDefinition:
         tooltip: one sentence a newcomer understands.
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
         weight: in the task's score; 0: shown, not counted.
+        aspect: what of a model it judges: structures, energies or forces; None where that is not one of these.
     """
 
     name: str
@@ -50,6 +55,7 @@ class MetricDefinition:
     tooltip: str
     level_of_theory: str = "dataset"
     weight: float = 0.0
+    aspect: Aspect | None = None
 
 
 _Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -69,6 +75,7 @@ class _Metric(_Closed):
     good: _Anchor | None = None
     bad: _Anchor | None = None
     weight: _Weight | None = None
+    aspect: Aspect | None = None
     level_of_theory: str
     tooltip: str
 
@@ -181,6 +188,7 @@ class MetricValue:
         applies: for a metric without a value: True if the model should have given one and did not (it failed: scores 0), False if the
             question cannot be put to this model or dataset (no reference data, nothing of the kind selected: left out of the score).
             When in doubt True: what is left out cannot be held against a model.
+        sample: what the value is a statistic of, for comparisons of two models; never stored.
     """
 
     name: str
@@ -188,6 +196,7 @@ class MetricValue:
     interval: tuple[float, float] | None = None
     reason: str | None = None
     applies: bool = True
+    sample: Sample | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -262,6 +271,7 @@ class Task:
         draw: (result, context, folder): draws from the result's rows, tables and metrics alone, writes ``<stem>.png`` and ``<stem>.svg``,
             and returns the paths; none if there is nothing to draw.
         weight: in the overall score, from ``metrics.yaml``.
+        informed: labels of the baselines that use DFT of the answer or of another charge; a model need not beat them.
     """
 
     name: str
@@ -272,6 +282,7 @@ class Task:
     score: Callable[[ScoringInput], TaskResult]
     draw: Callable[[TaskResult, FigureContext, Path], list[Path]]
     weight: float = 0.0
+    informed: tuple[str, ...] = ()
 
     def metric(self, name: str) -> MetricDefinition:
         """The definition of that name; raises KeyError if the task has none."""

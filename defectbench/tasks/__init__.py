@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from defectbench.scoring.task import Task
 
 ENTRY_POINTS = "defectbench.tasks"
@@ -55,13 +59,12 @@ def _own_task(name: str) -> Task:
 def _tasks_from_elsewhere(taken: Sequence[str]) -> dict[str, Task]:
     """The tasks of other distributions, by name."""
     from dataclasses import replace
-    from importlib.metadata import entry_points
 
     from defectbench.base.errors import DefectbenchError
     from defectbench.scoring.task import Task
 
     found: dict[str, Task] = {}
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+    for point in _points(tuple(sys.path)):
         source = f"the task '{point.name}' ({point.value}) of {point.dist.name if point.dist else 'an installed package'}"
         try:
             task = point.load()
@@ -73,3 +76,11 @@ def _tasks_from_elsewhere(taken: Sequence[str]) -> dict[str, Task]:
             raise DefectbenchError(f"{source} is named '{task.name}': a task has its entry point's name, and no two tasks have one name")
         found[task.name] = replace(task, weight=0.0)
     return found
+
+
+@lru_cache(maxsize=1)
+def _points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 (what is installed depends on it)
+    """The entry points of other distributions, by name: reading what is installed takes longer than scoring an entry."""
+    from importlib.metadata import entry_points
+
+    return tuple(sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name))

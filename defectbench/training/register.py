@@ -12,7 +12,7 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import sha256_of, write_text
 from defectbench.base.yaml import to_yaml
 from defectbench.calculations.client import WorkerClient, WorkerSpec
-from defectbench.calculations.plan import certificate_calculation, certificate_start
+from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.results import CertificateResult
 from defectbench.models.certificate import ChargeCertificate, classify
 from defectbench.models.environment import ensure_environment
@@ -78,7 +78,7 @@ def register(
     # it was made here, so its hash is known
     resolved = resolve_model(definition, folder=training.folder, environment=python, trust_weights=True)
     with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
-        result = worker.calculate(certificate_calculation(definition, *certificate_start(dataset)))
+        result = worker.calculate(certificate_of(definition, dataset))
     assert isinstance(result, CertificateResult)
     certificate = classify(result.model_dump(mode="json"))
     write_text(training.folder / CERTIFICATE_FILE, json.dumps(certificate.to_json(), indent=1) + "\n")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import write_text
+from defectbench.base.processes import guarded
 from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
 from defectbench.base.yaml import to_yaml
@@ -203,23 +204,14 @@ def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tupl
     write_text(folder / "job.json", json.dumps(job, indent=1) + "\n")
     script = str(resources.files("defectbench.training") / "mace_process.py")
     command = [str(how.python.python), "-I", script, str(folder / "job.json")]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=worker_environment(how.threads, how.device, 0 if how.device == "cuda" else None),
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    words = _last_words(process.stderr)
+    variables = worker_environment(how.threads, how.device, 0 if how.device == "cuda" else None)
     history: list[Epoch] = []
     end: dict[str, Any] = {}
     start: dict[str, Any] = {}
-    try:
+    with guarded(command, environment=variables, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        words = _last_words(process.stderr)
         for text in process.stdout:
             message = _message(text)
             if message.get("type") == "start":
@@ -232,11 +224,6 @@ def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tupl
                     how.on_epoch(history[-1])
             if history and message:
                 write_text(folder / CURVE_FILE, curve_csv(history))
-    except BaseException:
-        process.terminate()
-        raise
-    finally:
-        process.wait()
     if process.returncode != 0 or end.get("type") != "done":
         killed = f"it was killed by signal {-process.returncode} (out of memory?)" if process.returncode < 0 else None
         said = killed or end.get("message") or (words[-1] if words else f"exit code {process.returncode}")

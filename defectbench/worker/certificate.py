@@ -6,21 +6,26 @@ Only measures; what the numbers mean is decided in ``defectbench.models.certific
 from __future__ import annotations
 
 import time
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from .adapters.base import LoadedModel
-from .errors import one_line
-from .relaxation import atoms_of, peak_memory_mb
+from .adapters.base import CHARGE_KEYS, LoadedModel
+from .errors import WorkerError, one_line
+from .relaxation import Optimizer, atoms_of, energy_and_forces, peak_memory_mb
 
 Array = NDArray[np.float64]
 
 
 RATTLE = 0.02
 """Å."""
+STEPS = 3
+"""Optimiser steps whose end is compared with a fresh call."""
+SPEAKS = 1e-6
+"""eV and eV/Å: a change that is worth looking for its cause; whether it counts is judged elsewhere."""
 
 
 def rattle(generator: np.random.Generator, count: int) -> Array:
@@ -40,21 +45,37 @@ def _rotation(generator: np.random.Generator) -> Array:
 
 
 class _Calls:
-    """Counts and times force calls."""
+    """Counts and times force calls, and refuses what no run could use."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
         self.seconds: list[float] = []
+        self.count = 0
 
     def __call__(self, atoms: Atoms, charge: int | None, timed: bool = False) -> tuple[float, Array]:
         began = time.perf_counter()
         self.model.prepare(atoms, charge)
-        energy = float(atoms.get_potential_energy())
-        forces = np.array(atoms.get_forces(), float)
+        energy, forces = self.evaluated(atoms, charge)
         if timed:
             self.seconds.append(time.perf_counter() - began)
+        return energy, forces
+
+    def evaluated(self, atoms: Atoms, charge: int | None) -> tuple[float, Array]:
+        """Energy and forces of a prepared structure."""
+        self.count += 1
+        before = atoms.positions.copy()
+        energy, forces = energy_and_forces(atoms)
+        at = "" if charge is None or self.model.charge == "none" else f" at charge {charge:+d}" if charge else " at charge 0"
         if not np.isfinite(energy) or not np.isfinite(forces).all():
-            raise FloatingPointError("the model gave an energy or forces that are not numbers")
+            what = "forces that are not numbers" if np.isfinite(energy) else "an energy that is not a number"
+            bound = "; charge.range in its definition says at which charges it may be asked" if at else ""
+            raise WorkerError("nan", f"the model gave {what}{at}{bound}")
+        if (moved := float(np.abs(atoms.positions - before).max())) > 1e-9:
+            raise WorkerError(
+                "positions",
+                f"the calculator changes the positions that it is given (one by {moved:.2g} Å, as wrapping in place does); "
+                "let it work on a copy of the atoms",
+            )
         return energy, forces
 
 
@@ -64,36 +85,47 @@ def certify(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     Args:
         model: the loaded model.
         request: ``structure``, ``charge`` (ignored) and ``options``: ``charges`` (two or more integers), ``seed``
-            (default 0), ``components`` (force components checked by finite differences, default 3).
+            (default 0), and ``others``: further defects, each with ``defect`` (its name), ``structure`` and ``charges``.
 
     Returns:
         ``status`` ``ok`` or ``failed``, and raw numbers. Energies eV, forces eV/Å, times s:
-        ``charges``, ``energies`` and ``forces`` (one (N, 3) per charge) at one geometry; ``repeat``: changes of energy and
+        ``charges``, ``energies`` and ``forces`` (one (N, 3) per charge) at one geometry; ``others``: energies of the other defects, and
+        how much the forces change between each pair of charges; ``repeat``: changes of energy and
         largest force component between two calls with another charge in between; ``stale``: the same after a switch of
-        charge, between the first call and one that a displaced geometry has made fresh; ``finite_difference``: per
-        component analytic and numerical force at each step; ``translation``, ``permutation``, ``rotation``: changes of energy
+        charge, between the first call and one that a displaced geometry has made fresh; ``finite_difference``: per charge and direction
+        analytic and numerical force at each width; ``after_steps``: changes between the energy and forces that optimiser steps end
+        with and those of a fresh call there; ``again``: between the first answers and the same questions at the end; ``hidden``: what
+        a model that takes no charge makes of other ways to say one; ``translation``, ``permutation``, ``rotation``: changes of energy
         and largest force component; ``doubling``: energies of the cell and of its double; ``descriptors``: root mean
-        square change relative to their spread, per charge.
+        square change relative to their spread, per charge; ``calls``: how often the model was called.
     """
     began = time.perf_counter()
     try:
         out = _measure(model, request)
     except Exception as error:  # noqa: BLE001  (whatever a model raises is a failed certificate)
-        return {"status": "failed", "failure": one_line(error), "failure_kind": getattr(error, "kind", "exception")}
+        said = str(error) if isinstance(error, WorkerError) else one_line(error)
+        return {"status": "failed", "failure": said, "failure_kind": getattr(error, "kind", "exception")}
     out["wall_s"] = time.perf_counter() - began
     out["peak_memory_mb"] = peak_memory_mb()
     return out
 
 
-def _difference(a: tuple[float, Array], b: tuple[float, Array]) -> dict[str, float]:
+Answer = tuple[float, Array]
+
+
+def _difference(a: Answer, b: Answer) -> dict[str, float]:
     return {"energy": abs(a[0] - b[0]), "forces": float(np.abs(a[1] - b[1]).max())}
+
+
+def _largest_of(*differences: dict[str, float]) -> dict[str, float]:
+    return {name: max(d[name] for d in differences) for name in ("energy", "forces")}
 
 
 def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     options = dict(request.get("options") or {})
     charges = [int(q) for q in options.get("charges", (-1, 0, 1))]
-    generator = np.random.default_rng(int(options.get("seed", 0)))
-    components = int(options.get("components", 3))
+    seed = int(options.get("seed", 0))
+    generator = np.random.default_rng(seed)
     if len(set(charges)) < 2:
         raise ValueError("a certificate needs at least two different charges")
     base = atoms_of(request["structure"])
@@ -110,7 +142,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     repeat = _difference(call(shared, first), at[0])
     switched = call(shared, last)  # the same geometry directly after another charge …
     displaced = shared.copy()
-    displaced.positions[0] += 0.05
+    displaced.positions[0] += base.cell.array[0] + 0.05  # out of the cell, so that a calculator that wraps in place is seen to
     call(displaced, last)
     fresh = call(base.copy(), last)  # … and once more, when a cache of the last geometry is of no use
     stale = _difference(switched, fresh)
@@ -118,21 +150,8 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
 
     reference_charge = 0 if 0 in charges else charges[0]
     energy, forces = at[charges.index(reference_charge)]
-
-    picked = generator.choice(count * 3, size=min(components, count * 3), replace=False)
-    widths = [1e-3] if model.precision == "float64" else [0.005, 0.01, 0.02]
-    differences = []
-    for flat in picked:
-        atom, axis = int(flat) // 3, int(flat) % 3
-        numerical = []
-        for width in widths:
-            sides = []
-            for sign in (1.0, -1.0):
-                moved = base.copy()
-                moved.positions[atom, axis] += sign * width
-                sides.append(call(moved, reference_charge)[0])
-            numerical.append(-(sides[0] - sides[1]) / (2.0 * width))
-        differences.append({"atom": atom, "axis": axis, "analytic": float(forces[atom, axis]), "steps": widths, "numerical": numerical})
+    others = [_other(call, other, seed) for other in options.get("others", ())]
+    differences = _finite_differences(call, base, dict(zip(charges, at, strict=True)), reference_charge, generator)
 
     shift = generator.uniform(0.2, 1.5, size=3)
     translated = base.copy()
@@ -157,6 +176,11 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         "single": [energy, at[charges.index(probe)][0]],
         "double": [call(doubled.copy(), reference_charge)[0], call(doubled.copy(), probe)[0]],
     }
+    descriptors = _descriptor_changes(model, base, charges, reference_charge)
+    takes = model.charge != "none"
+    after_steps = _largest_of(*(_after_steps(call, base, q) for q in (first, last))) if takes else None
+    hidden = None if takes else _hidden(call, base, charges, at)
+    again = _largest_of(_difference(call(base.copy(), first), at[0]), _difference(call(base.copy(), last), at[-1]))
 
     return {
         "status": "ok",
@@ -165,17 +189,104 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         "charges": charges,
         "energies": [e for e, _ in at],
         "forces": [f.tolist() for _, f in at],
+        "others": others,
         "repeat": repeat,
         "stale": stale,
         "order": order,
         "finite_difference": differences,
+        "after_steps": after_steps,
+        "again": again,
+        "hidden": hidden,
         "translation": translation,
         "permutation": permutation,
         "rotation": rotation,
         "doubling": doubling,
-        "descriptors": _descriptor_changes(model, base, charges, reference_charge),
+        "descriptors": descriptors,
         "seconds_per_call": float(np.median(call.seconds)),
+        "calls": call.count,
     }
+
+
+def _other(call: _Calls, other: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Another defect at its charges: its energies, and the change of its forces between each pair of them."""
+    atoms, charges = atoms_of(other["structure"]), [int(q) for q in other["charges"]]
+    atoms.positions += rattle(np.random.default_rng(seed), len(atoms))
+    found = [call(atoms, q) for q in charges]
+    return {
+        "defect": other["defect"],
+        "charges": charges,
+        "energies": [energy for energy, _ in found],
+        "force_changes": [float(np.abs(a[1] - b[1]).max()) for a, b in combinations(found, 2)],
+    }
+
+
+def _finite_differences(
+    call: _Calls, base: Atoms, at: dict[int, Answer], reference_charge: int, generator: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Forces along two directions of all atoms, analytic and by central differences of the energy.
+
+    A model that takes a charge is asked at its outermost charges, too: there the charge may reach the energy and not the forces. One
+    direction is random, the other leans towards the change of the forces with charge.
+    """
+    charges = list(at)
+    response = at[charges[-1]][1] - at[charges[0]][1]
+    random, leaning = generator.normal(size=(2, *response.shape))
+    size = float(np.abs(response).max())
+    directions = [random, leaning + (3.0 / size * response if size > 1e-6 else 0.0)]
+    widths = [1e-3] if call.model.precision == "float64" else [0.005, 0.015]
+    asked = (reference_charge,) if call.model.charge == "none" else tuple(dict.fromkeys((reference_charge, charges[0], charges[-1])))
+    out = []
+    for number, direction in enumerate(directions):
+        along = direction / np.linalg.norm(direction, axis=1).max()
+        for charge in asked:
+            numerical = []
+            for width in widths:
+                sides = []
+                for sign in (1.0, -1.0):
+                    moved = base.copy()
+                    moved.positions += sign * width * along
+                    sides.append(call(moved, charge)[0])
+                numerical.append(-(sides[0] - sides[1]) / (2.0 * width))
+            analytic = float((at[charge][1] * along).sum())
+            out.append({"charge": charge, "direction": number, "analytic": analytic, "steps": widths, "numerical": numerical})
+    return out
+
+
+def _after_steps(call: _Calls, base: Atoms, charge: int) -> dict[str, float]:
+    """What a few optimiser steps end with, against a fresh call at the same place."""
+    atoms = base.copy()
+    call.model.prepare(atoms, charge)
+    for _ in Optimizer(atoms, logfile=None).irun(fmax=0.0, steps=STEPS):
+        pass
+    call.count += STEPS
+    reached = call.evaluated(atoms, charge)
+    fresh = base.copy()
+    fresh.positions = atoms.positions
+    return _difference(reached, call(fresh, charge))
+
+
+def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> list[dict[str, Any]]:
+    """What a model that takes no charge makes of one that is said in other ways; where it responds, how it reads it."""
+    model, probe = call.model, charges[-1] if charges[-1] else charges[0]
+    silent = call(base.copy(), None)
+    written = _largest_of(*(_difference(answer, silent) for answer in at))
+    found = [{"where": "", **written}]
+    if written["energy"] > SPEAKS or written["forces"] > SPEAKS:
+        for key in CHARGE_KEYS:
+            atoms = base.copy()
+            model.prepare(atoms, None)
+            atoms.info[key] = probe
+            if (change := _difference(call.evaluated(atoms, probe), silent))["energy"] > SPEAKS or change["forces"] > SPEAKS:
+                found.append({"where": f"atoms.info['{key}']", **change})
+        atoms = base.copy()
+        model.prepare(atoms, None)
+        atoms.set_initial_charges(np.full(len(atoms), probe / len(atoms)))
+        found.append({"where": "the initial charges", **_difference(call.evaluated(atoms, probe), silent)})
+    for where, calculator in model.other_ways(probe):
+        atoms = base.copy()
+        atoms.calc = calculator
+        found.append({"where": where, **_difference(call.evaluated(atoms, probe), silent)})
+    return found
 
 
 def _descriptor_changes(model: LoadedModel, base: Atoms, charges: list[int], reference_charge: int) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from ase.optimize import FIRE
 from numpy.typing import NDArray
 
 from .adapters.base import LoadedModel
-from .errors import one_line
+from .errors import WorkerError, one_line
 
 Progress = Callable[[int, float, float], None]
 """Called with step, energy (eV) and largest force (eV/Å)."""
@@ -35,6 +35,28 @@ def atoms_of(structure: dict[str, Any]) -> Atoms:
     return Atoms(
         list(structure["symbols"]), positions=np.array(structure["positions"], float), cell=np.array(structure["cell"], float), pbc=True
     )
+
+
+def energy_and_forces(atoms: Atoms) -> tuple[float, NDArray[np.float64]]:
+    """Energy (eV) and forces (N, 3; eV/Å) of a prepared structure, from whatever arrays its calculator returns them in.
+
+    Raises:
+        WorkerError: there is more than one energy, or not one force per atom.
+    """
+    energy = np.asarray(atoms.get_potential_energy(), dtype=np.float64)
+    forces = np.array(atoms.get_forces(), dtype=np.float64)
+    if energy.size != 1:
+        raise WorkerError("shape", f"the calculator gives an energy of shape {energy.shape}; it must be one number, in eV")
+    if forces.shape != (len(atoms), 3):
+        raise WorkerError("shape", f"the calculator gives forces of shape {forces.shape}; it must be ({len(atoms)}, 3), in eV/Å")
+    return float(energy.reshape(())), forces
+
+
+class Optimizer(FIRE):
+    """ASE's FIRE without its log, which formats the energy as it comes, also where nobody reads it."""
+
+    def log(self, *_arguments: Any) -> None:
+        """Nothing."""
 
 
 def _images(cell: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,11 +140,10 @@ def relax(model: LoadedModel, request: dict[str, Any], progress: Progress) -> di
         return record("failed", f"atoms {i} and {j} of the start are {distance:.2f} Å apart", "atoms_too_close")
     try:
         model.prepare(atoms, request["charge"])
-        optimizer = FIRE(atoms, logfile=None)
+        optimizer = Optimizer(atoms, logfile=None)
         for at_minimum in optimizer.irun(fmax=protocol["fmax"], steps=protocol["max_steps"]):
             steps = int(optimizer.nsteps)
-            energy = float(atoms.get_potential_energy())
-            forces = np.array(atoms.get_forces(), float)
+            energy, forces = energy_and_forces(atoms)
             force = _largest(forces)
             if not math.isfinite(energy) or not np.isfinite(forces).all():
                 return record(
@@ -156,8 +177,7 @@ def single_point(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     atoms = atoms_of(request["structure"])
     try:
         model.prepare(atoms, request["charge"])
-        energy = float(atoms.get_potential_energy())
-        forces = np.array(atoms.get_forces(), float)
+        energy, forces = energy_and_forces(atoms)
     except Exception as error:  # noqa: BLE001  (as in relax)
         return {"status": "failed", "failure": one_line(error), "failure_kind": "exception", "wall_s": model.clock()[0] - began}
     if not math.isfinite(energy) or not np.isfinite(forces).all():

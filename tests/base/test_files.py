@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from refusals import raises_code
 
-from defectbench.base.files import contained, copy_file, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
+from defectbench.base.files import contained, copy_file, making_folder, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path: Path) -> None:
@@ -68,6 +68,24 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_folders_are_made_whole_and_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with making_folder(tmp_path / "new") as folder:
+            write_text(folder / "a.txt", "x")
+            assert not (tmp_path / "new").exists()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o777 & ~umask
+    with making_folder(tmp_path / "new") as late:  # another process was faster
+        write_text(late / "a.txt", "y")
+    assert (tmp_path / "new" / "a.txt").read_text() == "x"
+    with pytest.raises(KeyboardInterrupt), making_folder(tmp_path / "other"):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:

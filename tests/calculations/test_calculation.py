@@ -9,7 +9,7 @@ from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defectbench.calculations.requests import PROTOCOL_V1, Calculation, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Structure
 
 START = Structure.from_atoms(bulk("Cu", cubic=True))
 
@@ -25,7 +25,7 @@ def test_no_charge_is_not_charge_zero():
 
 
 def test_the_protocol_belongs_to_a_relaxation_and_not_to_a_single_point():
-    loose = dataclasses.replace(PROTOCOL_V1, name="loose", fmax=0.1)
+    loose = dataclasses.replace(PROTOCOL, name="loose", fmax=0.1)
     assert Calculation("relaxation", START, 0, loose).content_hash != Calculation("relaxation", START, 0).content_hash
     assert Calculation("single_point", START, 0, loose).content_hash == Calculation("single_point", START, 0).content_hash
 

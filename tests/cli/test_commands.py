@@ -80,10 +80,11 @@ def test_a_mistake_is_one_line_on_stderr_with_its_code():
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_compare_fails_a_candidate_that_is_worse():
-    found = run("compare", ENTRIES / "sevennet-l3i5", ENTRIES / "sevennet-0", "--fail-if-worse")
-    assert (found.exception.code, found.exception.exit_code) == ("worse", 1)
-    assert run("compare", ENTRIES / "sevennet-0", ENTRIES / "sevennet-l3i5", "--fail-if-worse").exit_code == 0
+    found = run("compare", "tensornet-matpes-pbe", ENTRIES / "chgnet-0.3.0", "--entries", ENTRIES.parent, "--task", "relax")
+    better = run("compare", ENTRIES / "chgnet-0.3.0", ENTRIES / "tensornet-matpes-pbe", "--task", "relax")
+    assert (found.exception.code, found.exception.exit_code, better.exit_code) == ("worse", 1, 0)
 
 
 def test_lists_name_everything():
@@ -95,3 +96,7 @@ def test_lists_name_everything():
 @pytest.mark.parametrize("command", [(), ("evaluate",), ("models", "check"), ("datasets", "import"), ("leaderboard", "table")])
 def test_help_of_every_command(command):
     assert run(*command, "--help").exit_code == 0
+
+
+def test_a_default_path_is_taken_as_it_is():
+    assert path_of("FOLDER")(Path("leaderboards")) == Path("leaderboards")

@@ -236,6 +236,56 @@ def test_what_is_no_doped_object_is_one_line(tmp_path: Path, text: str) -> None:
         import_doped([tmp_path / "t.json"], tmp_path / "out")
 
 
+def two_sites(tmp_path: Path, host: Atoms) -> ImportReport:
+    """Two configurations of a vacancy, each on a site of its own."""
+    for name, site in (("Unperturbed", 0), ("Rattled", 2)):
+        atoms = host.copy()
+        del atoms[site]
+        atoms.rattle(0.02, seed=site)
+        poscar(tmp_path / "r" / "V_Sb_0" / name / "POSCAR", atoms)
+        atoms.rattle(0.02, seed=site + 1)
+        poscar(tmp_path / "r" / "V_Sb_0" / name / "CONTCAR", atoms)
+    (tmp_path / "r" / "V_Sb_0" / "V_Sb_0.yaml").write_text("Unperturbed: -1.0\ndistortions: {Rattled: -2.0}\n")
+    return import_shakenbreak(tmp_path / "r", host, tmp_path / "out")
+
+
+def test_a_start_on_an_equivalent_site_is_carried_to_the_dataset_s(tmp_path: Path) -> None:
+    # a screw along z carries site 0 to 2 and 1 to 3; no translation does
+    host = Atoms("Sb4", scaled_positions=[(0.1, 0.2, 0.0), (0.4, 0.7, 0.1), (0.9, 0.8, 0.5), (0.6, 0.3, 0.6)], cell=(9, 8, 7), pbc=True)
+    host = host + Atoms("Se4", scaled_positions=[(0.3, 0.1, 0.3), (0.7, 0.6, 0.2), (0.7, 0.9, 0.8), (0.3, 0.4, 0.7)], cell=(9, 8, 7))
+    report = two_sites(tmp_path, host)
+    dataset = load_dataset(report.path)
+    assert any("carried" in note for note in report.notes)
+    site = host.positions[dataset.metadata.defect("V_Sb").site]
+    for name, minimum in dataset.minima("V_Sb", 0).items():
+        assert np.allclose(dataset.defect_position("V_Sb", minimum.atoms), site), name
+        start = dataset.starts("V_Sb", 0)[name]
+        assert np.linalg.norm(minimum.atoms.positions - start.positions, axis=1).max() < 0.2
+
+
+def test_a_start_on_a_site_that_is_not_equivalent_is_refused(tmp_path: Path) -> None:
+    report = two_sites(tmp_path, HOST)
+    assert [item for item in report.dropped if "no symmetry operation" in item.reason]
+    assert len(load_dataset(report.path).minima("V_Sb", 0)) == 1
+
+
+def test_a_defect_that_moved_is_found_where_it_is(tmp_path: Path) -> None:
+    for name in ("Unperturbed", "Rattled"):
+        atoms = HOST[1:]
+        atoms.rattle(0.02, seed=len(name))
+        poscar(tmp_path / "r" / "V_Sb_0" / name / "POSCAR", atoms)
+        if name == "Rattled":
+            atoms.positions[1] = HOST.positions[0]  # the atom of site 2
+        atoms.rattle(0.02, seed=len(name))
+        poscar(tmp_path / "r" / "V_Sb_0" / name / "CONTCAR", atoms)
+    (tmp_path / "r" / "V_Sb_0" / "V_Sb_0.yaml").write_text("Unperturbed: -1.0\ndistortions: {Rattled: -2.0}\n")
+    dataset = load_dataset(import_shakenbreak(tmp_path / "r", HOST, tmp_path / "out").path)
+    ground = dataset.ground_state("V_Sb", 0)
+    assert ground is not None
+    assert np.allclose(dataset.defect_position("V_Sb"), HOST.positions[0])
+    assert np.allclose(dataset.defect_position("V_Sb", ground.atoms), HOST.positions[2])
+
+
 SHARED_CASES = {
     "contcar-lattice-velocities": (None, "1 minima"),
     "energies-without-folder": (None, "Bond_Distortion_-40.0% (-11.25 eV), Dimer (-11 eV)"),

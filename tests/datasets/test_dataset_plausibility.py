@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.units import Bohr, Hartree
 from datasets_helpers import make_host, replant, rewrite
+from numpy.typing import NDArray
 
 from defectbench.datasets import plausibility
 from defectbench.datasets.extxyz import attach_results, stored_results
@@ -168,3 +169,109 @@ def test_copied_results_are_found(tiny: Path) -> None:
     assert len(list(plausibility.check_level(level, same_structure, 12, "frames/PBE"))) == 1
     other_charge = {("v_O", 0, "a"): minimum(-900.0, 1), ("v_O", 1, "a"): minimum(-900.0, 1)}
     assert len(list(plausibility.check_level(level, other_charge, 12, "frames/PBE"))) == 1
+
+
+# every kind, made from the small dataset
+
+
+def _results(change: Callable[[int, Atoms, float, NDArray[np.float64]], tuple[float, Any]]) -> Callable[[Path], None]:
+    """Replaces energies and forces of one relaxation."""
+
+    def apply(folder: Path) -> None:
+        def frames_of(frames: list[Atoms]) -> None:
+            for number, atoms in enumerate(frames):
+                results = stored_results(atoms)
+                energy, forces = change(number, atoms, results["energy"], results["forces"])
+                attach_results(atoms, energy=energy, forces=forces)
+
+        replant(folder, RATTLED, frames_of)
+
+    return apply
+
+
+def _metadata(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    return lambda folder: rewrite(folder, change)
+
+
+def _swap(positions: NDArray[np.float64], numbers: NDArray[np.int64]) -> None:
+    first, second = np.flatnonzero(numbers == 34)[:2]
+    positions[[first, second]] = positions[[second, first]]
+
+
+def _permute_frames(first: int) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        def frames_of(frames: list[Atoms]) -> None:
+            for atoms in frames[first:]:
+                results = stored_results(atoms)
+                forces = results["forces"].copy()
+                _swap(forces, atoms.numbers)
+                positions = atoms.positions.copy()
+                _swap(positions, atoms.numbers)
+                atoms.positions = positions
+                attach_results(atoms, energy=results["energy"], forces=forces)
+
+        replant(folder, RATTLED, frames_of)
+
+    return apply
+
+
+def _copy_to_other_charge(folder: Path) -> None:
+    taken: list[Atoms] = []
+    replant(folder, "frames/PBE/V_Sb_q+0_Unperturbed.extxyz", taken.extend)
+
+    def frames_of(frames: list[Atoms]) -> None:
+        last = stored_results(taken[-1])
+        frames[-1].positions = taken[-1].positions
+        frames[-1].info["converged"] = True
+        attach_results(frames[-1], energy=last["energy"], forces=last["forces"])
+
+    replant(folder, "frames/PBE/V_Sb_q-1_Unperturbed.extxyz", frames_of)
+
+
+def _host_in_hartree(content: dict[str, Any]) -> None:
+    content["levels"][0]["host_energy"] = -55.0 / Hartree
+
+
+def _in_bohr(folder: Path) -> None:
+    def frames_of(frames: list[Atoms]) -> None:
+        for atoms in frames:
+            atoms.positions = atoms.positions / Bohr
+
+    replant(folder, RATTLED, frames_of)
+
+
+ORDER = np.random.default_rng(5).permutation(11)
+
+MEANINGLESS: dict[str, Callable[[Path], None]] = {
+    "energies of one relaxation in hartree": _results(lambda _n, _a, e, f: (e / Hartree, f)),
+    "energies and forces of one relaxation in hartree": _results(lambda _n, _a, e, f: (e / Hartree, f / Hartree)),
+    "energies and forces of one relaxation in rydberg": _results(lambda _n, _a, e, f: (2 * e / Hartree, 2 * f / Hartree)),
+    "energies of one relaxation in kJ/mol": _results(lambda _n, _a, e, f: (e * 96.485, f)),
+    "energies per atom": _results(lambda _n, a, e, f: (e / len(a), f)),
+    "forces of the wrong sign": _results(lambda _n, _a, e, f: (e, -f)),
+    "forces in eV/bohr": _results(lambda _n, _a, e, f: (e, f * Bohr)),
+    "forces in hartree/bohr": _results(lambda _n, _a, e, f: (e, f * Bohr / Hartree)),
+    "forces of other atoms": _results(lambda _n, _a, e, f: (e, f[ORDER])),
+    "forces of a million eV/Å": _results(lambda n, _a, e, f: (e, f + (1e6 if n == 0 else 0.0))),
+    "an energy of 1e300": _results(lambda n, _a, e, f: (1e300 if n == 1 else e, f)),
+    "an energy of -5e8": _results(lambda n, _a, e, f: (-5e8 if n == 2 else e, f)),
+    "one energy from elsewhere": _results(lambda n, _a, e, f: (e - 3.0 if n == 1 else e, f)),
+    "atoms in another order from the first frame on": _permute_frames(0),
+    "atoms in another order from the second frame on": _permute_frames(1),
+    "positions in bohr": _in_bohr,
+    "one charge copied for another": _copy_to_other_charge,
+    "a valence band above the conduction band": _metadata(_edges),
+    "a gap of 100 eV": _metadata(_wide_gap),
+    "a band edge of 1e12 eV": _metadata(_far_edge),
+    "a correction of 1e5 eV": _metadata(_correction),
+    "a negative dielectric constant": _metadata(_dielectric),
+    "a chemical potential of -1e20 eV": _metadata(_potential),
+    "the host's energy in hartree": _metadata(_host_in_hartree),
+}
+
+
+@pytest.mark.parametrize("kind", MEANINGLESS)
+def test_every_meaningless_dataset_is_found(tiny: Path, kind: str) -> None:
+    assert validate_dataset(tiny).valid
+    MEANINGLESS[kind](tiny)
+    assert not validate_dataset(tiny).valid

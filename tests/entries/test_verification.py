@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import defectbench
-from defectbench.calculations.plan import SelectedState, make_plan
+from defectbench.calculations.audit import first_questions
+from defectbench.calculations.plan import SelectedState, certificate_of, make_plan
 from defectbench.calculations.preparation import ModelOptions
 from defectbench.datasets.dataset import Dataset
 from defectbench.entries.claims import registered_problems
@@ -62,6 +63,7 @@ class Forger:
         self.folder, self.data, self.other = folder, finished.data, finished.other
         states = (SelectedState("V_Sb1", -3, ("Unperturbed", "Dimer")), SelectedState("V_Sb1", -1, ("Unperturbed", "Dimer")))
         self.plan = make_plan(self.data, states, (), get_tasks(CHOSEN["tasks"]), takes_charge=True)
+        self.first = first_questions(certificate_of(defectbench.load_model(finished.model), self.data, ["V_Sb1"]), True)
 
     def entry(self, change: Callable[[dict[str, Any]], object]) -> None:
         path = self.folder / "entry.json"
@@ -102,6 +104,11 @@ class Forger:
         ]
         self.entry(lambda content: content.update(configurations=records))
         write_structures(self.folder, scored, self.plan)
+
+    def repeated(self, results: dict[str, Any]) -> list[str]:
+        """Ends of relaxations that were calculated again for the audit."""
+        known = {c.content_hash for c in self.plan.calculations} | {c.content_hash for c in self.first}
+        return [key for key, found in results.items() if key not in known and found["result"]["kind"] == "single_point"]
 
     # what a line of the table below cannot hold
 
@@ -232,6 +239,14 @@ FOUND: dict[str, Callable[[Forger], object]] = {
     "calculations of another model, scored again": Forger.exchange_calculations,
     "failure called converged, scored again": Forger.converge,
     "minimum of DFT, scored again": Forger.put_in_dft,
+    "forces of a relaxation, with all that rests on them": lambda f: f.relaxation(
+        lambda r: r.update(forces=np.roll(np.array(r["forces"]), 1, axis=0).tolist())
+    ),
+    "audit of the run missing": lambda f: f.results(lambda r: [r.pop(key) for key in f.repeated(r)]),
+    "audit of the run, another end": lambda f: f.results(lambda r: r[f.repeated(r)[0]]["result"].update(energy=0.0)),
+    "audit of the run, its verdict": lambda f: f.entry(lambda e: e["certificate"]["checks"].pop()),
+    "first questions, other answers": lambda f: f.results(lambda r: r[f.first[0].content_hash]["result"].update(energy=0.0)),
+    "sign of the energy": lambda f: f.entry(lambda e: e["certificate"].update(energy_slope="mixed")),
     "calculation missing": lambda f: f.results(lambda r: r.pop(f.plan.calculations[-1].content_hash)),
     "relaxation missing": lambda f: f.results(lambda r: r.pop(f.plan.relaxations[STATE].content_hash)),
     "calculation nobody planned": lambda f: f.results(lambda r: r.update({"0" * 64: r[f.plan.calculations[0].content_hash]})),
@@ -301,9 +316,13 @@ def test_a_sample_finds_an_invented_entry(finished, tmp_path):
 
 
 def test_a_sample_finds_forces_that_were_invented_with_everything_that_rests_on_them(finished, tmp_path):
+    def exchange(result: dict[str, Any]) -> None:
+        result.update(forces=np.roll(np.array(result["forces"]), 1, axis=0).tolist())
+
     def invent(f: Forger) -> None:
-        for state in f.plan.relaxations:
-            f.relaxation(lambda r: r.update(forces=np.roll(np.array(r["forces"]), 1, axis=0).tolist()), state)
+        for calculation in (*f.plan.relaxations.values(), *f.plan.host.values()):
+            f.results(lambda results, key=calculation.content_hash: exchange(results[key]["result"]))
+        f.results(lambda results: [exchange(results[key]["result"]) for key in f.repeated(results)])
 
     folder = forged(finished, tmp_path, invent)
     assert defectbench.verify(folder, finished.data, figures=False).passed

@@ -64,8 +64,8 @@ def differences(one, other):
 
 
 def calculated():
-    """The calculations of the last run in this process, without the certificate."""
-    return [c for c in InProcess.last.done if c.kind != "certificate"]
+    """The relaxations of the last run in this process: without the certificate and the audit's single points."""
+    return [c for c in InProcess.last.done if c.kind == "relaxation"]
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,18 @@ def test_without_figures_everything_else_is_there(finished):
 def test_a_charge_blind_model_relaxes_equal_starts_once(finished):
     hashes = [c.content_hash for c in finished.evaluation.record.configurations]
     assert len(set(hashes)) < len(hashes)
-    # one certificate, two hosts, the distinct starts
-    assert len(ResultStore(finished.folder / "calculations.db")) == 1 + 2 + len(set(hashes))
+    # one certificate, two hosts, the distinct starts, and for the audit a first question and an end
+    assert len(ResultStore(finished.folder / "calculations.db")) == 1 + 2 + len(set(hashes)) + 2
+
+
+def test_a_charge_that_gets_lost_in_long_relaxations_takes_the_class_away(toy, tmp_path):
+    model = toy("forgets", charge="info:charge", hears=True, keeps=6)
+    done = run_here(model, tmp_path / "run", configurations=["Rattled"], suite="full")
+    assert done.charge_class == "charge-blind"
+    failed = [check for check in done.record.certificate["checks"] if not check["passed"] and check["name"].startswith("run_")]
+    assert failed
+    assert failed[0]["reason"] in done.verdict[0]
+    assert any("charge-blind" in problem for problem in defectbench.verify(tmp_path / "run", figures=False).problems)
 
 
 def test_a_model_that_takes_a_charge_runs_every_charge_and_gets_it(toy, tmp_path):

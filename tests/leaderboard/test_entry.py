@@ -78,10 +78,10 @@ def test_calculations_are_a_mapping(write_entry, content):
 
 
 def as_version_1(folder):
-    """An entry as the first version of the schema had it: a second machine, results without echo and kind."""
+    """An entry as the first version of the schema had it: a second machine, results without echo and kind, no batches."""
     content = json.loads((folder / "entry.json").read_text())
     (machine,) = content["provenance"].pop("machines")
-    machine = {name: value for name, value in machine.items() if name not in ("calculations", "relaxations")}
+    machine = {name: value for name, value in machine.items() if name not in ("calculations", "relaxations", "batch")}
     other = {**machine, "hardware": {"processor": "Other"}, "calculations": 1, "relaxations": 1}
     content["provenance"] |= {**machine, "other_machines": [other]}
     content["schema_version"] = 1

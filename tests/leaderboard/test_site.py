@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 import urllib.error
 import urllib.request
 from html.parser import HTMLParser
@@ -14,14 +15,15 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import write_text
 from defectbench.entries.schema import TaskRecord
+from defectbench.leaderboard.exports import board_rows, to_parquet
 from defectbench.leaderboard.groups import find_entries, group_entries
-from defectbench.leaderboard.html import build_site
-from defectbench.leaderboard.pareto import stem
+from defectbench.leaderboard.html import _report, build_site
 from defectbench.leaderboard.serving import server
 from defectbench.leaderboard.view import site_view
 
@@ -52,7 +54,7 @@ def entries(write_entry, make_entry, small_tasks, tmp_path):
 @pytest.fixture
 def site(entries, tmp_path, monkeypatch):
     monkeypatch.setattr("defectbench.tasks.get_tasks", _named)
-    monkeypatch.setattr("defectbench.leaderboard.html.draw_leaderboard", _drawn)
+    monkeypatch.setattr("defectbench.leaderboard.html.draw_pareto", _drawn)
     build_site(entries, tmp_path / "site")
     return tmp_path / "site"
 
@@ -63,9 +65,9 @@ def _named(names=None):
     return tuple(task for task in (RELAX, PES, COST) if names is None or task.name in names)
 
 
-def _drawn(groups, folder):
+def _drawn(group, folder, name):
     """Stands for the drawing, which takes seconds."""
-    path = folder / f"{stem(groups[0], groups)}.svg"
+    path = folder / f"{name}.svg"
     write_text(path, "<svg/>")
     return [path]
 
@@ -141,7 +143,65 @@ def test_every_link_resolves_inside_the_folder_and_nothing_is_requested_from_out
                 assert anchor in Page(target).ids, (path.name, link)
     for path in site.glob("static/*"):
         if path.is_file():
-            assert "http" not in path.read_text(encoding="utf-8")
+            assert "http" not in path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_an_unchanged_part_is_not_made_again(site, entries, monkeypatch):
+    made = []
+    monkeypatch.setattr("defectbench.leaderboard.html._report", lambda page, one: made.append(page.model) or _report(page, one))
+    write_text(
+        entries / "poor" / "entry.json", (entries / "poor" / "entry.json").read_text(encoding="utf-8").replace("2026-01-01", "2026-02-01")
+    )
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    written = build_site(entries, site)
+    assert made == ["poor"]
+    assert set(written) == set(before)
+    assert {path.name for path in before if path.read_bytes() != before[path] and path.suffix == ".html"} >= {"index.html"}
+
+
+def test_a_later_entry_of_a_model_supersedes_the_earlier_one(entries, make_entry):
+    new = make_entry(model="good", success=(0.1, None))
+    new = new.model_copy(
+        update={
+            "model": new.model.model_copy(update={"identity": "good-2", "weights_sha256": {"w": "1"}}),
+            "provenance": new.provenance.model_copy(update={"created": "2026-03-01T00:00:00+00:00", "packages": {"torch": "2.13"}}),
+        }
+    )
+    write_text(entries / "good-2" / "entry.json", new.model_dump_json())
+    view = site_view(group_entries(find_entries(entries)), entries)
+    old, current = sorted((row for row in view.boards[0].rows if row.model == "good"), key=lambda row: row.date)
+    assert (old.superseded_by, old.rank) == (current.page, None)
+    assert sorted(row.rank for row in view.boards[0].rows if row.rank) == [1, 2, 3]
+    history = next(page for page in view.models if page.page == current.page).versions
+    assert [version.page for version in history] == [old.page, current.page]
+    assert history[1].changes == ("the model's weights", "torch: none → 2.13")
+
+
+def test_tables_hold_what_the_json_holds(site):
+    data = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(site / "leaderboard.csv")
+    rows = [row for board in data["boards"] for row in board["rows"]]
+    assert list(table["overall"].fillna(-1)) == [
+        pytest.approx(-1 if row["overall"]["score"] is None else row["overall"]["score"]) for row in rows
+    ]
+    states = pd.read_csv(site / "states.csv")
+    assert list(states["minimum"]) == ["Rattled"]
+
+
+def test_parquet_holds_what_csv_holds(entries, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    rows = board_rows(site_view(group_entries(find_entries(entries)), entries))
+    (tmp_path / "rows.parquet").write_bytes(to_parquet(rows))
+    found = pd.read_parquet(tmp_path / "rows.parquet")
+    assert list(found["name"]) == [row["name"] for row in rows]
+    assert list(found["overall"].fillna(-1.0)) == [-1.0 if row["overall"] is None else row["overall"] for row in rows]
+
+
+def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DefectbenchError, match="parquet") as raised:
+        to_parquet([{"a": 1}])
+    assert raised.value.code == "no-parquet"
 
 
 def test_what_an_entry_says_stays_text(site):
@@ -173,8 +233,9 @@ def test_a_folder_with_something_else_is_left_alone(entries, tmp_path):
     assert raised.value.code == "bad-output"
 
 
-def test_vendored_files_are_those_of_the_manifest():
-    folder = files("defectbench.leaderboard") / "static" / "tabulator"
+@pytest.mark.parametrize("library", ["3dmol", "plotly", "tabulator"])
+def test_vendored_files_are_those_of_the_manifest(library):
+    folder = files("defectbench.leaderboard") / "static" / library
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     found = {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in folder.iterdir() if item.name != "manifest.json"}
     assert found == manifest["sha256"]

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,50 @@ def test_two_runs_build_it_once(fake_uv: FakeUv) -> None:
         thread.join()
     assert len(found) == 3
     assert len(fake_uv.calls) == 2
+
+
+def test_removing_while_another_process_builds_is_refused_and_a_second_build_says_that_it_waits(fake_uv: FakeUv) -> None:
+    fake_uv.install(delay=1.0)
+    first, waited = threading.Event(), []
+
+    def tell(line: str) -> None:
+        if line.startswith("building"):
+            first.set()
+
+    builder = threading.Thread(target=lambda: ensure_environment("ase", progress=tell))
+    builder.start()
+    assert first.wait(20)
+    while not module.environment_folder("ase").is_dir():
+        time.sleep(0.01)
+    with raises_code("environment-in-use"):
+        remove_environment("ase")
+    ensure_environment("ase", progress=waited.append)
+    builder.join()
+    assert len(waited) == 1
+    assert len(fake_uv.calls) == 2
+    assert remove_environment("ase")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_uv_ends_when_a_build_is_interrupted(fake_uv: FakeUv) -> None:
+    fake_uv.install(delay=300.0)
+    script = fake_uv.folder / "uv"
+    script.write_text(script.read_text().replace("time.sleep(", "print(os.getpid(), flush=True); time.sleep("))
+    seen: list[int] = []
+
+    def interrupt(line: str) -> None:
+        if line.isdecimal():
+            seen.append(int(line))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_environment("ase", progress=interrupt)
+    state = Path(f"/proc/{seen[0]}/stat")
+    for _ in range(100):
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("uv runs on")
 
 
 def test_a_killed_build_is_not_taken_for_a_finished_one(fake_uv: FakeUv, cache: Path) -> None:

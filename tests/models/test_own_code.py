@@ -11,6 +11,7 @@ import pytest
 import yaml
 from refusals import raises_code
 
+from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
@@ -147,9 +148,32 @@ def test_arguments_that_are_no_files_are_left_alone(folder: Path) -> None:
         "none": None,
     }
     assert identity(folder, **values) == identity(folder, **values)
+
+
+def test_the_content_of_a_folder_in_the_arguments_counts(folder: Path) -> None:
+    write(folder / "data" / "first" / "w.pt", "weights")
     before = identity(folder, data="data")
-    write(folder / "data" / "log.txt", "")
     assert identity(folder, data="data") == before
+    write(folder / "data" / "first" / "w.pt", "other weights")
+    swapped = identity(folder, data="data")
+    (folder / "data" / "first").rename(folder / "data" / "second")
+    assert len({before, swapped, identity(folder, data="data")}) == 3
+
+
+def test_hidden_files_of_a_folder_and_links_back_to_it_do_not(folder: Path) -> None:
+    write(folder / "data" / "w.pt", "weights")
+    before = identity(folder, data="data")
+    write(folder / "data" / ".log", "")
+    (folder / "data" / "up").symlink_to(folder / "data")
+    assert identity(folder, data="data") == before
+
+
+def test_a_folder_of_very_many_files_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("defectbench.models.own_code.MOST_FILES", 2)
+    for name in ("a", "b", "c"):
+        write(folder / "data" / name, "")
+    with pytest.raises(ModelError, match="more than 2 files"):
+        identity(folder, data="data")
 
 
 def test_a_file_that_cannot_be_read_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

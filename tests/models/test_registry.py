@@ -21,6 +21,7 @@ REQUIRED = {
     "sevennet-0",
     "sevennet-l3i5",
     "sevennet-mf-0",
+    "chgnet-0.2.0",
     "chgnet-0.3.0",
     "tensornet-matpes-pbe",
     "m3gnet-matpes-pbe",
@@ -242,10 +243,11 @@ def test_archives_are_unpacked_once_and_safely(
         file = {"path": "m.tar.gz", "url": "https://example.org/m.tar.gz", "sha256": digest(content), "unpack": True}
         return load_model(define(weights={"source": "url", "files": [file]}))
 
-    resolved = resolve_model(definition(archive("GRACE/saved_model.pb")), environment=ENVIRONMENT, trust_weights=True)
+    content = archive("GRACE/saved_model.pb")
+    resolved = resolve_model(definition(content), environment=ENVIRONMENT, trust_weights=True)
     assert resolved.weights_sha256 == {"m.tar.gz!GRACE/saved_model.pb": digest(b"pb")}
-    again = resolve_model(definition(archive("GRACE/saved_model.pb")), environment=ENVIRONMENT, trust_weights=True)
-    assert again.weights_sha256.values() == resolved.weights_sha256.values() or again == resolved
+    again = resolve_model(definition(content), environment=ENVIRONMENT, trust_weights=True)
+    assert again.weights_paths == resolved.weights_paths
     with raises_code("bad-format"):
         resolve_model(definition(archive("../outside.pb")), environment=ENVIRONMENT, trust_weights=True)
     assert not (cache / "weights" / "outside.pb").exists()

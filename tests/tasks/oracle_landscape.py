@@ -11,6 +11,7 @@ from ase import Atoms
 
 from defectbench.calculations.plan import SelectedState
 from defectbench.calculations.requests import Relaxation
+from defectbench.datasets.schema import LevelOfTheory
 from defectbench.scoring.task import ConfigurationResult, HostRelaxation, ScoringInput
 
 CONFIGURATIONS = (
@@ -83,6 +84,9 @@ class OracleDataset:
     @property
     def host(self) -> Atoms:
         return self._host.copy()
+
+    def level_of_theory(self) -> LevelOfTheory:
+        return LevelOfTheory(name="PBE", functional="PBE")
 
     def charges(self, defect: str) -> tuple[int, ...]:
         return tuple(q for d, q in STATES if d == defect)

@@ -75,7 +75,7 @@ def test_a_mean_counts_misses_and_large_values_as_the_cap():
 
 
 def test_a_mean_over_groups_draws_each_group_together():
-    value = collected(lambda m: m.mean("error", [1.0, 2.0, 6.0], groups=["a", "a", "b"]))
+    value = collected(lambda m: m.mean("error", [1.0, 2.0, 6.0], labels=["a", "a", "b"]))
     table = np.array([[1.0, 1.0], [2.0, 1.0], [6.0, 1.0]])
     assert value.value == pytest.approx(3.0)
     assert value.interval == grouped_interval(table, ["a", "a", "b"], lambda t: float(t[:, 0].sum() / t[:, 1].sum()))[1]
@@ -94,7 +94,7 @@ def test_a_median_has_an_interval():
         (lambda m: m.mean("error", [], empty=GONE), GONE.reason, True),
         (lambda m: m.mean("error", [1.0], lacking=GONE), GONE.reason, True),
         (lambda m: m.median("error", [], empty=GONE), GONE.reason, True),
-        (lambda m: m.statistic("error", np.zeros((0, 2)), np.mean, groups=[], empty=GONE), GONE.reason, True),
+        (lambda m: m.statistic("error", np.zeros((0, 2)), np.mean, labels=[], summed=True, empty=GONE), GONE.reason, True),
         (lambda m: m.lacking("error", GONE), GONE.reason, True),
     ],
 )

@@ -58,7 +58,7 @@ def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path
             started.append(self)
 
     def kill(_epoch: run.Epoch) -> None:
-        os.kill(started[-1].pid, signal.SIGKILL)
+        os.killpg(started[-1].pid, signal.SIGKILL)  # the training and the process that watches over it
 
     with monkeypatch.context() as patched:
         patched.setattr(run.subprocess, "Popen", Recorded)

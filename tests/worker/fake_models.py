@@ -84,6 +84,26 @@ class Stale(Springs):
         self.last = (atoms.positions.copy(), dict(self.results))
 
 
+class Lossy(Springs):
+    """Loses its charge in one of some ways."""
+
+    def __init__(self, way, **arguments):
+        super().__init__(**arguments)
+        self.way = way
+
+    def reset(self):
+        super().reset()
+        self.calls = 0
+
+    def hears(self, atoms):
+        charge = super().hears(atoms)
+        if self.way == "clamp":
+            return min(max(charge, -1), 1)
+        if self.way == "steps":
+            return charge if self.calls <= 1 else 0
+        return atoms.info.pop(self.key, 0)
+
+
 class Misbehaving(Springs):
     """Does as usual a few times a structure, then misbehaves in the way that the charge stands for: one worker serves all tests."""
 
@@ -151,6 +171,10 @@ def springs(**arguments):
 
 def stale(**arguments):
     return Stale(**arguments)
+
+
+def lossy(**arguments):
+    return Lossy(**arguments)
 
 
 def misbehaving(**arguments):

@@ -16,7 +16,7 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.paths import full_path, user_path
 from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
-from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, place
+from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, order_on_host, place
 from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
 from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import MAX_CHARGE, DatasetFile, Defect, Host, LevelOfTheory, explain
@@ -24,6 +24,7 @@ from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.vasp import read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
 from defectbench.structures.lattice import minimum_image
+from defectbench.structures.symmetry import host_operations
 
 NO_START = "no POSCAR: no start structure"
 """Why a configuration has no start."""
@@ -299,7 +300,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
             if frames and (away := _moved_defect(frames[-1], perfect, defect)) is not None:
                 found.notes.append(
                     f"{ChargeState(name, item.charge)} {item.configuration}: the defect has moved {away:.2f} Å to another site; the local "
-                    "RMSD stays centred where the starts have it"
+                    "RMSD is centred there if this is the ground state"
                 )
         if not kept:
             continue
@@ -400,6 +401,13 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
     start: Atoms | None = None
     placement: Placement | None = None
     moved = 0
+    try:
+        if (site := _carry_to_site(item, host, defect)) is not None:
+            state = ChargeState(defect.name, item.charge)
+            found.notes.append(f"{state} {item.configuration} has its defect on the equivalent host site {site}; carried to {defect.site}")
+    except DatasetError as error:
+        found.drop(item.source, None, error)
+        return None, [], 0
     if item.start is not None:
         try:
             bare = in_host_cell(item.start, host)
@@ -452,6 +460,50 @@ def _place_item(item: _Item, host: Atoms, defect: Defect, level: LevelOfTheory, 
         found.drop(item.source, problems[0].frame, f"{problems[0].field}: {problems[0].message}")
         frames = []
     return start, frames, moved
+
+
+def _carry_to_site(item: _Item, host: Atoms, defect: Defect) -> int | None:
+    """Carries start and frames to the dataset's site by a host operation, if the start has its defect on another one; that one, or None.
+
+    Raises:
+        DatasetError: no operation carries the one site to the other.
+    """
+    if item.start is None or defect.site is None:
+        return None
+    try:
+        start = in_host_cell(item.start, host)
+        own, placement = find_defect(defect.name, start, host, defect.charges)
+    except DatasetError:
+        return None  # the next step says what is wrong with it
+    if own.site is None or own.site == defect.site or placement.shift.any():
+        return None
+    # a distorted start may look so, too: there, no site makes all displacements small
+    here, there = (_largest_displacement(start, host, one) for one in (own, defect))
+    if not (there > 1.5 and here < 0.5 * there):
+        return None
+    operations = host_operations(host)
+    images = operations.images(host.positions[[own.site]])[:, 0]
+    away = np.sqrt(operations.lattice.squared_distances(images, host.positions[[defect.site]])[:, 0])
+    if away.min() > 0.1:
+        raise DatasetError(
+            f"its defect is on host site {own.site}, that of {defect.name} on {defect.site}, and no symmetry operation of the host carries "
+            "one to the other; name the two differently",
+            code="not-a-defect",
+        )
+    chosen = int(away.argmin())
+    for atoms in (item.start, *item.frames):
+        stored = stored_results(atoms)
+        atoms.positions = operations.apply(chosen, in_host_cell(atoms, host).positions)
+        atoms.cell = host.cell
+        if (forces := stored.get("forces")) is not None:
+            attach_results(atoms, energy=stored["energy"], forces=operations.apply(chosen, forces) - operations.apply(chosen, 0.0 * forces))
+    return own.site
+
+
+def _largest_displacement(atoms: Atoms, host: Atoms, defect: Defect) -> float:
+    ideal = ideal_structure(host, defect)
+    order = order_on_host(atoms.positions, atoms, host, defect)
+    return float(np.linalg.norm(minimum_image(atoms.positions[order] - ideal.positions, host.cell), axis=1).max())
 
 
 def _moved_defect(atoms: Atoms, host: Atoms, defect: Defect) -> float | None:

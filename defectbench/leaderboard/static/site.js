@@ -3,7 +3,7 @@
 (function () {
   var data = JSON.parse(document.getElementById("data").textContent);
   var byId = function (id) { return document.getElementById(id); };
-  var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null;
+  var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null, states = null, state = "";
   data.boards.forEach(function (b) { boards[b.id] = b; });
   data.tasks.forEach(function (t) { declared[t.task] = weights[t.task] = t.weight; });
 
@@ -13,6 +13,7 @@
     if (className) made.className = className;
     return made;
   }
+  window.defectbench.states = function (given) { states = given; };  /* called by data/states.js */
   function two(value) { return value.toFixed(2); }
   function custom() { return board.tasks.some(function (t) { return weights[t] !== declared[t]; }); }
 
@@ -44,11 +45,26 @@
       board.tasks.forEach(function (task) { one["task_" + task] = row.tasks[task].score; });
       return one;
     });
-    out.filter(function (r) { return r.kind === "model" && r.overall !== null; })
+    out.filter(function (r) { return r.kind === "model" && r.overall !== null && !r.superseded_by; })
       .sort(function (a, b) { return b.overall - a.overall; })
       .forEach(function (r, place) { r.rank = place + 1; });
-    out.forEach(function (r) { if (r.kind !== "model" || r.overall === null) r.rank = null; });
-    return out;
+    out.forEach(function (r) {
+      if (r.kind !== "model" || r.overall === null || r.superseded_by) r.rank = null;
+      var found = stateOf(r);
+      r.state_rmsd = found ? found[5] : null;
+      r.state_minimum = found ? found[2] || (found[3] ? found[3] + " (host drift subtracted)" : found[6] ? "none of DFT's" : null) : null;
+      r.state_above = found ? found[4] : null;
+      r.state_reason = found ? found[7] || "no value" : "not in this entry";
+    });
+    out.filter(function (r) { return r.superseded_by; }).forEach(function (old) {  /* earlier entries fold under the current one */
+      var current = out.filter(function (r) { return r.page === old.superseded_by; })[0];
+      (current._children = current._children || []).push(old);
+    });
+    return out.filter(function (r) { return !r.superseded_by; });
+  }
+  function stateOf(row) {
+    if (!state || !states || !row.page) return null;
+    return (states[row.page] || []).filter(function (s) { return s[0] + " " + s[1] === state; })[0] || null;
   }
 
   function last(a, b, aRow, bRow, column, direction) {  /* what has no value comes last, in both directions */
@@ -80,6 +96,9 @@
     return Object.assign({ title: title, field: field, sorter: last, hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc", formatter: plain(format), headerTooltip: tip }, extra);
   }
 
+  function stateText() { return state.replace(/ -/, " −").replace(/ (?=[1-9])/, " +"); }
+  function noState(event, cell) { return cell.getValue() === null && cell.getData().kind === "model" ? element("span", cell.getData().state_reason) : ""; }
+
   function columns() {
     var overall = function (row) { return row.overallCell; };
     var list = [
@@ -87,7 +106,7 @@
       { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
         if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
-        var link = element("a", row.name);
+        var link = element("a", row.name + (row.superseded_by ? ", " + row.date : ""));
         link.href = row.page;
         return link;
       } },
@@ -98,6 +117,11 @@
       } },
       numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.", { width: 92 })
     ];
+    if (state) list.push(
+      numeric("RMSD of " + stateText() + " (Å)", "state_rmsd", function (v) { return v.toFixed(3); }, "Model's ground state to DFT's.", { headerSortStartingDir: "asc", width: 120, tooltip: noState }),
+      { title: "in DFT's minimum", field: "state_minimum", width: 230, sorter: "string", formatter: plain(String), tooltip: noState, headerTooltip: "The DFT minimum that the model's ground state lies in." },
+      numeric("eV above the ground state", "state_above", function (v) { return v.toFixed(3); }, "DFT energy of that minimum above DFT's ground state.", { headerSortStartingDir: "asc", width: 110, tooltip: noState })
+    );
     board.tasks.forEach(function (task) {
       var about = data.tasks.filter(function (t) { return t.task === task; })[0];
       var get = function (row) { return row.tasks[task]; };
@@ -121,6 +145,8 @@
     if (row.kind !== "model") return byId("baselines").checked;
     if (byId("aware").checked && row.charge_class !== "charge-aware") return false;
     if (byId("domain").checked && row.in_domain) return false;
+    if (byId("package").value && row.package !== byId("package").value) return false;
+    if (byId("theory").value && row.level_of_theory !== byId("theory").value) return false;
     var wanted = byId("search").value.trim().toLowerCase();
     if (!wanted) return true;
     return [row.name, row.model, row.package, row.training_data, row.level_of_theory, row.charge_class].some(function (part) {
@@ -129,34 +155,62 @@
   }
 
   function remember() {
-    var state = new URLSearchParams();
-    state.set("board", board.id);
-    if (byId("search").value) state.set("q", byId("search").value);
-    if (byId("aware").checked) state.set("aware", "1");
-    if (byId("domain").checked) state.set("outside", "1");
-    if (!byId("baselines").checked) state.set("baselines", "0");
-    Object.keys(weights).forEach(function (t) { if (weights[t] !== declared[t]) state.set("w." + t, String(weights[t])); });
+    var kept = new URLSearchParams();
+    kept.set("board", board.id);
+    if (byId("search").value) kept.set("q", byId("search").value);
+    if (byId("aware").checked) kept.set("aware", "1");
+    if (byId("domain").checked) kept.set("outside", "1");
+    if (!byId("baselines").checked) kept.set("baselines", "0");
+    ["package", "theory"].forEach(function (id) { if (byId(id).value) kept.set(id, byId(id).value); });
+    if (state) kept.set("state", state);
+    Object.keys(weights).forEach(function (t) { if (weights[t] !== declared[t]) kept.set("w." + t, String(weights[t])); });
     var off = Object.keys(hidden).filter(function (f) { return hidden[f]; });
-    if (off.length) state.set("hide", off.join(","));
-    if (sorted && !(sorted.field === "rank" && sorted.dir === "asc")) state.set("sort", sorted.field + ":" + sorted.dir);
-    history.replaceState(null, "", "#" + state.toString());
+    if (off.length) kept.set("hide", off.join(","));
+    if (sorted && !(sorted.field === "rank" && sorted.dir === "asc")) kept.set("sort", sorted.field + ":" + sorted.dir);
+    history.replaceState(null, "", "#" + kept.toString());
   }
   function recall() {
-    var state = new URLSearchParams(location.hash.slice(1));
-    board = boards[state.get("board")] || data.boards[0];
+    var kept = new URLSearchParams(location.hash.slice(1));
+    board = boards[kept.get("board")] || data.boards[0];
     byId("board").value = board.id;
-    byId("search").value = state.get("q") || "";
-    byId("aware").checked = state.get("aware") === "1";
-    byId("domain").checked = state.get("outside") === "1";
-    byId("baselines").checked = state.get("baselines") !== "0";
+    byId("search").value = kept.get("q") || "";
+    byId("aware").checked = kept.get("aware") === "1";
+    byId("domain").checked = kept.get("outside") === "1";
+    byId("baselines").checked = kept.get("baselines") !== "0";
+    options();
+    byId("package").value = kept.get("package") || "";
+    byId("theory").value = kept.get("theory") || "";
+    byId("state").value = kept.get("state") || "";
+    ["package", "theory", "state"].forEach(function (id) { if (byId(id).selectedIndex < 0) byId(id).value = ""; });
+    state = byId("state").value;
     Object.keys(weights).forEach(function (t) {
-      var given = parseFloat(state.get("w." + t));
+      var given = parseFloat(kept.get("w." + t));
       weights[t] = given >= 0 && given <= 10 ? given : declared[t];
     });
     hidden = {};
-    (state.get("hide") || "").split(",").filter(Boolean).forEach(function (f) { hidden[f] = true; });
-    var by = (state.get("sort") || "").split(":");
+    (kept.get("hide") || "").split(",").filter(Boolean).forEach(function (f) { hidden[f] = true; });
+    var by = (kept.get("sort") || "").split(":");
     sorted = by.length === 2 && (by[1] === "asc" || by[1] === "desc") ? { field: by[0], dir: by[1] } : null;
+  }
+
+  function options() {  /* what the board offers */
+    function fill(id, all, values) {
+      var box = byId(id);
+      box.textContent = "";
+      [["", all]].concat(values).forEach(function (v) { var one = element("option", v[1]); one.value = v[0]; box.appendChild(one); });
+    }
+    function seen(field) {
+      var found = {};
+      board.rows.forEach(function (r) { if (r[field]) found[r[field]] = true; });
+      return Object.keys(found).sort().map(function (v) { return [v, v]; });
+    }
+    fill("package", "all", seen("package"));
+    fill("theory", "all", seen("level_of_theory"));
+    fill("state", "overall scores only", board.charge_states.map(function (s) { return [s[0] + " " + s[1], s[0] + " " + (s[1] > 0 ? "+" : "") + String(s[1]).replace("-", "−")]; }));
+  }
+  function withStates() {  /* they are in a file of their own, for those who ask */
+    if (!state || states) return Promise.resolve();
+    return window.defectbench.load("data/states.js");
   }
 
   function count() {
@@ -164,7 +218,8 @@
     var all = board.rows.filter(function (r) { return r.kind === "model"; }).length;
     byId("count").textContent = shown + " of " + all + " models" + (custom() ? "; your weights, not the declared ones" : "");
   }
-  function show() {  /* a new table for the board */
+  function show() { return withStates().then(build); }
+  function build() {  /* a new table for the board */
     byId("about").textContent = board.states + " charge states, " + board.configurations + " configurations, protocol " + board.protocol + ". " + board.note;
     var link = byId("dataset-link");
     link.textContent = board.dataset;
@@ -173,11 +228,26 @@
     var list = columns(), known = sorted && list.some(function (c) { return c.field === sorted.field; });
     if (!known) sorted = { field: "rank", dir: "asc" };
     table = new Tabulator("#table", {
-      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", placeholder: "No model passes these filters.",
+      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", dataTree: board.rows.some(function (r) { return r.superseded_by; }), dataTreeElementColumn: "name", placeholder: "No model passes these filters.",
       initialSort: [{ column: sorted.field, dir: sorted.dir }],
       rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
     });
-    table.on("tableBuilt", function () { table.setFilter(passes); count(); });
+    table.on("tableBuilt", function () {
+      table.setFilter(passes);
+      count();
+      table.element.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
+      table.element.querySelector(".tabulator-table").setAttribute("role", "presentation");
+      table.getColumns().forEach(function (column) {  /* headings sort by key, too */
+        var heading = column.getElement();
+        heading.tabIndex = 0;
+        heading.addEventListener("keydown", function (event) {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          var turned = sorted && sorted.field === column.getField() && sorted.dir === "asc";
+          table.setSort(column.getField(), turned ? "desc" : "asc");
+        });
+      });
+    });
     table.on("dataFiltered", function () { setTimeout(count, 0); });
     table.on("dataSorted", function (by) { if (by.length) { sorted = { field: by[0].field, dir: by[0].dir }; remember(); } });
     sliders();
@@ -243,13 +313,55 @@
     });
   }
 
+  byId("filters").open = window.innerWidth > 640;
   recall();
   document.querySelectorAll(".plain").forEach(function (part) { part.hidden = true; });
   document.querySelectorAll(".interactive").forEach(function (part) { part.hidden = false; });
-  byId("board").addEventListener("change", function () { board = boards[this.value]; show(); });
+  byId("board").addEventListener("change", function () { board = boards[this.value]; options(); state = ""; show(); });
+  byId("state").addEventListener("change", function () { state = this.value; show(); });
   byId("search").addEventListener("input", function () { table.setFilter(passes); remember(); });
-  ["aware", "domain", "baselines"].forEach(function (id) { byId(id).addEventListener("change", function () { table.setFilter(passes); remember(); }); });
+  ["aware", "domain", "baselines", "package", "theory"].forEach(function (id) { byId(id).addEventListener("change", function () { table.setFilter(passes); remember(); }); });
   byId("csv").addEventListener("click", function () { table.download("csv", board.id + ".csv"); });
+
+  /* the view as a picture: visible columns and rows as texts in an SVG */
+  function svg() {
+    var shown = table.getColumns().filter(function (c) { return c.isVisible(); }), dark = getComputedStyle(document.body), rows = [shown.map(function (c) { return c.getDefinition().title; })];
+    table.getRows("active").forEach(function (r) {
+      rows.push(shown.map(function (c) { var cell = r.getCell(c); return cell ? cell.getElement().textContent.trim() : ""; }));
+    });
+    var widths = shown.map(function (c, i) { return 16 + 7 * Math.max.apply(null, rows.map(function (r) { return Math.min(r[i].length, 44); })); });
+    var width = widths.reduce(function (a, b) { return a + b; }, 24), height = 24 * rows.length + 56;
+    function safe(text) { return text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); }
+    var parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="' + width + '" height="' + height + '" font-family="system-ui, sans-serif" font-size="12.5" fill="' + dark.color + '">',
+      '<rect width="100%" height="100%" fill="' + dark.backgroundColor + '"/>', '<text x="12" y="22" font-weight="600">' + safe(board.title + (custom() ? " (own weights)" : "")) + "</text>"];
+    rows.forEach(function (r, n) {
+      var x = 12, y = 48 + 24 * n;
+      r.forEach(function (text, i) {
+        parts.push('<text x="' + x + '" y="' + y + '"' + (n === 0 ? ' font-weight="600"' : "") + ">" + safe(text.length > 44 ? text.slice(0, 43) + "…" : text) + "</text>");
+        x += widths[i];
+      });
+      parts.push('<line x1="12" x2="' + (width - 12) + '" y1="' + (y + 7) + '" y2="' + (y + 7) + '" stroke="#8a8a8a" stroke-opacity=".35"/>');
+    });
+    return { text: parts.join("") + "</svg>", width: width, height: height };
+  }
+  function save(blob, ending) {
+    var link = element("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = board.id + ending;
+    link.click();
+    setTimeout(function () { URL.revokeObjectURL(link.href); }, 1000);
+  }
+  byId("svg").addEventListener("click", function () { save(new Blob([svg().text], { type: "image/svg+xml" }), ".svg"); });
+  byId("png").addEventListener("click", function () {
+    var made = svg(), image = new Image(), scale = Math.min(2, 8000 / Math.max(made.width, made.height));
+    image.onload = function () {
+      var canvas = element("canvas");
+      canvas.width = made.width * scale; canvas.height = made.height * scale;
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob(function (blob) { save(blob, ".png"); });
+    };
+    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(made.text);
+  });
   byId("switch").addEventListener("click", function () {
     var plain = this.getAttribute("aria-pressed") !== "true";
     this.setAttribute("aria-pressed", String(plain));

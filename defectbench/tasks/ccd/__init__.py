@@ -15,6 +15,7 @@ TASK = Task(
     ),
     metrics=score.METRICS,
     weight=score.WEIGHT,
+    informed=("one curve for both charges",),
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

@@ -297,7 +297,7 @@ def score(scoring: ScoringInput) -> TaskResult:
         # one surface has one set of minima: different starts of different charges must not look like a change with charge
         own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)
         error = abs(own - diagram.path.delta_q) / diagram.path.delta_q if own is not None and diagram.usable else None
-        pairs.append({"usable": diagram.usable, "error": error})
+        pairs.append({"path": (diagram.defect, diagram.upper, diagram.lower), "usable": diagram.usable, "error": error})
         if not diagram.usable:
             notes.append(f"{name}: the two ground states are the same structure (ΔQ {diagram.path.delta_q:.2f} amu^½ Å); no diagram.")
             continue
@@ -432,10 +432,10 @@ def _metrics(pairs: Sequence[Mapping[str, Any]], curves: Sequence[ScoredCurve]) 
 
     def mean(name: str, values: Iterable[tuple[object, float | None]], cap: float, empty: NotAvailable | None = None) -> None:
         found = list(values)
-        metrics.mean(name, [value for _, value in found], cap=cap, groups=[path for path, _ in found], empty=empty)
+        metrics.mean(name, [value for _, value in found], cap=cap, labels=[path for path, _ in found], empty=empty)
 
     compared = [c for c in curves if c.compared]
-    mean("delta_q_error", ((i, p["error"]) for i, p in enumerate(pairs) if p["usable"]), 1.0)
+    mean("delta_q_error", ((p["path"], p["error"]) for p in pairs if p["usable"]), 1.0)
     mean("minimum_offset", ((c.path, _offset(c)) for c in curves), 1.0)
     mean("curves_bound", ((c.path, float(c.properties.bound)) for c in curves), 1.0)
     mean("curve_mae", ((c.path, c.curve_error) for c in compared), ENERGY_CAP, _lack("the dataset has no energies along the paths"))

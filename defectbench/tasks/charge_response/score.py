@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from defectbench.calculations.requests import Calculation
+    from defectbench.datasets.dataset import ReferenceMinimum
 
     Floats = NDArray[np.float64]
 
@@ -196,12 +197,20 @@ def ground_state_responses(scoring: ScoringInput, states: Sequence[MatchedState]
     """Displacements between the ground states of neighbouring charges of each defect."""
     out = []
     for lower, higher in _neighbours(states):
-        a, b = lower.reference.ground, higher.reference.ground
+        a, b = _nearest_ground(lower, operations), _nearest_ground(higher, operations)
         name = a.configuration if a.configuration == b.configuration else f"{a.configuration} → {b.configuration}"
         mine = None if lower.ground is None or higher.ground is None else (lower.ground.atoms, higher.ground.atoms)
         reason = lower.reason or higher.reason
         out.append(_displacement("ground states", lower, higher, name, (a.atoms, b.atoms), mine, reason, scoring, operations))
     return out
+
+
+def _nearest_ground(state: MatchedState, operations: Operations) -> ReferenceMinimum:
+    """The DFT ground state; where several minima count as one, that which is nearest to the model's."""
+    reference, atoms = state.reference, state.ground.atoms if state.ground is not None else None
+    if atoms is None or reference.grounds == 1:
+        return reference.ground
+    return min(reference.distinct[: reference.grounds], key=lambda m: match(atoms, m.atoms, operations, reference.centre).rmsd)
 
 
 def same_start_responses(scoring: ScoringInput, states: Sequence[MatchedState], operations: Operations) -> list[Response]:
@@ -332,13 +341,13 @@ _LACKING: Mapping[Kind, str] = {
 
 
 def _metrics(scoring: ScoringInput, found: Sequence[Response]) -> tuple[MetricValue, ...]:
-    """Values with intervals over pairs of charges; geometries of one path or relaxation stay together, they are not independent."""
+    """Values with intervals over pairs of charges; all starts and geometries of one pair stay together, they are not independent."""
     metrics = Metrics(METRICS)
     for name, kind, statistic in _WANTED:
         mine = [r for r in found if r.kind == kind]
         rows = np.array([r.sums for r in mine])
-        groups = [(r.defect, r.charges, r.configuration) for r in mine]
-        metrics.statistic(name, rows, statistic, groups=groups, empty=NotAvailable(_LACKING[kind], applies=False))
+        labels = [(r.defect, r.charges) for r in mine]
+        metrics.statistic(name, rows, statistic, labels=labels, summed=True, empty=NotAvailable(_LACKING[kind], applies=False))
     _add_size_deviation(metrics, scoring)
     return metrics.done()
 

@@ -274,9 +274,9 @@ def _metrics(
     else:
         gains = [_difference(a, b) for a, b in zip(flat, neutral, strict=True) if b is not None]
         misses = [f for f in failed if f.defect in {d.defect for d in judged}]
-        metrics.statistic("silhouette_gain", _by_relaxation(judged, gains, misses), mean_of_sums)
-    metrics.statistic("silhouette", _by_relaxation(judged, flat), mean_of_sums)
-    metrics.statistic("silhouette_all", _by_relaxation(judged, whole), mean_of_sums)
+        metrics.statistic("silhouette_gain", _by_state(judged, gains, misses), mean_of_sums)
+    metrics.statistic("silhouette", _by_state(judged, flat), mean_of_sums)
+    metrics.statistic("silhouette_all", _by_state(judged, whole), mean_of_sums)
     shares = np.array([[float(d.components.explained[:2].sum()) * len(d.frames), len(d.frames)] for d in found])
     metrics.statistic("explained_variance", shares, mean_of_sums)
     return metrics.done()
@@ -287,14 +287,14 @@ def _difference(first: Floats, second: Floats) -> Floats:
     return np.asarray(np.round(first - second, 9) + 0.0)
 
 
-def _by_relaxation(judged: Sequence[Described], arrays: Iterable[Floats], misses: Iterable[ReferenceFrame] = ()) -> Floats:
-    """(sum of silhouettes, number of frames) of each relaxation; frames that are misses count as −1."""
-    sums: dict[object, Floats] = {}
+def _by_state(judged: Sequence[Described], arrays: Iterable[Floats], misses: Iterable[ReferenceFrame] = ()) -> Floats:
+    """(sum of silhouettes, number of frames) of each charge state; frames that are misses count as −1."""
+    sums: dict[tuple[str, int], Floats] = {}
     for frame in misses:
-        sums.setdefault(frame.relaxation, np.zeros(2))[:] += (-1.0, 1.0)
+        sums.setdefault((frame.defect, frame.charge), np.zeros(2))[:] += (-1.0, 1.0)
     for d, values in zip(judged, arrays, strict=True):
         for frame, value in zip(d.frames, values, strict=True):
-            sums.setdefault(frame.relaxation, np.zeros(2))[:] += (float(value), 1.0)
+            sums.setdefault((frame.defect, frame.charge), np.zeros(2))[:] += (float(value), 1.0)
     return np.array([sums[key] for key in sorted(sums, key=str)])
 
 

@@ -373,40 +373,41 @@ def _relative_errors(rows: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> tuple[MetricValue, ...]:
-    groups = [p.frame.relaxation for p in chosen]
-    states = [(p.frame.defect, p.frame.charge) for p in chosen]
+    groups = [(p.frame.defect, p.frame.charge) for p in chosen]
     none = _lack(f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states")
     metrics = Metrics(METRICS, empty=none)
 
     sums = np.array([force_sums(p) for p in chosen]).reshape(-1, 5)
-    metrics.statistic("force_rmse", sums, _rmse, groups=groups)
-    metrics.statistic("force_mae", sums, _mae, groups=groups)
-    metrics.statistic("force_slope", sums, slope, groups=groups)
-    metrics.statistic("force_softening", sums, _softening, groups=states)
+    metrics.statistic("force_rmse", sums, _rmse, labels=groups, summed=True)
+    metrics.statistic("force_mae", sums, _mae, labels=groups, summed=True)
+    metrics.statistic("force_slope", sums, slope, labels=groups, summed=True)
+    metrics.statistic("force_softening", sums, _softening, labels=groups, summed=True)
     for name, masks in (("force_rmse_near", [p.near for p in chosen]), ("force_rmse_far", [~p.near for p in chosen])):
         table = np.array([force_sums(p, m) for p, m in zip(chosen, masks, strict=True)]).reshape(-1, 5)
         here = table[:, -1] > 0
         labels = [g for g, h in zip(groups, here, strict=True) if h]
-        metrics.statistic(name, table[here], _rmse, groups=labels, empty=_lack("no atoms at that distance") if chosen else none)
+        metrics.statistic(
+            name, table[here], _rmse, labels=labels, summed=True, empty=_lack("no atoms at that distance") if chosen else none
+        )
 
     for name, by_charge in (("energy_rmse", True), ("energy_rmse_all_charges", False)):
         found = [(e, g) for e, g in zip(energy_errors(chosen, by_charge), groups, strict=True) if e is not None]
         table = np.array([[e**2, abs(e), 0.0, 0.0, 1.0] for e, _ in found]).reshape(-1, 5)
         with_error = [g for _, g in found]
         alone = _lack(f"no {'charge state' if by_charge else 'defect'} has two frames") if chosen else none
-        metrics.statistic(name, table, _rmse, groups=with_error, empty=alone)
+        metrics.statistic(name, table, _rmse, labels=with_error, summed=True, empty=alone)
         if by_charge:
-            metrics.statistic("energy_mae", table, _mae, groups=with_error, empty=alone)
+            metrics.statistic("energy_mae", table, _mae, labels=with_error, summed=True, empty=alone)
     energies, energy_states = slope_sums(chosen)
     counted, counted_states = slope_sums(chosen, misses=True)
     flat = _lack("the frames of no charge state differ in energy") if chosen else none
     failed = _lack("the model failed on all frames that differ in energy")
-    metrics.statistic("energy_slope", energies, slope, groups=energy_states, empty=failed if len(counted) else flat)
-    metrics.statistic("energy_softening", counted, _softening, groups=counted_states, empty=flat)
+    metrics.statistic("energy_slope", energies, slope, labels=energy_states, summed=True, empty=failed if len(counted) else flat)
+    metrics.statistic("energy_softening", counted, _softening, labels=counted_states, summed=True, empty=flat)
 
     single = _lack("no selected charge state has two distinct DFT minima") if scoring.states else none
-    metrics.mean("relative_energy_mae", _relative_errors(relative), empty=single)
-    metrics.mean("failed", [float(p.energy is None) for p in chosen], groups=groups)
+    metrics.mean("relative_energy_mae", _relative_errors(relative), labels=[(r["defect"], r["charge"]) for r in relative], empty=single)
+    metrics.mean("failed", [float(p.energy is None) for p in chosen], labels=groups)
     return metrics.done()
 
 

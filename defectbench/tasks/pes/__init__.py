@@ -11,6 +11,7 @@ TASK = Task(
     description=score.DESCRIPTION,
     metrics=score.METRICS,
     weight=score.WEIGHT,
+    informed=("other_charge", "DFT"),
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

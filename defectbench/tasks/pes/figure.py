@@ -155,7 +155,9 @@ def _ticks(axes: Axes, rows: Sequence[Row], places: Mapping[str, float], on_axis
     named = [r for r in rows if r["distortion"] is None or not on_axis]
     numbers = [-60, -30, 0, 30, 60] if on_axis else []
     words = [
-        str(_SHORT.get(r["configuration"], r["configuration"])) if r["distortion"] is None else f"{format_charge(round(r['distortion']))} %"
+        style.plain(str(_SHORT.get(r["configuration"], r["configuration"])))
+        if r["distortion"] is None
+        else f"{format_charge(round(r['distortion']))} %"
         for r in named
     ]
     at = [*numbers, *(places[r["configuration"]] for r in named)]
@@ -206,7 +208,8 @@ def _sentence(result: TaskResult, context: FigureContext) -> str:
     if error is None:
         found = f"{context.level} has relaxed too few of the starts for a curve, so the energies of {context.model} cannot be compared."
     else:
-        minima = f"{context.model} relaxes {sum(compared)} of {len(compared)} starts to the minimum that {context.level} reaches"
+        same = sum(near > 0.5 for near in compared)
+        minima = f"{context.model} relaxes {same} of {len(compared)} starts to the minimum that {context.level} reaches"
         found = f"{minima}; its relative energies are off by {error:.2f} eV on average."
     if context.charge_class == "charge-blind" and len({r["charge"] for r in result.rows}) > 1:
         found += " It takes no charge: its curves of one defect differ only in their starts."

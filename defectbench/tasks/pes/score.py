@@ -14,19 +14,21 @@ import numpy as np
 from defectbench.base.states import ChargeState, sort_key
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
-from defectbench.scoring.intervals import capped, mean_with_interval, rounded, slope, slope_row
+from defectbench.scoring.agreement import closeness, energy_reproduced
+from defectbench.scoring.intervals import Label, capped, mean_with_interval, rounded, slope, slope_row
 from defectbench.scoring.landscape import (
-    SUCCESS_RMSD,
     MatchedConfiguration,
     MatchedState,
     ReferenceState,
+    distance,
     distortion_of,
     match_states,
     operations_of,
 )
 from defectbench.scoring.metrics import NO_STATES, Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
-from defectbench.structures.matching import match, match_within
+from defectbench.structures.lattice import MatchingError
+from defectbench.structures.matching import match
 from defectbench.structures.symmetry import Operations
 
 if TYPE_CHECKING:
@@ -166,6 +168,14 @@ class CurveScore:
             return None
         return float(np.mean([capped(e, ENERGY_CAP) for e in self.errors.values()]))
 
+    def reproduced(self, nearness: Mapping[str, float]) -> dict[str, float]:
+        """Configuration → how far its energy is right, −1 to 1 (:func:`energy_reproduced`), as far as its structure is DFT's.
+
+        Args:
+            nearness: configuration → how near its structure is to the minimum that DFT reaches from it, 0 to 1.
+        """
+        return {name: energy_reproduced(error, nearness.get(name, 0.0)) for name, error in self.errors.items()}
+
 
 def compare_curves(predicted: Mapping[str, float], reference: Mapping[str, float], below: Mapping[str, float] | None = None) -> CurveScore:
     """Compares predicted energies with DFT's, each relative to its own lowest.
@@ -199,14 +209,21 @@ def _rank(predicted: Mapping[str, float], reference: Mapping[str, float]) -> tup
     return worst_rank_correlation(predicted, reference), None
 
 
-def same_minimum_as_reference(relaxed: MatchedConfiguration, reference: ReferenceState, operations: Operations) -> bool | None:
-    """Whether a configuration ends where DFT ends from the same start; None if DFT has not relaxed that start."""
+def same_minimum_as_reference(relaxed: MatchedConfiguration, reference: ReferenceState, operations: Operations) -> float | None:
+    """How near a configuration ends to where DFT ends from the same start, 0 to 1; None if DFT has not relaxed that start."""
     minimum = reference.minima.get(relaxed.configuration)
     if minimum is None:
         return None
     if not relaxed.converged or relaxed.atoms is None:
-        return False
-    return match_within(relaxed.atoms, minimum.atoms, operations, SUCCESS_RMSD) is not None
+        return 0.0
+    return _nearness(relaxed.atoms, minimum.atoms, reference, operations)
+
+
+def _nearness(atoms: Atoms, minimum: Atoms, reference: ReferenceState, operations: Operations) -> float:
+    try:
+        return closeness(distance(match(atoms, minimum, operations, reference.centre)))
+    except MatchingError:
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -215,20 +232,22 @@ class Guess:
 
     Attributes:
         curve: its energies against DFT's.
-        in_ground_state: for each selected configuration whether its structure is the DFT ground state.
-        same_minimum: for each selected configuration with DFT whether its structure is the minimum that DFT reaches from it.
+        in_ground_state: for each selected configuration how near its structure is to the DFT ground state, 0 to 1.
+        same_minimum: configuration with DFT → how near its structure is to the minimum that DFT reaches from it, 0 to 1.
         charge: the charge state that it was taken from; None if from none.
     """
 
     curve: CurveScore
-    in_ground_state: tuple[bool, ...]
-    same_minimum: tuple[bool, ...]
+    in_ground_state: tuple[float, ...]
+    same_minimum: Mapping[str, float]
     charge: int | None
 
 
-def _are(structures: Mapping[str, Atoms], minima: Mapping[str, ReferenceMinimum], operations: Operations) -> tuple[bool, ...]:
-    """For each name whether its structure is that minimum (RMSD 0.1 Å); a name without a structure is a miss."""
-    return tuple(n in structures and match_within(structures[n], m.atoms, operations, SUCCESS_RMSD) is not None for n, m in minima.items())
+def _near(
+    structures: Mapping[str, Atoms], minima: Mapping[str, ReferenceMinimum], reference: ReferenceState, operations: Operations
+) -> dict[str, float]:
+    """Name → how near its structure is to that minimum, 0 to 1; a name without a structure is a miss."""
+    return {n: _nearness(structures[n], m.atoms, reference, operations) if n in structures else 0.0 for n, m in minima.items()}
 
 
 def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess:
@@ -237,8 +256,8 @@ def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence
     common = {name: reference.minima[name] for name in names if name in reference.minima}
     return Guess(
         curve=compare_curves(dict.fromkeys(names, 0.0), {name: m.energy for name, m in common.items()}),
-        in_ground_state=_are(starts, dict.fromkeys(names, reference.ground), operations),
-        same_minimum=_are(starts, common, operations),
+        in_ground_state=tuple(_near(starts, dict.fromkeys(names, reference.ground), reference, operations).values()),
+        same_minimum=_near(starts, common, reference, operations),
         charge=None,
     )
 
@@ -246,7 +265,7 @@ def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence
 def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess | None:
     """The DFT minima of another charge of the same defect, name by name; None if no other charge has any.
 
-    Of all other charges that one is taken whose guess is best: by the sum of the scores of curve error, rank correlation and same minimum.
+    Of all other charges that one is taken whose guess is best: by the curve reproduced and same minimum.
     A configuration that DFT has not relaxed at that charge is a miss.
     """
     common = {name: reference.minima[name] for name in names if name in reference.minima}
@@ -256,20 +275,20 @@ def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Seque
         if minima:
             structures = {name: m.atoms for name, m in minima.items()}
             curve = compare_curves({name: m.energy for name, m in minima.items()}, {name: m.energy for name, m in common.items()})
-            same = _are(structures, common, operations)
+            same = _near(structures, common, reference, operations)
             found.append((_worth(curve, same), -abs(charge - reference.charge), charge, curve, same, structures))
     if not found:
         return None
     _, _, charge, curve, same, structures = max(found, key=lambda item: item[:3])
-    return Guess(curve, _are(structures, dict.fromkeys(names, reference.ground), operations), same, charge)
+    in_ground = tuple(_near(structures, dict.fromkeys(names, reference.ground), reference, operations).values())
+    return Guess(curve, in_ground, same, charge)
 
 
-def _worth(curve: CurveScore, same: Sequence[bool]) -> float:
-    """The sum of the scores of curve error, same minimum and rank correlation."""
-    bad = next(m.bad for m in METRICS if m.name == "curve_error") or 1.0
-    errors = [capped(e, ENERGY_CAP) for e in curve.errors.values()]
-    out = max(0.0, 1.0 - float(np.mean(errors)) / bad) + float(np.mean(same)) if errors else 0.0
-    return out + max(0.0, curve.rank or 0.0)
+def _worth(curve: CurveScore, same: Mapping[str, float]) -> float:
+    """Twice the curve reproduced, as it weighs, and same minimum."""
+    if not curve.errors:
+        return 0.0
+    return 2.0 * max(0.0, float(np.mean(list(curve.reproduced(same).values())))) + float(np.mean(list(same.values())))
 
 
 def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
@@ -279,7 +298,7 @@ def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
         f"{prefix}curve_error": rounded(guess.curve.error),
         f"{prefix}rank_correlation": rounded(guess.curve.rank),
         f"{prefix}ground_state_fraction": rounded(float(np.mean(guess.in_ground_state))) if guess.in_ground_state else None,
-        f"{prefix}same_minimum": rounded(float(np.mean(guess.same_minimum))) if guess.same_minimum else None,
+        f"{prefix}same_minimum": rounded(float(np.mean(list(guess.same_minimum.values())))) if guess.same_minimum else None,
     }
 
 
@@ -318,7 +337,10 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
     below = {} if state.below is None or state.below.energy is None else {state.below.configuration: state.below.energy}
     curve = compare_curves(energies, common, below)
     configurations = tuple(_configuration_rows(state, curve, energies, operations))
-    same = [bool(r["same_minimum_as_dft"]) for r in configurations if r["same_minimum_as_dft"] is not None]
+    same = {r["configuration"]: float(r["same_minimum_as_dft"]) for r in configurations if r["same_minimum_as_dft"] is not None}
+    reproduced = curve.reproduced(same) if curve.common >= MINIMUM_CONFIGURATIONS else {}
+    for r in configurations:
+        r["energy_reproduced"] = rounded(reproduced.get(r["configuration"]))
     unrelaxed = unrelaxed_guess(dataset, reference, names, operations)
     other = other_charge_guess(dataset, reference, names, operations)
     row = {
@@ -331,9 +353,10 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
         "common_converged": curve.predicted,
         "curve_error": rounded(curve.error),
         "rank_correlation": rounded(curve.rank),
-        "ground_state_fraction": rounded(sum(bool(r["in_ground_state"]) for r in configurations) / len(state.configurations)),
-        "dft_ground_state_fraction": rounded(sum(i == 0 for i in reference.membership.values()) / len(reference.membership)),
-        "same_minimum": rounded(sum(same) / len(same)) if same else None,
+        "ground_state_fraction": rounded(sum(r["in_ground_state"] or 0.0 for r in configurations) / len(state.configurations)),
+        "dft_ground_state_fraction": rounded(sum(i < reference.grounds for i in reference.membership.values()) / len(reference.membership)),
+        "same_minimum": rounded(float(np.mean(list(same.values())))) if same else None,
+        "curve_reproduced": rounded(float(np.mean(list(reproduced.values())))) if reproduced else None,
         "energy_slope": rounded(curve.slope),
         **_guess_columns("unrelaxed_", unrelaxed),
         "other_charge": other.charge if other else None,
@@ -368,8 +391,8 @@ def _configuration_rows(
             "rmsd": rounded(fit.rmsd) if fit else None,
             "dft_rmsd": rounded(dft_fit.rmsd) if dft_fit else None,
             # a relaxation that did not converge is in no basin; a start that did not run has no answer
-            "in_ground_state": None if mine is None else fit is not None and fit.rmsd <= SUCCESS_RMSD,
-            "same_minimum_as_dft": None if mine is None else same_minimum_as_reference(mine, reference, operations),
+            "in_ground_state": None if mine is None else rounded(mine.place.ground if mine.converged and mine.place else 0.0),
+            "same_minimum_as_dft": None if mine is None else rounded(same_minimum_as_reference(mine, reference, operations)),
             "reason": mine.reason if mine is not None else None,
         }
 
@@ -377,6 +400,10 @@ def _configuration_rows(
 def _curve_errors(curves: Iterable[CurveScore]) -> list[float | None]:
     """Errors (eV) of all configurations of the states that have a curve; None for a miss."""
     return [e for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
+
+
+def _labels(rows: Iterable[Mapping[str, Any]]) -> list[Label]:
+    return [(r["defect"], r["charge"]) for r in rows]
 
 
 def _metrics(
@@ -388,20 +415,25 @@ def _metrics(
         return NotAvailable(text if count > 1 else "DFT has relaxed none of the selected starts", applies=False) if rows else NO_STATES
 
     out = Metrics(METRICS)
-    out.mean("curve_error", _curve_errors(curves), cap=ENERGY_CAP, empty=needs(MINIMUM_CONFIGURATIONS))
+    curved = [r for r in table if r["energy_reproduced"] is not None]
+    out.mean("curve_reproduced", (r["energy_reproduced"] for r in curved), labels=_labels(curved), empty=needs(MINIMUM_CONFIGURATIONS))
+    errors = (r["energy_error"] for r in curved)
+    out.mean("curve_error", errors, cap=ENERGY_CAP, labels=_labels(curved), empty=needs(MINIMUM_CONFIGURATIONS))
     order = needs(MINIMUM_RANKED)
     if any(c.common >= MINIMUM_RANKED for c in curves):
         order = NotAvailable("DFT's energies agree within 10 meV in every charge state, so they have no order", applies=False)
-    out.mean("rank_correlation", (c.rank for c in curves if c.rank is not None), empty=order)
-    out.mean("ground_state_fraction", (r["in_ground_state"] for r in table if r["in_ground_state"] is not None))
-    same = [r["same_minimum_as_dft"] for r in table if r["same_minimum_as_dft"] is not None]
-    out.mean("same_minimum", same, empty=needs(1))
+    ranked = [(c.rank, (r["defect"], r["charge"])) for c, r in zip(curves, rows, strict=True) if c.rank is not None]
+    out.mean("rank_correlation", (rank for rank, _ in ranked), labels=[label for _, label in ranked], empty=order)
+    ran = [r for r in table if r["in_ground_state"] is not None]
+    out.mean("ground_state_fraction", (r["in_ground_state"] for r in ran), labels=_labels(ran))
+    same = [r for r in table if r["same_minimum_as_dft"] is not None]
+    out.mean("same_minimum", (r["same_minimum_as_dft"] for r in same), labels=_labels(same), empty=needs(1))
     steep = needs(MINIMUM_CONFIGURATIONS)
     if any(c.common >= MINIMUM_CONFIGURATIONS for c in curves):
         text = f"no charge state has {MINIMUM_CONFIGURATIONS} configurations that DFT and the model both relaxed, 10 meV apart"
         steep = NotAvailable(text, applies=False)
     sums = [(c.sums, (r["defect"], r["charge"])) for c, r in zip(curves, rows, strict=True) if c.sums is not None]
-    out.statistic("energy_slope", np.array([s for s, _ in sums]), slope, groups=[label for _, label in sums], empty=steep)
+    out.statistic("energy_slope", np.array([s for s, _ in sums]), slope, labels=[label for _, label in sums], summed=True, empty=steep)
     return out.done()
 
 
@@ -412,11 +444,13 @@ def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
         return mean_with_interval(values)[0]
 
     sums = [g.curve.sums for g in guesses if g.curve.sums is not None]
+    curves = [g.curve.reproduced(g.same_minimum) for g in guesses if g.curve.common >= MINIMUM_CONFIGURATIONS]
     return {
+        "curve_reproduced": mean(value for curve in curves for value in curve.values()),
         "curve_error": mean(capped(e, ENERGY_CAP) for e in _curve_errors(g.curve for g in guesses)),
         "rank_correlation": mean(g.curve.rank for g in guesses if g.curve.rank is not None),
-        "ground_state_fraction": mean(float(x) for g in guesses for x in g.in_ground_state),
-        "same_minimum": mean(float(x) for g in guesses for x in g.same_minimum),
+        "ground_state_fraction": mean(x for g in guesses for x in g.in_ground_state),
+        "same_minimum": mean(x for g in guesses for x in g.same_minimum.values()),
         "energy_slope": slope(np.array(sums)) if sums else None,
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
+from defectbench.scoring.agreement import Place
 from defectbench.scoring.host import HOST_START, model_host
 from defectbench.scoring.intervals import capped, rounded
 from defectbench.scoring.landscape import (
@@ -22,10 +24,13 @@ from defectbench.scoring.landscape import (
     MatchedState,
     ReferenceState,
     cluster,
+    fits,
     match_states,
-    nearest_minimum,
+    nearest,
     operations_of,
+    place_of,
     relaxed_atoms,
+    to_ground,
 )
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
@@ -48,18 +53,21 @@ BASELINES = ("unrelaxed", "other_charge")
 """Labels of the baselines, and prefixes of their columns."""
 
 BASELINE_METRICS = (
-    "rmsd", "local_rmsd", "max_displacement", "success", "strict_success", "relative_rmsd",
-    "host_referenced_rmsd", "host_referenced_local_rmsd", "host_referenced_success",
+    "ground_state_found", "rmsd", "local_rmsd", "max_displacement", "success", "strict_success", "relative_rmsd",
+    "host_referenced_found", "host_referenced_rmsd", "host_referenced_local_rmsd", "host_referenced_success",
 )  # fmt: skip
 """What a baseline has: the other metrics are about relaxations, and a baseline relaxes nothing."""
+
+ABOVE_CAP = 1.0
+"""eV: energies above the ground state count up to this in the average, and a structure in no known minimum counts as this."""
 
 FEW_STATES = 10
 """Intervals over fewer charge states than this say little."""
 
 DESCRIPTION = (
     "Relaxes every selected ShakeNBreak configuration of each charge state with the model. The lowest converged one is the model's ground "
-    "state. It is compared with the DFT ground state: global and local RMSD, largest displacement, success at 0.1 Å and at a stricter "
-    "local criterion, the DFT minimum that it matches, and the share of the model's host in the error."
+    "state. It is compared with the DFT ground state: in which DFT minimum it lies and how far above the ground state that is, global "
+    "and local RMSD, largest displacement, and the share of the model's host in the error. The usual success at 0.1 Å stands beside it."
 )
 
 
@@ -108,38 +116,75 @@ def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[dict[str, 
     return tuple(rows)
 
 
-def unrelaxed_baseline(scoring: ScoringInput, reference: ReferenceState, operations: Operations) -> Match | None:
-    """The ``Unperturbed`` start against the DFT ground state; None if the dataset has no such start."""
+@dataclass(frozen=True)
+class Guess:
+    """A structure that one has without the model, against the DFT ground state.
+
+    Attributes:
+        fit: match to the nearest ground state.
+        place: where it lies among the DFT minima.
+        minimum: index of the DFT minimum within 0.1 Å; None if none is.
+        charge: the charge state that it was taken from; None if from none.
+    """
+
+    fit: Match
+    place: Place
+    minimum: int | None
+    charge: int | None = None
+
+
+def guess(atoms: Atoms, reference: ReferenceState, operations: Operations, charge: int | None = None) -> Guess:
+    """A structure against the reference."""
+    found = fits(atoms, reference, operations)
+    return Guess(to_ground(found, reference), place_of(found, reference), nearest(found)[0], charge)
+
+
+def unrelaxed_baseline(scoring: ScoringInput, reference: ReferenceState, operations: Operations) -> Guess | None:
+    """The ``Unperturbed`` start; None if the dataset has no such start."""
     start = scoring.dataset.starts(reference.defect, reference.charge).get("Unperturbed")
-    return None if start is None else match(start, reference.ground.atoms, operations, reference.centre)
+    return None if start is None else guess(start, reference, operations)
 
 
-def other_charge_baseline(scoring: ScoringInput, reference: ReferenceState, operations: Operations) -> tuple[int, Match] | None:
-    """The DFT ground state of another charge of the same defect that comes nearest: (charge, match); None if there is no other."""
-    best: tuple[int, Match] | None = None
+def other_charge_baseline(scoring: ScoringInput, reference: ReferenceState, operations: Operations) -> Guess | None:
+    """The DFT ground state of another charge of the same defect that comes nearest; None if there is no other."""
+    best: Guess | None = None
     for charge in scoring.dataset.charges(reference.defect):
         other = None if charge == reference.charge else scoring.dataset.ground_state(reference.defect, charge)
         if other is not None:
-            found = match(other.atoms, reference.ground.atoms, operations, reference.centre)
-            if best is None or found.rmsd < best[1].rmsd:
-                best = (charge, found)
+            found = guess(other.atoms, reference, operations, charge)
+            if best is None or found.fit.rmsd < best.fit.rmsd:
+                best = found
     return best
 
 
-def verdict(found: Match | None, referenced: Match | None, drift: float | None) -> str:
+def is_success(found: Match | None, minimum: int | None, reference: ReferenceState) -> bool:
+    """The usual criterion: an RMSD to the ground state of at most 0.1 Å, and no other DFT minimum is nearer."""
+    return found is not None and found.rmsd <= SUCCESS_RMSD and minimum is not None and minimum < reference.grounds
+
+
+def verdict(success: bool | None, referenced: bool | None, drift: float | None, minimum: int | None, reference: ReferenceState) -> str:
     """Which failure a model has in one charge state.
 
-    ``none``; ``host`` (right once the host's drift is subtracted); ``defect`` (wrong either way, though the host holds);
-    ``host and defect``; ``cancelling`` (passes only because host and defect errors cancel); ``no ground state``.
+    ``none``; ``wrong minimum`` (it lies in a DFT minimum above the ground state); ``host`` (right once the host's drift is subtracted);
+    ``defect`` (wrong either way, though the host holds); ``host and defect``; ``cancelling`` (passes only because host and defect errors
+    cancel); ``no ground state``.
+
+    Args:
+        success: :func:`is_success` of the ground state; None without one.
+        referenced: the same after the drift is subtracted; None if that is not known.
+        drift: of the host, Å.
+        minimum: the DFT minimum that it lies in, as it is or else after the drift is subtracted.
+        reference: the DFT minima.
     """
-    if found is None:
+    if success is None:
         return "no ground state"
-    good = found.rmsd <= SUCCESS_RMSD
+    if minimum is not None and minimum >= reference.grounds:
+        return "wrong minimum"
+    if success:
+        return "cancelling" if referenced is False else "none"
     if referenced is None:
-        return "none" if good else "host and defect"
-    if good:
-        return "none" if referenced.rmsd <= SUCCESS_RMSD else "cancelling"
-    if referenced.rmsd <= SUCCESS_RMSD:
+        return "host and defect"
+    if referenced:
         return "host"
     return "defect" if drift is not None and drift <= SUCCESS_RMSD else "host and defect"
 
@@ -183,16 +228,14 @@ def _state_row(
     """
     reference, ground = state.reference, state.ground
     fit = ground.fit if ground else None
-    nearest = reference.distinct[ground.minimum] if ground is not None and ground.minimum is not None else None
-    referenced: Match | None = None
-    referenced_minimum: int | None = None
+    minimum = ground.minimum if ground is not None else None
     # without a relaxed host the drift is not known, so there is nothing to subtract: those columns stay empty
-    if ground is not None and ground.atoms is not None and own_host is not None:
-        referenced, corrected = match_host_referenced(
-            ground.atoms, reference.ground.atoms, own_host, scoring.dataset.host, operations, reference.centre
-        )
-        # the minimum of the corrected structure: a right defect in a drifted host lies in no basin as it is
-        referenced_minimum = nearest_minimum(corrected, reference, operations)[0]
+    corrected = {} if own_host is None else _host_referenced(scoring, state, operations, own_host)
+    referenced = corrected.get(ground.configuration) if ground is not None else None
+    success = is_success(fit, minimum, reference)
+    referenced_success = None if own_host is None else referenced is not None and is_success(referenced.fit, referenced.minimum, reference)
+    # a right or wrong minimum in a drifted host lies in no basin as it is
+    lies_in = minimum if minimum is not None or referenced is None else referenced.minimum
     unrelaxed = unrelaxed_baseline(scoring, reference, operations)
     other = other_charge_baseline(scoring, reference, operations)
     outcomes = [c.outcome for c in state.configurations]
@@ -201,23 +244,30 @@ def _state_row(
         "charge": reference.charge,
         "configuration": ground.configuration if ground else None,
         "dft_configuration": reference.ground.configuration,
+        "minimum": None if lies_in is None else reference.distinct[lies_in].configuration,
+        "energy_above_ground_state": None if lies_in is None else rounded(reference.above_ground(lies_in)),
+        "ground_state_found": rounded(state.found),
+        "verdict": verdict(success if ground else None, referenced_success, drift, lies_in, reference),
         **_distances("", fit),
         # without a ground state the model failed: False, and not an empty cell that a reader may skip
-        "success": fit is not None and fit.rmsd <= SUCCESS_RMSD,
-        "strict_success": fit is not None and strict(fit),
-        **_distances("host_referenced_", referenced),
-        "host_referenced_success": None if own_host is None else referenced is not None and referenced.rmsd <= SUCCESS_RMSD,
-        "verdict": verdict(fit, referenced, drift),
-        "minimum": nearest.configuration if nearest else None,
+        "success": success,
+        "strict_success": success and fit is not None and strict(fit),
         "minimum_rmsd": rounded(ground.minimum_rmsd) if ground else None,
-        "minimum_energy": rounded(nearest.energy - reference.ground.energy) if nearest else None,
-        "host_referenced_minimum": None if referenced_minimum is None else reference.distinct[referenced_minimum].configuration,
-        **_distances("unrelaxed_", unrelaxed),
-        **_successes("unrelaxed_", unrelaxed),
-        "other_charge": other[0] if other else None,
-        **_distances("other_charge_", other[1] if other else None),
-        **_successes("other_charge_", other[1] if other else None),
+        **_shared(state, {c.configuration: c.fit for c in state.converged}, ""),
+        **_distances("host_referenced_", referenced.fit if referenced else None),
+        "host_referenced_success": referenced_success,
+        "host_referenced_minimum": (
+            None if referenced is None or referenced.minimum is None else reference.distinct[referenced.minimum].configuration
+        ),
+        "host_referenced_found": (
+            None if own_host is None else rounded(sum(share * corrected[name].place.ground for name, share in state.shares.items()))
+        ),
+        **_shared(state, {name: one.fit for name, one in corrected.items()}, "host_referenced_"),
+        **_guessed("unrelaxed_", unrelaxed, reference),
+        "other_charge": other.charge if other else None,
+        **_guessed("other_charge_", other, reference),
         "dft_minima": len(reference.distinct),
+        "dft_ground_states": reference.grounds,
         "dft_configurations": len(reference.minima),
         "spurious_minima": spurious(state, operations),
         "configurations": len(state.configurations),
@@ -227,6 +277,32 @@ def _state_row(
         "steps": ground.steps if ground else None,
         "wall_s": rounded(sum(c.wall_s or 0.0 for c in state.configurations), 2),
         "reason": state.reason,
+    }
+
+
+def _host_referenced(scoring: ScoringInput, state: MatchedState, operations: Operations, own_host: Atoms) -> dict[str, Guess]:
+    """The configurations that are the model's ground state, after the drift of its own host is subtracted, against the reference."""
+    by_name = {c.configuration: c for c in state.converged}
+    out = {}
+    for name in state.shares:
+        atoms = by_name[name].atoms
+        if atoms is not None:
+            _, corrected = match_host_referenced(atoms, state.reference.ground.atoms, own_host, scoring.dataset.host, operations)
+            out[name] = guess(corrected, state.reference, operations)
+    return out
+
+
+def _shared(state: MatchedState, matches: Mapping[str, Match | None], prefix: str) -> dict[str, Any]:
+    """Distances of the model's ground state, shared among the configurations that it cannot tell apart in energy."""
+    known = [(share, found) for name, share in state.shares.items() if (found := matches.get(name)) is not None]
+
+    def mean(value: Callable[[Match], float]) -> float | None:
+        return rounded(sum(share * value(found) for share, found in known)) if known else None
+
+    return {
+        f"shared_{prefix}rmsd": mean(lambda m: m.rmsd),
+        f"shared_{prefix}local_rmsd": mean(lambda m: m.rmsd if m.local_rmsd is None else m.local_rmsd),
+        f"shared_{prefix}max_displacement": mean(lambda m: m.max_displacement),
     }
 
 
@@ -262,11 +338,14 @@ def _distances(prefix: str, found: Match | None) -> dict[str, Any]:
     }
 
 
-def _successes(prefix: str, found: Match | None) -> dict[str, Any]:
+def _guessed(prefix: str, found: Guess | None, reference: ReferenceState) -> dict[str, Any]:
     """Of a baseline: empty where it does not exist, which is not the model's failure."""
+    success = None if found is None else is_success(found.fit, found.minimum, reference)
     return {
-        f"{prefix}success": None if found is None else found.rmsd <= SUCCESS_RMSD,
-        f"{prefix}strict_success": None if found is None else strict(found),
+        **_distances(prefix, found.fit if found else None),
+        f"{prefix}found": rounded(found.place.ground) if found else None,
+        f"{prefix}success": success,
+        f"{prefix}strict_success": None if found is None else bool(success) and strict(found.fit),
     }
 
 
@@ -274,21 +353,32 @@ def _metrics(
     rows: Sequence[Mapping[str, Any]], configurations: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]], no_host: str | None
 ) -> tuple[MetricValue, ...]:
     out = Metrics(METRICS)
-    out.mean("rmsd", (r["rmsd"] for r in rows), cap=RMSD_CAP)
-    out.mean("local_rmsd", (_local(r, "") for r in rows), cap=RMSD_CAP)
-    out.mean("max_displacement", (r["max_displacement"] for r in rows), cap=DISPLACEMENT_CAP)
-    out.mean("success", (r["success"] for r in rows))
-    out.mean("strict_success", (r["strict_success"] for r in rows))
+    labels = [(r["defect"], r["charge"]) for r in rows]
+
+    def mean(name: str, values: Iterable[float | None], cap: float | None = None, lacking: NotAvailable | None = None) -> None:
+        out.mean(name, values, cap=cap, labels=labels, lacking=lacking)
+
+    mean("ground_state_found", (r["ground_state_found"] for r in rows))
+    mean("rmsd", (r["shared_rmsd"] for r in rows), RMSD_CAP)
+    mean("local_rmsd", (r["shared_local_rmsd"] for r in rows), RMSD_CAP)
+    mean("max_displacement", (r["shared_max_displacement"] for r in rows), DISPLACEMENT_CAP)
+    mean("success", (r["success"] for r in rows))
+    mean("strict_success", (r["strict_success"] for r in rows))
+    mean("energy_above_ground_state", (_above(r) for r in rows))
     no_start = NotAvailable("the dataset has no Unperturbed start to compare with", applies=False)
-    out.statistic("relative_rmsd", _pairs(rows, "rmsd"), _ratio, empty=no_start)
+    paired = [r for r in rows if r["unrelaxed_rmsd"]]
+    out.statistic(
+        "relative_rmsd", _pairs(paired, "shared_rmsd"), _ratio, labels=[(r["defect"], r["charge"]) for r in paired], empty=no_start
+    )
     # a host that does not relax is the model's failure, whatever the defects look like
     unreferenced = NotAvailable(no_host, applies=True) if no_host and rows else None
-    out.mean("host_referenced_rmsd", (r["host_referenced_rmsd"] for r in rows), cap=RMSD_CAP, lacking=unreferenced)
-    out.mean("host_referenced_local_rmsd", (_local(r, "host_referenced_") for r in rows), cap=RMSD_CAP, lacking=unreferenced)
-    out.mean("host_referenced_success", (bool(r["host_referenced_success"]) for r in rows), lacking=unreferenced)
-    out.mean("reference_minimum_found", (r["minimum"] is not None for r in rows))
-    out.mean("spurious_minima", (r["spurious_minima"] for r in rows))
-    out.mean("converged", (c["status"] == "converged" for c in configurations))
+    mean("host_referenced_found", (r["host_referenced_found"] or 0.0 for r in rows), lacking=unreferenced)
+    mean("host_referenced_rmsd", (r["shared_host_referenced_rmsd"] for r in rows), RMSD_CAP, unreferenced)
+    mean("host_referenced_local_rmsd", (r["shared_host_referenced_local_rmsd"] for r in rows), RMSD_CAP, unreferenced)
+    mean("host_referenced_success", (bool(r["host_referenced_success"]) for r in rows), lacking=unreferenced)
+    mean("reference_minimum_found", (r["minimum"] is not None for r in rows))
+    mean("spurious_minima", (r["spurious_minima"] for r in rows))
+    out.mean("converged", (c["status"] == "converged" for c in configurations), labels=[(c["defect"], c["charge"]) for c in configurations])
     for name, start in HOST_DRIFTS:
         _add_host_drift(out, name, start, hosts)
     steps = [c["steps"] for c in configurations if c["status"] == "converged" and c["steps"] is not None]
@@ -317,6 +407,11 @@ def _local(row: Mapping[str, Any], prefix: str) -> float | None:
     return found
 
 
+def _above(row: Mapping[str, Any]) -> float:
+    """eV above the ground state; a ground state in no DFT minimum, or none, counts as :data:`ABOVE_CAP`."""
+    return capped(row["energy_above_ground_state"], ABOVE_CAP)
+
+
 def _pairs(rows: Iterable[Mapping[str, Any]], column: str) -> NDArray[np.float64]:
     """(capped RMSD, RMSD of the unrelaxed start) of the states that have such a start and where it is not DFT's structure already."""
     pairs = [(capped(r[column], RMSD_CAP), r["unrelaxed_rmsd"]) for r in rows if r["unrelaxed_rmsd"]]
@@ -336,7 +431,9 @@ def _baseline(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, float 
     rmsd = float(np.mean([capped(r[f"{label}_rmsd"], RMSD_CAP) for r in have]))
     local = float(np.mean([capped(_local(r, f"{label}_"), RMSD_CAP) for r in have]))
     success = float(np.mean([r[f"{label}_success"] for r in have]))
+    found = float(np.mean([r[f"{label}_found"] for r in have]))
     return {
+        "ground_state_found": found,
         "rmsd": rmsd,
         "local_rmsd": local,
         "max_displacement": float(np.mean([capped(r[f"{label}_max_displacement"], DISPLACEMENT_CAP) for r in have])),
@@ -344,6 +441,7 @@ def _baseline(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, float 
         "strict_success": float(np.mean([r[f"{label}_strict_success"] for r in have])),
         "relative_rmsd": _ratio(pairs) if len(pairs) else None,
         # its host is DFT's: there is no drift to subtract
+        "host_referenced_found": found,
         "host_referenced_rmsd": rmsd,
         "host_referenced_local_rmsd": local,
         "host_referenced_success": success,
@@ -382,6 +480,9 @@ def _notes(
         notes.append(f"No interval for {' and '.join(once)}: each is one relaxation from a fixed start.")
     if rows:
         failures = [r["verdict"] for r in rows]
-        counted = {name: failures.count(name) for name in ("none", "host", "defect", "host and defect", "cancelling", "no ground state")}
+        counted = {
+            name: failures.count(name)
+            for name in ("none", "wrong minimum", "host", "defect", "host and defect", "cancelling", "no ground state")
+        }
         notes.append("Causes of failure: " + ", ".join(f"{name} {count}" for name, count in counted.items() if count) + ".")
     return notes

@@ -4,9 +4,13 @@ A structure search relaxes N starts of a charge state with DFT. A pre-screener r
 distinct minima to DFT, lowest first (Mosquera-Lois et al. 2024, npj Comput. Mater. 10, 121: 88 % of the ground states found with 73 %
 fewer DFT relaxations). This task replays that on starts whose DFT relaxations are known; only those are candidates.
 
-What DFT would make of a structure that the model hands over is not known. It is judged by where it lies: in the basin of the nearest
-reference minimum within 0.1 Å (RMSD), as it is or, where the model's own host relaxed, after the host's drift is subtracted, since DFT
-undoes that by itself. A structure in no known basin finds nothing.
+What DFT would make of a structure that the model hands over is not known. It is judged by how near it lies to the ground state, 0 to 1
+(:func:`~defectbench.scoring.agreement.place`), as it is or, where the model's own host relaxed, after the host's drift is subtracted,
+since DFT undoes that by itself. In the tables one that is nearer than ½ counts as the ground state.
+
+The score has no such step. Every candidate has a place in the queue, which is the number of other structures before it: each counts by
+how clearly it is lower in energy, and shared with those that it equals. So neither two nearly equal energies nor two structures on the
+border of being one decide anything.
 
 A start that the model did not relax to convergence cannot be left out: nothing shows that DFT could skip it. Each costs a DFT relaxation
 before the model's minima are looked at, and finds nothing, so failing is never better than any answer.
@@ -24,14 +28,26 @@ import numpy as np
 
 from defectbench.base.states import ChargeState, bond_distortion
 from defectbench.calculations.plan import PlanInput
+from defectbench.scoring.agreement import RESOLVED, STEEPNESS, closeness
 from defectbench.scoring.host import model_host
 from defectbench.scoring.intervals import rounded
-from defectbench.scoring.landscape import MatchedConfiguration, MatchedState, cluster, match_states, nearest_minimum, operations_of
+from defectbench.scoring.landscape import (
+    SAME_MINIMUM_ENERGY,
+    MatchedConfiguration,
+    MatchedState,
+    cluster,
+    distance,
+    fits,
+    match_states,
+    operations_of,
+    place_of,
+)
 from defectbench.scoring.metrics import NO_STATES, Metrics, NotAvailable
 from defectbench.scoring.soap import soap_clusters
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError
+from defectbench.structures.matching import match
 from defectbench.structures.symmetry import Operations
 
 if TYPE_CHECKING:
@@ -91,9 +107,11 @@ class Search:
         candidates: starts that DFT has relaxed, in ShakeNBreak's order.
         reference_hits: whether DFT's own relaxation of each candidate ends in the ground state.
         minima: the model's distinct minima by energy, each as its members' names, lowest first.
-        hits: whether each of these lies in the ground state's basin.
+        hits: whether each of these lies nearer than ½ to the ground state.
+        soft_area: recall–cost area without steps (:func:`soft_area`).
+        nearest: how near the nearest of the model's structures lies to the ground state, 0 to 1.
+        lowest: how near the model's ground state lies to DFT's, 0 to 1 (:attr:`MatchedState.found`).
         failed: number of candidates that the model did not relax to convergence.
-        established: whether the lowest minimum may pass as the model's ground state (:attr:`MatchedState.established`).
     """
 
     defect: str
@@ -102,8 +120,10 @@ class Search:
     reference_hits: tuple[bool, ...]
     minima: tuple[tuple[str, ...], ...]
     hits: tuple[bool, ...]
+    soft_area: float
+    nearest: float
+    lowest: float
     failed: int
-    established: bool
 
     @property
     def first(self) -> int | None:
@@ -114,11 +134,6 @@ class Search:
     def most(self) -> int:
         """DFT relaxations of all that is passed on: failed candidates and distinct minima."""
         return self.failed + len(self.minima)
-
-    @property
-    def found_by_lowest(self) -> bool:
-        """Whether the model's ground state is DFT's."""
-        return self.established and self.hits[:1] == (True,)
 
     @property
     def first_in_order(self) -> int | None:
@@ -138,18 +153,50 @@ class Search:
 
 def in_ground_state(
     relaxed: MatchedConfiguration, state: MatchedState, host: Atoms | None, scoring: ScoringInput, operations: Operations
-) -> bool:
-    """Whether a configuration lies in the basin of the DFT ground state, as it is or after the host's drift is subtracted."""
-    if relaxed.minimum == 0:
-        return True
-    if host is None or relaxed.atoms is None:
-        return False
+) -> float:
+    """How near a configuration lies to the DFT ground state, 0 to 1, as it is or after the host's drift is subtracted."""
+    if relaxed.place is None or relaxed.atoms is None:
+        return 0.0
+    if host is None:
+        return relaxed.place.ground
     reference = state.reference
     try:
         _, corrected = match_host_referenced(relaxed.atoms, reference.ground.atoms, host, scoring.dataset.host, operations)
-        return nearest_minimum(corrected, reference, operations)[0] == 0
+        return max(relaxed.place.ground, place_of(fits(corrected, reference, operations), reference).ground)
     except MatchingError:
-        return False
+        return relaxed.place.ground
+
+
+def sameness(structures: Sequence[tuple[float, Atoms]], centre: Floats, operations: Operations) -> Floats:
+    """How far any two of (energy, structure) are one minimum, (n, n), 0 to 1: near in structure and in energy."""
+    out = np.eye(len(structures))
+    for i, (first, one) in enumerate(structures):
+        for j, (second, other) in enumerate(structures[:i]):
+            near = closeness(distance(match(one, other, operations, centre)))
+            out[i, j] = out[j, i] = near / (1.0 + (abs(first - second) / SAME_MINIMUM_ENERGY) ** STEEPNESS)
+    return out
+
+
+def soft_area(nearness: Sequence[float], energies: Sequence[float], same: Floats, failed: int, candidates: int) -> float:
+    """:func:`area` without steps: the best of how near each structure is to the ground state, times what its place in the queue saves.
+
+    The place of a structure is 1, the failed candidates, and all others before it: each counts by 1/(1 + exp(ΔE/10 meV)), and shared
+    among those that are one minimum.
+
+    Args:
+        nearness: to the ground state, 0 to 1, of n structures.
+        energies: of these, eV.
+        same: (n, n), how far any two are one minimum.
+        failed: candidates that come before all of them.
+        candidates: N.
+    """
+    if not len(nearness):
+        return 0.0
+    e = np.asarray(energies, dtype=float)
+    before = 1.0 / (1.0 + np.exp(np.clip((e[None] - e[:, None]) / RESOLVED, -50.0, 50.0)))
+    places = 1.0 + failed + ((1.0 - same) * before / same.sum(axis=1)[None]).sum(axis=1)
+    saves = np.maximum(0.0, (candidates - places + 1.0) / candidates)
+    return float((np.asarray(nearness) * saves).max())
 
 
 def _group(relaxed: Sequence[MatchedConfiguration], leader: Sequence[int]) -> list[list[MatchedConfiguration]]:
@@ -187,12 +234,15 @@ def replay(
     candidates = sorted(known, key=lambda c: shakenbreak_order(c.configuration))
     if len(candidates) < MINIMUM_CANDIDATES:
         return f"DFT has relaxed {len(candidates)} of the selected starts; a search needs {MINIMUM_CANDIDATES}"
-    reference_hits = tuple(reference.membership[p.configuration] == 0 for p in candidates)
+    reference_hits = tuple(reference.membership[p.configuration] < reference.grounds for p in candidates)
     if not any(reference_hits):
         return "none of the selected starts leads DFT to the ground state"
     usable = [p for p in candidates if p.converged and p.atoms is not None]
     structures = [(_energy(p), p.atoms) for p in usable if p.atoms is not None]
     groups = _group(usable, tell_apart(structures, reference.centre) if tell_apart else cluster(structures, operations))
+    nearness = {p.configuration: in_ground_state(p, state, host, scoring, operations) for p in usable}
+    same = sameness(structures, reference.centre, operations)
+    failed = len(candidates) - len(usable)
     return Search(
         defect=reference.defect,
         charge=reference.charge,
@@ -200,9 +250,11 @@ def replay(
         reference_hits=reference_hits,
         minima=tuple(tuple(p.configuration for p in g) for g in groups),
         # one structure of each minimum is passed on: the lowest
-        hits=tuple(in_ground_state(g[0], state, host, scoring, operations) for g in groups),
-        failed=len(candidates) - len(usable),
-        established=state.established,
+        hits=tuple(nearness[g[0].configuration] >= 0.5 for g in groups),
+        soft_area=soft_area(list(nearness.values()), [e for e, _ in structures], same, failed, len(candidates)),
+        nearest=max(nearness.values(), default=0.0),
+        lowest=state.found,
+        failed=failed,
     )
 
 
@@ -252,9 +304,10 @@ def score(scoring: ScoringInput) -> TaskResult:
             "failed": s.failed,
             "unique_minima": len(s.minima),
             "needed": s.first,
-            "found_by_lowest": s.found_by_lowest,
+            "found_by_lowest": rounded(s.lowest),
             "found_by_unique": s.first is not None,
-            "area": rounded(area(s.first, len(s.candidates))),
+            "nearest": rounded(s.nearest),
+            "area": rounded(s.soft_area),
             "random_area": rounded(s.random_area),
             "needed_in_order": s.first_in_order,
             "order_area": rounded(area(s.first_in_order, len(s.candidates))),
@@ -336,19 +389,20 @@ def _metrics(found: Sequence[Search], left_out: Sequence[str]) -> tuple[MetricVa
     """Values with intervals over charge states."""
     empty = NotAvailable("no charge state can be searched: " + left_out[0], applies=False) if left_out else NO_STATES
     out = Metrics(METRICS, empty)
-    areas = np.array([[area(s.first, len(s.candidates)), s.random_area] for s in found]).reshape(-1, 2)
+    areas = np.array([[s.soft_area, s.random_area] for s in found]).reshape(-1, 2)
+    labels = [(s.defect, s.charge) for s in found]
     places = np.arange(len(found), dtype=float)
 
     def resampled(name: str, statistic: Callable[[Sequence[Search]], float]) -> None:
         """A statistic that needs the searches themselves: their places are drawn."""
-        out.statistic(name, places, lambda drawn: statistic([found[int(i)] for i in drawn]))
+        out.statistic(name, places, lambda drawn: statistic([found[int(i)] for i in drawn]), labels=labels)
 
-    out.mean("recall_area", areas[:, 0])
-    out.mean("lowest_recall", (s.found_by_lowest for s in found))
-    out.mean("unique_recall", (s.first is not None for s in found))
+    out.mean("recall_area", areas[:, 0], labels=labels)
+    out.mean("lowest_recall", (s.lowest for s in found), labels=labels)
+    out.mean("unique_recall", (s.nearest for s in found), labels=labels)
     resampled("unique_saved", lambda chosen: 1.0 - sum(s.most for s in chosen) / sum(len(s.candidates) for s in chosen))
     resampled("saved_at_full_recall", lambda chosen: saved(chosen, smallest_full(chosen)))
-    out.statistic("gain_over_random", areas, _gain)
+    out.statistic("gain_over_random", areas, _gain, labels=labels)
     return out.done()
 
 

@@ -11,6 +11,7 @@ TASK = Task(
     description=score.DESCRIPTION,
     metrics=score.METRICS,
     weight=score.WEIGHT,
+    informed=("every level at their mean", "ideal start only", "another charge's geometry"),
     calculations=score.calculations,
     score=score.score,
     draw=figure.draw,

@@ -36,12 +36,18 @@ class ChargeStateEnergies:
         own: of the model's ground state by the model; None for a charge-blind model or a miss.
         basin: of the reference minimum that the model's ground state falls into; None if it falls into none.
         at_reference: of the reference ground state's geometry by the model; None like ``own``.
+        lies_at: of the reference minima among which the model's ground state lies, without a threshold; None for a miss.
+        known: closeness of the model's ground state to a reference minimum, 0 to 1.
+        found: how much the model's ground state is the reference's, 0 to 1.
     """
 
     reference: float
     own: float | None
     basin: float | None
     at_reference: float | None
+    lies_at: float | None
+    known: float
+    found: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class DefectThermodynamics:
     reasons: Mapping[int, str]
 
     def energies(self, which: str) -> dict[int, float | None]:
-        """Charge → energy of one kind: ``reference``, ``own``, ``basin`` or ``at_reference``."""
+        """Charge → energy of one kind: ``reference``, ``own``, ``basin``, ``at_reference`` or ``lies_at``."""
         return {charge: getattr(state, which) for charge, state in self.states.items()}
 
     @property
@@ -100,7 +106,7 @@ class DefectThermodynamics:
             other = charges[index + 1] if index + 1 < len(charges) else charges[index - 1]
             reference = self.matched[charge].reference
             basin, _ = nearest_minimum(self.matched[other].reference.ground.atoms, reference, operations)
-            out[charge] = None if basin is None else self.of_minimum(charge, reference.distinct[basin].energy)
+            out[charge] = None if basin is None else self.of_minimum(charge, reference.ground.energy + reference.above_ground(basin))
         return out
 
 
@@ -200,6 +206,12 @@ def _one_defect(
             reasons[charge] = "the model's ground state lies in no reference minimum's basin"
         else:
             basin = state.reference.distinct[ground.minimum].energy
+        # DFT cannot tell minima within its uncertainty apart, so that all of them have the ground state's energy
+        if basin is not None and ground is not None and ground.minimum is not None:
+            basin = state.reference.ground.energy + state.reference.above_ground(ground.minimum)
+        places = {c.configuration: c.place for c in state.converged}
+        shared = [(share, here) for name, share in state.shares.items() if (here := places[name]) is not None]
+        lies_at = state.reference.ground.energy + sum(share * here.energy for share, here in shared) if shared else None
         single: float | None = None
         if not blind:
             single, why = scoring.answers.energy(state.reference.ground.atoms, charge)
@@ -210,6 +222,9 @@ def _one_defect(
             own=line(ground.energy, own_constant) if not blind and ground is not None else None,
             basin=line(basin, constant),
             at_reference=line(single, own_constant),
+            lies_at=line(lies_at, constant),
+            known=sum(share * here.known for share, here in shared),
+            found=state.found,
         )
     return DefectThermodynamics(
         defect=defect,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from ase import Atoms
@@ -12,16 +13,24 @@ from ase import Atoms
 from ..errors import WorkerError, one_line
 from ..isolation import see_paths
 from ..weights import WeightsFile
-from .base import LoadedModel
+from .base import CHARGE_KEYS, LoadedModel
 
 
 class FactoryModel(LoadedModel):
     """A calculator from a factory; with ``argument:<name>`` the factory is called once per charge."""
 
     def __init__(
-        self, build: Callable[[dict[str, Any]], Any], *, charge: str, charge_range: tuple[int, int] | None, precision: str
+        self,
+        build: Callable[[dict[str, Any]], Any],
+        *,
+        charge: str,
+        charge_range: tuple[int, int] | None,
+        precision: str,
+        takes: Collection[str] = (),
     ) -> None:
+        """``takes``: the names of the factory's own arguments, where they are known."""
         self._build = build
+        self._unused = [key for key in CHARGE_KEYS if key in takes]
         self._argument = charge.removeprefix("argument:") if charge.startswith("argument:") else None
         self._by_charge: dict[int, Any] = {}
         first = build({self._argument: 0}) if self._argument else build({})
@@ -61,6 +70,12 @@ class FactoryModel(LoadedModel):
         if self.charge == "total_charge":
             return self.calculator.total_charge
         return super().read_charge(atoms)
+
+    def other_ways(self, charge: int) -> Iterator[tuple[str, Any]]:
+        """Also the factory's own arguments."""
+        yield from super().other_ways(charge)
+        for name in self._unused:
+            yield f"the factory's argument {name}", self._build({name: charge})
 
     def descriptors(self, atoms: Atoms) -> Any:
         """The calculator's own ``get_descriptors(atoms)``, (N, D), where it has one."""
@@ -125,5 +140,16 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
 
     bounds = spec["charge"].get("range")
     return FactoryModel(
-        build, charge=spec["charge"]["how"], charge_range=(int(bounds[0]), int(bounds[1])) if bounds else None, precision=precision
+        build,
+        charge=spec["charge"]["how"],
+        charge_range=(int(bounds[0]), int(bounds[1])) if bounds else None,
+        precision=precision,
+        takes=_argument_names(factory) - arguments.keys(),
     )
+
+
+def _argument_names(factory: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(factory).parameters)
+    except (TypeError, ValueError):  # a compiled one
+        return set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
+
+CHARGE_KEYS = (
+    *("charge", "total_charge", "Charge", "TotalCharge", "Total_Charge", "CHARGE", "TOTAL_CHARGE", "totalcharge", "totalCharge"),
+    *("q", "Q", "qtot", "q_tot", "tot_charge", "totcharge", "net_charge", "netcharge", "charge_state", "chargestate", "charges"),
+    *("system_charge", "cell_charge", "defect_charge", "molecular_charge", "global_charge", "chg", "chrg", "z", "ionic_charge"),
+)
+"""Keys of ``atoms.info``, attributes and arguments under which calculators look for a charge."""
 
 
 class LoadedModel:
@@ -82,13 +89,41 @@ class LoadedModel:
     def set_charge(self, atoms: Atoms, charge: int) -> None:
         """Hands a charge over; ``charge`` is a plain ``int``."""
         if self.charge == "none":
-            atoms.info["charge"] = charge
-            atoms.info["total_charge"] = charge
-            atoms.set_initial_charges(np.full(len(atoms), charge / len(atoms)))
+            atoms.info.update(dict.fromkeys(CHARGE_KEYS, charge))
+            each = np.full(len(atoms), charge / len(atoms))
+            atoms.set_initial_charges(each)
+            for name in ("charges", "q", "Qs", "formal_charges"):
+                atoms.set_array(name, each)
+            for name in ("charge", "total_charge"):
+                setattr(atoms, name, charge)
         elif self.charge.startswith("info:"):
             atoms.info[self.charge.removeprefix("info:")] = charge
         else:
             raise WorkerError("charge", f"this adapter cannot hand over a charge as '{self.charge}'")
+
+    def other_ways(self, charge: int) -> Iterator[tuple[str, Any]]:
+        """Calculators that were told a charge in other ways than by the structure, and how: attributes that the calculator has.
+
+        What is changed for one is changed back when the next is asked for.
+
+        Args:
+            charge: in units of +e.
+        """
+        own = vars(self.calculator) if hasattr(self.calculator, "__dict__") else {}
+        for holder, name in ((own, "attribute"), (getattr(self.calculator, "parameters", None), "parameter")):
+            if not isinstance(holder, MutableMapping):
+                continue
+            keys = [key for key in CHARGE_KEYS if key in holder and (holder[key] is None or isinstance(holder[key], int | float))]
+            if not keys:
+                continue
+            before = {key: holder[key] for key in keys}
+            self.calculator.reset()
+            holder.update(dict.fromkeys(keys, charge))
+            try:
+                yield f"the calculator's {name} {' or '.join(keys)}", self.calculator
+            finally:
+                holder.update(before)
+                self.calculator.reset()
 
     def charge_handed_over(self) -> int | None:
         """The charge of the prepared structure, read back from where the model reads it; None if it takes none, or nothing is prepared.

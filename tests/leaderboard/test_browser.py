@@ -1,0 +1,203 @@
+"""The built site in headless Chromium: needs the extra 'browser' and a Chromium of the system."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from defectbench.leaderboard.html import build_site
+
+pytestmark = pytest.mark.slow
+
+PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies"
+SOFTWARE_3D = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    for name in ("qet-matq", "sevennet-l3i5", "chgnet-0.3.0"):
+        shutil.copytree(PUBLISHED / name, folder / "in" / name)
+    build_site(folder / "in", folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser'")
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("needs a Chromium of the system")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *SOFTWARE_3D])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, what it complained of, and what it asked for outside the site."""
+
+    def __init__(self, browser, site, **context):
+        self.context = browser.new_context(accept_downloads=True, **context)
+        self.page = self.context.new_page()
+        self.site = site
+        self.complaints: list[str] = []
+        self.outside: list[str] = []
+        inside = (site.as_uri(), "data:", "blob:")
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        self.page.on("request", lambda r: self.outside.append(r.url) if not r.url.startswith(inside) else None)
+
+    def open(self, name):
+        self.page.goto((self.site / name).as_uri() if "#" not in name else f"{self.site.as_uri()}/{name}")
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium, site):
+    visits = []
+
+    def start(**context):
+        visits.append(Visit(chromium, site, **context))
+        return visits[-1]
+
+    yield start
+    for one in visits:
+        one.context.close()
+        assert one.complaints == []
+        assert one.outside == []
+
+
+def look_at_structures(page):
+    page.evaluate("document.getElementById('structures').scrollIntoView()")
+    page.wait_for_selector(".viewer[data-shown]", timeout=120_000)
+
+
+def names(page):
+    page.wait_for_selector(".tabulator-row")
+    return [text.strip() for text in page.locator(".tabulator-row .tabulator-cell[tabulator-field=name] a").all_inner_texts()]
+
+
+def ranks(page):
+    cells = page.locator(".tabulator-row .tabulator-cell[tabulator-field=rank]").all_inner_texts()
+    return [text for text in cells if text != "–"]
+
+
+def test_the_table_sorts(visit):
+    page = visit().open("index.html")
+    first = names(page)
+    page.locator(".tabulator-col[tabulator-field=name] .tabulator-col-title").click()
+    page.wait_for_function("location.hash.includes('sort=name')")
+    assert names(page) == sorted(first, key=str.lower)
+
+
+def test_a_heading_sorts_by_key(visit):
+    page = visit().open("index.html")
+    names(page)
+    page.locator(".tabulator-col[tabulator-field=parameters]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash.includes('sort=parameters%3Aasc')")
+
+
+def test_the_table_filters(visit):
+    page = visit().open("index.html")
+    assert len(names(page)) == 3
+    page.select_option("#package", "chgnet")
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('1 of 3')")
+    assert names(page) == ["CHGNet 0.3.0"]
+
+
+def test_other_weights_give_other_scores_and_stay_in_the_address(visit):
+    page = visit().open("index.html")
+    names(page)
+    before = page.locator(".tabulator-cell[tabulator-field=overall]").all_inner_texts()
+    page.get_by_text("Weights of the tasks").click()
+    page.get_by_role("button", name="search", exact=True).click()
+    page.wait_for_function("location.hash.includes('w.relax=0')")
+    after = page.locator(".tabulator-cell[tabulator-field=overall]").all_inner_texts()
+    assert after != before
+    assert ranks(page) == ["1", "2", "3"]
+    again = visit()
+    other = again.open("index.html#" + page.url.partition("#")[2])
+    names(other)
+    assert other.locator(".tabulator-cell[tabulator-field=overall]").all_inner_texts() == after
+
+
+def test_a_charge_state_adds_its_columns(visit):
+    page = visit().open("index.html#state=V_Sb1+-3")
+    page.wait_for_selector(".tabulator-cell[tabulator-field=state_rmsd]")
+    assert "0.079" in page.locator(".tabulator-cell[tabulator-field=state_rmsd]").all_inner_texts()
+
+
+@pytest.mark.parametrize(("button", "start"), [("csv", b"\xef\xbb\xbf"), ("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_the_view_is_saved(visit, button, start):
+    page = visit().open("index.html")
+    names(page)
+    with page.expect_download() as download:
+        page.click(f"#{button}")
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(start) or (button == "csv" and b"SevenNet-l3i5" in content)
+
+
+def test_structures_are_shown_and_the_slider_moves_them(visit):
+    page = visit().open("models/sevennet-l3i5--sb2se3-vacancies-pbe-full.html")
+    look_at_structures(page)
+    assert "RMSD 0.079" in page.locator(".viewer [role=status]").inner_text()
+    relaxed = page.locator(".viewer").get_attribute("data-farthest")
+    assert float(relaxed) == pytest.approx(0.178, abs=2e-3)
+    page.get_by_label("Relaxation").focus()
+    page.keyboard.press("Home")
+    assert page.locator(".viewer output").inner_text() == "start"
+    assert page.locator(".viewer").get_attribute("data-farthest") != relaxed
+    page.get_by_label("Charge state").select_option("V_Se2_q+2")
+    page.wait_for_function("document.querySelector('.viewer [role=status]').textContent.includes('V_Se2 +2')")
+
+
+def test_dft_relaxations_are_shown(visit):
+    page = visit().open("datasets/sb2se3-vacancies.html")
+    look_at_structures(page)
+    assert page.get_by_label("Configuration").locator("option").count() == 5
+
+
+@pytest.mark.parametrize("name", ["models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"])
+def test_all_figures_of_a_page_are_drawn(visit, name):
+    page = visit(color_scheme="dark").open(name)
+    charts = page.locator(".chart")
+    assert charts.count() > 0
+    for number in range(charts.count()):
+        page.evaluate("n => document.querySelectorAll('.chart')[n].scrollIntoView()", number)
+        page.wait_for_function("n => document.querySelectorAll('.chart')[n].dataset.drawn", arg=number, timeout=120_000)
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(visit):
+    one = visit(viewport={"width": 390, "height": 844})
+    for name in ("index.html", "models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"):
+        page = one.open(name)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_the_first_page_is_below_a_megabyte(site):
+    page = (site / "index.html").read_text(encoding="utf-8")
+    loaded = set(re.findall(r'(?:src|href)="(static/[^"]+)"', page))
+    assert sum((site / name).stat().st_size for name in {*loaded, "index.html"}) < 1_000_000
+
+
+def test_the_report_of_a_run_is_one_file(chromium, site, tmp_path):
+    from defectbench.leaderboard.entry_view import load_entry
+    from defectbench.leaderboard.report import write_report
+
+    shutil.copytree(PUBLISHED / "qet-matq", tmp_path / "run")
+    path = write_report(load_entry(tmp_path / "run"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(path, alone)
+    one = Visit(chromium, alone)
+    page = one.open("index.html")
+    look_at_structures(page)
+    one.context.close()
+    assert (one.complaints, one.outside) == ([], [])
