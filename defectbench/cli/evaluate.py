@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +26,16 @@ from defectbench.cli.arguments import (
 from defectbench.cli.compare import EntriesOption, FormatName, FormatOption, ToleranceOption, gate, prepare_gate
 
 if TYPE_CHECKING:
+    from defectbench.calculations.executors.dask import OnDask
     from defectbench.datasets.dataset import Dataset
+
+
+class ExecutorName(StrEnum):
+    """What runs calculations."""
+
+    local = "local"
+    dask = "dask"
+
 
 Model = Annotated[
     str,
@@ -85,6 +96,24 @@ def evaluate(
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
+    executor: Annotated[
+        ExecutorName, typer.Option("--executor", help="Where calculations run: worker processes here, or a Dask cluster.")
+    ] = ExecutorName.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", parser=text_of("--scheduler"), metavar="ADDRESS", help="With dask: tcp://HOST:PORT, or the scheduler's file."
+        ),
+    ] = None,
+    jobqueue: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobqueue",
+            parser=path_of("--jobqueue"),
+            metavar="FILE",
+            help="With dask: YAML that says how jobs are submitted to Slurm, PBS or SGE. See docs/cluster.md.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, its estimated cost, and what would be built or downloaded; write nothing.")
     ] = False,
@@ -162,7 +191,9 @@ def evaluate(
         data, baseline = prepare_gate(baseline, dataset, tolerance, entries, report or ())
     live = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
-        with live as reporter:
+        with live as reporter, _place(executor, scheduler, jobqueue, workers, batch) as place:
+            if place is not None:
+                running["executor"] = place.executor
             if part is not None:
                 selected = select(model, dataset, ModelOptions(**of_model), **selection)
                 calculated = evaluate_shard(part, selected, **running, reporter=reporter)
@@ -177,3 +208,24 @@ def evaluate(
     if baseline is not None:
         console.print()
         gate(baseline, done, data, tolerance=tolerance, form=form, output=report or ())
+
+
+def _place(
+    executor: ExecutorName, scheduler: str | None, jobqueue: Path | None, workers: int | None, batch: int | None
+) -> AbstractContextManager[OnDask | None]:
+    """The cluster that calculations run on; nothing for this machine.
+
+    Raises:
+        DefectbenchError: options that do not go together, or Dask is not installed.
+    """
+    from defectbench.base.errors import DefectbenchError
+
+    if executor is ExecutorName.local:
+        if scheduler is not None or jobqueue is not None:
+            raise DefectbenchError("--scheduler and --jobqueue go with --executor dask")
+        return nullcontext()
+    if workers is not None:
+        raise DefectbenchError("--workers is for this machine; with --executor dask the cluster's workers run the calculations")
+    from defectbench.calculations.executors.dask import JobQueue, OnDask
+
+    return OnDask(scheduler, None if jobqueue is None else JobQueue.read(jobqueue), batch)

@@ -95,7 +95,7 @@ def preview(model: Any, dataset: str | Path, options: ModelOptions, shard: Shard
         return Preview(chosen.definition.id, metadata.id, None, None, {}, 0.0, None, None, (*_needs(chosen), *needs))
     selected = select(model, dataset, options, **selection)
     plan = selected.plan() if shard is None else selected.plan().part(shard)
-    kinds = Counter(c.kind for c in plan.calculations)
+    kinds = Counter[str](c.kind for c in plan.calculations)
     calls = work(plan.calculations)
     if shard is None or shard.number == 1:
         kinds["certificate"] += 1

@@ -265,19 +265,20 @@ def merge_shards(
     records = {folder: read_record(folder) for folder in folders}
     if not records:
         raise DefectbenchError("no folder of a shard is given; give those that 'defectbench evaluate --shard' wrote", code="no-shard")
-    (first, record), *others = records.items()
+    (leading, record), *others = records.items()
     for folder, other in others:
         if (what := record.difference(other)) is not None:
-            raise DefectbenchError(f"{folder} holds {what}, other than {first}; merge the shards of one run", code="other-run")
+            raise DefectbenchError(f"{folder} holds {what}, other than {leading}; merge the shards of one run", code="other-run")
     resolved = record.resolved()
     if resolved.identity != record.identity:
         raise DefectbenchError(
-            f"{first} was calculated by another version of defectbench; merge with that version, or run the shards again", code="other-run"
+            f"{leading} was calculated by another version of defectbench; merge with that version, or run the shards again",
+            code="other-run",
         )
     data = dataset_of(dataset, record.owner.dataset)
     if (data.id, data.sha256) != (record.owner.dataset, record.dataset_sha256):
         raise DefectbenchError(
-            f"{first} was calculated on {record.owner.dataset} {record.dataset_sha256[:12]}…, not on {data.id} {data.sha256[:12]}…; "
+            f"{leading} was calculated on {record.owner.dataset} {record.dataset_sha256[:12]}…, not on {data.id} {data.sha256[:12]}…; "
             "give that dataset with --dataset",
             code="other-dataset",
         )
