@@ -8,28 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained
-from defectbench.base.states import format_charge
-from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_of, make_plan, select_states
-from defectbench.calculations.run import Reporter, calculate, calculate_again, certify, tell_losses
+from defectbench.calculations.plan import DEFAULT_DATASET, Suite, certificate_of
+from defectbench.calculations.run import Reporter, calculate, calculate_again, certify
 from defectbench.leaderboard.entry_view import EntryView
 
 if TYPE_CHECKING:
     from defectbench.calculations.client import WorkerSpec
     from defectbench.calculations.executors import Executor
-    from defectbench.calculations.plan import Plan, SelectedState
-    from defectbench.calculations.store import ResultStore
     from defectbench.datasets.dataset import Dataset
-    from defectbench.entries.run_folder import Owner
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import TaskResult
-
-DEFAULT_OUTPUT = Path("defectbench-results")
-
-MOST_WORKERS = 1024
-MOST_STRUCTURES = 4096
-"""Of a batch."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,55 +122,54 @@ def evaluate(
         >>> entry.charge_class, entry["relax"]["rmsd"].unit
         ('charge-blind', 'Å')
     """
-    from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
+    from defectbench.calculations.audit import asked_again, first_questions
     from defectbench.calculations.judging import judge
-    from defectbench.calculations.preparation import ModelOptions, choose_model
+    from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import default_report
-    from defectbench.calculations.results import Stored
     from defectbench.calculations.store import ResultStore
-    from defectbench.datasets.catalogue import load_dataset
-    from defectbench.datasets.dataset import Dataset
-    from defectbench.entries.building import RunModel, build_entry, write_entry
-    from defectbench.entries.figures import FIGURES, draw_figures
-    from defectbench.entries.folder import published, write_calculations
-    from defectbench.entries.run_folder import Owner, claim, locked, remove_foreign_entry, sweep
-    from defectbench.leaderboard.report import write_report
+    from defectbench.entries.building import RunModel
+    from defectbench.entries.folder import published
+    from defectbench.entries.run_folder import claim, locked
     from defectbench.models.certificate import check_claim
     from defectbench.models.registry import check_against_definition, is_registered
-    from defectbench.scoring.run import scoring_input
-    from defectbench.tasks import get_tasks
+    from defectbench.runs.finishing import Certificate, finish
+    from defectbench.runs.selection import refuse_numbers, select, take_earlier
 
-    _refuse(suite, workers, batch, defects=defects, charges=charges, configurations=configurations)
+    refuse_numbers(workers, batch)
     _refuse_empty(dataset=dataset, output=output, environment=environment, model_weights=model_weights, name=name)
 
     # select
     options = ModelOptions(
         device, environment, model_weights, name, charge, charge_range, level_of_theory, precision, trust_code, trust_weights
     )  # fmt: skip
-    chosen = choose_model(model, options)
+    selected = select(
+        model,
+        dataset,
+        options,
+        defects=defects,
+        charges=charges,
+        configurations=configurations,
+        tasks=tasks,
+        suite=suite,
+        output=output,
+    )
+    chosen, data, folder, owner = selected.chosen, selected.data, selected.folder, selected.owner
     definition = chosen.definition
-    chosen_tasks = get_tasks(tasks)
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
-    states, skipped = select_states(data, defects, charges, configurations, suite)
-    _refuse_charges_outside(definition, states)
-    chosen_suite = "custom" if (configurations or defects or charges) else suite
-    owner = Owner.of_run(definition.id, data.id, chosen_suite, [task.name for task in chosen_tasks], states)
-    folder = Path(output) if output is not None else owner.folder(DEFAULT_OUTPUT, [task.name for task in get_tasks(None)])
     with locked(folder), nullcontext(reporter) if reporter is not None else default_report() as reporter:
         claim(folder, owner)
 
         # prepare
         ready = chosen.prepare(reporter.stage)
         resolved = ready.resolved
-        plan = make_plan(data, states, skipped, chosen_tasks, takes_charge=definition.charge.how != "none")
+        plan = selected.plan()
         runner = ready.executor(executor, workers=workers, batch=batch, at_most=len(plan.calculations), on_progress=reporter.progress)
 
         # calculate
         with ResultStore(contained(folder, "calculations.db")) as store:
-            _take_over(folder, owner, store, plan, resolved.identity, reporter, elsewhere=output is None)
-            asked = certificate_of(definition, data, dict.fromkeys(s.defect for s in states))
+            take_earlier(folder, selected, store, plan, resolved.identity, reporter)
+            asked = certificate_of(definition, data, selected.defects)
             raw = certify(asked, store, resolved.identity, runner, reporter)
-            certificate = judge(raw.model_dump(mode="json"), data, [(s.defect, s.charge) for s in states])
+            certificate = judge(raw.model_dump(mode="json"), data, selected.charge_states)
             check_claim(certificate, definition)
             if raw.worker is not None and raw.worker.network == "open" and chosen.hand is None and not is_registered(definition):
                 reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
@@ -189,57 +178,18 @@ def evaluate(
                 plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first
             )  # fmt: skip
             rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}
-            again = [*first, *asked_again(plan, rounded)]
-            points = calculate_again(again, store, resolved.identity, runner, reporter)
+            points = calculate_again([*first, *asked_again(plan, rounded)], store, resolved.identity, runner, reporter)
         assert raw.worker is not None
         check_against_definition(resolved, raw.worker.model_dump(mode="json"))
 
-        # score
+        # score, write
         reporter.stage("scoring")
-        remove_foreign_entry(folder, resolved.identity)
-        # judged and scored from what is written, so that anybody who does so again finds the same
-        written = write_calculations(folder, plan, {**points, **results, asked.content_hash: Stored(raw)})
-        repeated = {c.content_hash: published(c, points[c.content_hash]) for c in again if c.content_hash in points}
-        certificate = with_audit(certificate, audit(plan, {**repeated, **rounded}, certificate, raw, asked))
-        for line in certificate.doubts:
-            reporter.note(line)
-        scored = scoring_input(data, plan, certificate.charge_class, written, certificate=certificate.to_json())
-        outcomes = {task.name: task.score(scored) for task in chosen_tasks}
-
-        # write
-        entry = build_entry(owner, RunModel(resolved, ready.python, raw.worker, chosen.embedded), data, plan, scored, results, outcomes)
-        files = write_entry(folder, entry, scored, plan)
-        if figures:
-            files += draw_figures(entry, folder / FIGURES)
-        files.append(write_report(EntryView(entry, folder), data))
-        sweep(folder, [task.name for task in get_tasks(None)], files)
-        return Evaluation(entry, folder, outcomes, tuple(files))
-
-
-def _take_over(folder: Path, owner: Owner, store: ResultStore, plan: Plan, identity: str, reporter: Reporter, *, elsewhere: bool) -> None:
-    """Stores what the folder's entry holds of a plan, with ``elsewhere`` also those of its neighbours, and says what it finds."""
-    from defectbench.entries.run_folder import neighbours, take_over
-
-    tell_losses(store, reporter)
-    for place in (folder, *(neighbours(folder, owner) if elsewhere else ())):
-        taken, notes = take_over(place, store, plan, identity)
-        if taken:
-            reporter.stage(f"{taken} calculations taken over from the entry in {place}")
-        for note in notes:
-            reporter.note(note)
-
-
-def _refuse(suite: str, workers: int | None, batch: int | None, **chosen: Sequence[object] | None) -> None:
-    """Refuses options that cannot be meant."""
-    if suite not in ("quick", "full"):
-        raise UnknownNameError("suite", suite, ("quick", "full"))
-    if workers is not None and not 1 <= workers <= MOST_WORKERS:
-        raise DefectbenchError(f"workers must be 1 to {MOST_WORKERS}, not {workers}")
-    if batch is not None and not 1 <= batch <= MOST_STRUCTURES:
-        raise DefectbenchError(f"a batch holds 1 to {MOST_STRUCTURES} structures, not {batch}")
-    for name, values in chosen.items():
-        if values is not None and not values:
-            raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some", code="empty-value")
+        ran = RunModel(resolved, ready.python, raw.worker, chosen.embedded)
+        certified = Certificate(asked, raw, certificate)
+        done = finish(
+            folder, owner, ran, data, plan, selected.tasks, certified, results, points, figures=figures, reporter=reporter
+        )  # fmt: skip
+        return Evaluation(done.entry, folder, done.outcomes, done.files)
 
 
 def _refuse_empty(**given: object) -> None:
@@ -247,19 +197,3 @@ def _refuse_empty(**given: object) -> None:
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
             raise DefectbenchError(f"empty value for {name}; omit it or give a value", code="empty-value")
-
-
-def _refuse_charges_outside(definition: ModelDefinition, states: Sequence[SelectedState]) -> None:
-    """Refuses a selection of which the model could answer nothing, as its definition has it."""
-    if definition.charge.how == "none" or definition.charges_among(s.charge for s in states):
-        return
-    bounds, own = definition.charge.range, definition.charges_of_weights
-    takes = (
-        f"takes charges {format_charge(bounds[0])} to {format_charge(bounds[1])} (charge.range)"
-        if bounds is not None
-        else f"has weights for the charges {', '.join(map(format_charge, own))}"
-    )
-    selected = ", ".join(format_charge(charge) for charge in sorted({s.charge for s in states}))
-    raise DefectbenchError(
-        f"{definition.id} {takes}, and none of those selected ({selected}); choose others with --charge", code="nothing-to-run"
-    )

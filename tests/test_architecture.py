@@ -20,6 +20,7 @@ FLOORS = (
     {"tasks"},
     {"entries", "training"},
     {"leaderboard"},
+    {"runs"},
     {"evaluation"},
     {"cli"},
     {"__init__", "__main__"},

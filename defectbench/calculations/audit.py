@@ -73,16 +73,18 @@ def ends(plan: Plan, results: Mapping[str, Stored]) -> dict[str, Calculation]:
     return dict(last.values())
 
 
-def asked_again(plan: Plan, results: Mapping[str, Stored]) -> list[Calculation]:
+def asked_again(plan: Plan, results: Mapping[str, Stored], charges: Iterable[int] | None = None) -> list[Calculation]:
     """What fresh workers calculate for the audit: the ends of :func:`ends`, each also at the charge that is farthest from its own.
 
     Args:
         plan: of the run.
         results: content hash → result, as an entry holds them (rounded).
+        charges: of the run, where the results are of a part of it only; by default those of the ends.
     """
     own = list(ends(plan, results).values())
-    charges = [end.charge for end in own if end.charge is not None]
-    farthest = {q: max(charges, key=lambda other: abs(other - q)) for q in charges}
+    found = [end.charge for end in own if end.charge is not None]
+    others = found if charges is None else list(charges)
+    farthest = {q: max(others, key=lambda other: abs(other - q)) for q in found}
     crossed = [replace(end, charge=farthest[end.charge]) for end in own if end.charge is not None and farthest[end.charge] != end.charge]
     return [*own, *crossed]
 

@@ -73,6 +73,8 @@ class WorkerSpec:
         import_paths: folders that it imports from besides.
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.
         hello: what the worker is told to load, JSON values.
+        identity: of the model.
+        here: makes the same on another machine, with the environment and the weights that lie there, or are built and fetched there.
     """
 
     model: str
@@ -82,9 +84,11 @@ class WorkerSpec:
     import_paths: tuple[str, ...]
     device: str
     hello: Mapping[str, Any]
+    identity: str = ""
+    here: Callable[[], WorkerSpec] | None = None
 
     @classmethod
-    def of(cls, environment: PythonEnvironment, model: ResolvedModel) -> WorkerSpec:
+    def of(cls, environment: PythonEnvironment, model: ResolvedModel, here: Callable[[], WorkerSpec] | None = None) -> WorkerSpec:
         """The worker of a model in an environment."""
         from defectbench.models.environment import import_paths
 
@@ -96,6 +100,8 @@ class WorkerSpec:
             import_paths=tuple(import_paths(environment.name)),
             device=model.device,
             hello=model.worker_spec(),
+            identity=model.identity,
+            here=here,
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.states import ChargeState, format_charge, sort_key
+from defectbench.base.text import one_line
 from defectbench.calculations.asking import Ask
 from defectbench.calculations.requests import PROTOCOL, Calculation, Protocol, Structure
 
@@ -70,6 +72,33 @@ class Asks(typing.Protocol):
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of several parts of a run, numbered from 1.
+
+    >>> Shard.parse("2/8")
+    Shard(number=2, of=8)
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard that a text such as ``2/8`` names.
+
+        Raises:
+            DefectbenchError: it names none.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise DefectbenchError(f"--shard takes NUMBER/OF with 1 ≤ NUMBER ≤ OF, e.g. 2/8; not '{one_line(text, 40)}'", code="bad-shard")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will do.
 
@@ -80,6 +109,7 @@ class Plan:
         host: start name → calculation.
         calculations: every distinct calculation, in the order in which they run.
         ask: what built them.
+        shard: the part of a run that this is; None for a whole one.
     """
 
     states: tuple[SelectedState, ...]
@@ -88,6 +118,13 @@ class Plan:
     host: Mapping[str, Calculation]
     calculations: tuple[Calculation, ...]
     ask: Ask
+    shard: Shard | None = None
+
+    def part(self, shard: Shard) -> Plan:
+        """The plan with the calculations of one shard only, always the same ones; shards have equally many of each kind."""
+        dealt = sorted(self.calculations, key=lambda c: (c.kind, c.content_hash))
+        own = {c.content_hash for c in dealt[shard.number - 1 :: shard.of]}
+        return replace(self, calculations=tuple(c for c in self.calculations if c.content_hash in own), shard=shard)
 
     @property
     def shared(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectbench.base.errors import DefectbenchError, UnknownNameError
+from defectbench.base.errors import DefectbenchError, ModelError, UnknownNameError
 from defectbench.models.in_hand import ModelInHand, is_calculator, model_in_hand
 from defectbench.models.schema import ModelDefinition
 
@@ -123,7 +124,9 @@ class ChosenModel:
             python = ensure_environment("current")
             return Prepared(replace(self.hand.resolved, pins_sha256=python.pins_sha256), python, None, self.hand)
         progress("preparing the model's environment")
-        python = ensure_environment(o.environment if o.environment is not None else self.definition.environment, progress=progress)
+        python = ensure_environment(
+            o.environment if o.environment is not None else self.definition.environment, device=o.device, progress=progress
+        )
         resolved = resolve_model(
             self.definition,
             weights=Path(o.model_weights) if o.model_weights else None,
@@ -133,7 +136,24 @@ class ChosenModel:
             folder=self.origin,
             environment=python,
         )
-        return Prepared(resolved, python, WorkerSpec.of(python, resolved), None)
+        return Prepared(resolved, python, WorkerSpec.of(python, resolved, partial(_elsewhere, self, resolved.identity)), None)
+
+
+def _elsewhere(chosen: ChosenModel, identity: str) -> WorkerSpec:
+    """What starts a worker of a chosen model on this machine, if it is the same model here.
+
+    Raises:
+        ModelError: it is another: other weights, code or packages.
+    """
+    ready = chosen.prepare(lambda _line: None)
+    assert ready.spec is not None
+    if ready.spec.identity != identity:
+        raise ModelError(
+            f"{chosen.definition.id} has other weights, code or packages on a node than where the run was started; "
+            "make them equal, or share the files between the machines",
+            code="other-model",
+        )
+    return ready.spec
 
 
 def choose_model(model: Any, options: ModelOptions) -> ChosenModel:

@@ -50,12 +50,15 @@ def duration(seconds: float) -> str:
 def plan_in_words(plan: Plan, todo: Sequence[Calculation]) -> list[str]:
     """What a run will calculate, one sentence per line."""
     total = len(plan.calculations)
+    stored = total - len(todo)
+    if plan.shard is not None:
+        return [f"shard {plan.shard}: {total} calculations; {stored} of {total} are stored"]
     distinct = len(plan.relaxations) - plan.shared
     text = f"plan: {len(plan.states)} charge states, {len(plan.relaxations)} configurations"
     if plan.shared:
         text += f" ({distinct} distinct starts: the model takes no charge, so equal starts run once)"
     text += f", {total - distinct} host and other calculations"
-    if stored := total - len(todo):
+    if stored:
         text += f"; {stored} of {total} are stored"
     lines = [text]
     if plan.skipped:

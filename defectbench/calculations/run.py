@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import RunError
-from defectbench.calculations.results import CertificateResult, RelaxationResult, Result, Stored
+from defectbench.calculations.results import CertificateResult, Result, Stored
 
 if TYPE_CHECKING:
     from defectbench.calculations.executors import Executor
@@ -102,8 +102,9 @@ def calculate(
     results = {c.content_hash: found for c in plan.calculations if (found := store.get(c.key(identity), c)) is not None}
     if left := len(plan.calculations) - len(results):
         raise RunError(f"{left} of {len(plan.calculations)} calculations have no result; run the same command again", code="unfinished")
-    relaxed = [results[c.content_hash].result for c in (*plan.host.values(), *plan.relaxations.values())]
-    if relaxed and all(isinstance(r, RelaxationResult) and r.status == "failed" for r in relaxed):
+    relaxed = [results[c.content_hash].result for c in plan.calculations if c.kind == "relaxation"]
+    # of a shard nothing follows from a few failures
+    if relaxed and plan.shard is None and all(result.status == "failed" for result in relaxed):
         raise RunError(
             f"all {len(relaxed)} relaxations failed, the first with: {relaxed[0].failure}; their records are kept", code="model-failed"
         )

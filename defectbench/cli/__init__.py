@@ -11,7 +11,7 @@ import typer
 
 from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
-from defectbench.cli import datasets, entries, environments, models, tasks
+from defectbench.cli import cache, datasets, entries, environments, models, tasks
 from defectbench.cli.compare import compare
 from defectbench.cli.evaluate import evaluate
 from defectbench.cli.train import train
@@ -28,10 +28,12 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(environments.app, name="environments")
+app.add_typer(cache.app, name="cache")
 app.command("evaluate")(evaluate)
 app.command("train")(train)
 app.command("rescore")(entries.rescore)
 app.command("compare")(compare)
+app.add_typer(entries.entries_app, name="entries")
 app.add_typer(entries.score_app, name="score")
 app.add_typer(entries.leaderboard_app, name="leaderboard")
 app.add_typer(tasks.app, name="tasks")

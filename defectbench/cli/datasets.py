@@ -43,21 +43,26 @@ def show(name: NameOrFolder = "sb2se3-vacancies") -> None:
 
 
 @app.command()
-def fetch(name: NameOrFolder) -> None:
-    """Fetch the files of a remote dataset into the cache, each checked by its SHA-256."""
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME_OR_FOLDER...", help="Datasets: names or folders.")],
+) -> None:
+    """Fetch the files of remote datasets into the cache, each checked by its SHA-256; for machines without a network, do so ahead."""
     from rich.progress import Progress
 
     from defectbench.cli.render import line, make_console
-    from defectbench.datasets.catalogue import fetch_dataset
+    from defectbench.datasets.catalogue import dataset_folder, fetch_dataset
 
     console = make_console()
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("fetching", total=None)
-        found = fetch_dataset(name, lambda done, total: progress.update(bar, completed=done, total=total))
-    if found.folder is None:
-        line(console, f"{found.id} is complete as it is; there is nothing to fetch.")
-    else:
-        line(console, f"{found.id}: {found.files} files in {found.folder} ({found.fetched} fetched now).")
+    for name in names:
+        dataset_folder(name)  # a mistake shows before anything is downloaded
+    for name in names:
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("fetching", total=None)
+            found = fetch_dataset(name, lambda done, total, bar=bar, show=progress: show.update(bar, completed=done, total=total))
+        if found.folder is None:
+            line(console, f"{found.id} is complete as it is; there is nothing to fetch.")
+        else:
+            line(console, f"{found.id}: {found.files} files in {found.folder} ({found.fetched} fetched now).")
 
 
 @app.command()

@@ -22,8 +22,14 @@ from defectbench.cli.arguments import (
     writable_below,
 )
 
+entries_app = typer.Typer(help="Entries of runs that were calculated in parts.", no_args_is_help=True)
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
 leaderboard_app = typer.Typer(help="Leaderboard tables, figures and site.", no_args_is_help=True)
+
+
+@entries_app.callback()
+def _entries() -> None:
+    pass
 
 
 @score_app.callback()
@@ -82,6 +88,29 @@ def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, object]]
     from defectbench.tasks.search.score import soap_table
 
     return list(soap_table(stored_scoring(entry, dataset)[1]))
+
+
+@entries_app.command("merge")
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(parser=path_of("SHARD"), metavar="SHARD...", help="Folders that 'defectbench evaluate --shard' wrote.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", parser=path_of("--output"), metavar="FOLDER", help="Run folder to write to.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="Dataset, if it does not come with defectbench."
+        ),
+    ] = None,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
+) -> None:
+    """Merge the shards of one run into the entry that the run would have given in one piece. No model runs."""
+    from defectbench.cli import render
+    from defectbench.evaluation import Evaluation
+    from defectbench.runs.shards import merge_shards
+
+    done = merge_shards(shards, output, dataset, figures=figures)
+    render.evaluation(render.make_console(), Evaluation(done.entry, output, done.outcomes, done.files))
 
 
 @score_app.command("explain")

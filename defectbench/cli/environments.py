@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from defectbench.cli.arguments import text_of
+
 app = typer.Typer(help="Managed Python environments of the models: pinned packages, built once with uv.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment, as 'list' shows it.")]
@@ -22,14 +24,26 @@ def list_command() -> None:
 
 
 @app.command()
-def create(name: Name) -> None:
+def create(
+    name: Name,
+    torch_backend: Annotated[
+        str | None,
+        typer.Option(
+            "--torch-backend",
+            parser=text_of("--torch-backend"),
+            metavar="BACKEND",
+            help="Build of torch, as uv names it: cpu, cu126, cu128, auto, … An environment with another build is built again. "
+            "Default: that of the pinned list with a GPU here, else cpu.",
+        ),
+    ] = None,
+) -> None:
     """Build an environment now rather than at the first evaluation."""
     from defectbench.cli.render import escape, line, make_console
     from defectbench.models.environment import create_environment
 
     console = make_console()
     with console.status("preparing") as status:
-        made = create_environment(name, progress=lambda text: status.update(escape(text[:100])))
+        made = create_environment(name, torch_backend=torch_backend, progress=lambda text: status.update(escape(text[:100])))
     line(console, f"{name}: {made.python} ({len(made.packages)} packages)")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +26,16 @@ from defectbench.cli.arguments import (
 from defectbench.cli.compare import EntriesOption, FormatName, FormatOption, ToleranceOption, gate, prepare_gate
 
 if TYPE_CHECKING:
+    from defectbench.calculations.executors.dask import OnDask
     from defectbench.datasets.dataset import Dataset
+
+
+class ExecutorName(StrEnum):
+    """What runs calculations."""
+
+    local = "local"
+    dask = "dask"
+
 
 Model = Annotated[
     str,
@@ -85,6 +96,36 @@ def evaluate(
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
+    executor: Annotated[
+        ExecutorName, typer.Option("--executor", help="Where calculations run: worker processes here, or a Dask cluster.")
+    ] = ExecutorName.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", parser=text_of("--scheduler"), metavar="ADDRESS", help="With dask: tcp://HOST:PORT, or the scheduler's file."
+        ),
+    ] = None,
+    jobqueue: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobqueue",
+            parser=path_of("--jobqueue"),
+            metavar="FILE",
+            help="With dask: YAML that says how jobs are submitted to Slurm, PBS or SGE. See docs/cluster.md.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, its estimated cost, and what would be built or downloaded; write nothing.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            parser=text_of("--shard"),
+            metavar="NUMBER/OF",
+            help="Calculate one part of the run only, e.g. 2/8. 'defectbench entries merge' makes the entry of all parts.",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -112,41 +153,79 @@ def evaluate(
     An interrupted run resumes when the same command is given again.
     """
     import defectbench
-    from defectbench.base.errors import Interrupted
+    from defectbench.base.errors import DefectbenchError, Interrupted
+    from defectbench.calculations.plan import Shard
+    from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import LineReport, LiveReport
-    from defectbench.cli.render import evaluation, make_console
+    from defectbench.cli import render
+    from defectbench.runs.preview import preview
+    from defectbench.runs.selection import select
+    from defectbench.runs.shards import evaluate_shard
 
-    console = make_console()
+    console = render.make_console()
+    selection: dict[str, Any] = {
+        "defects": several(defect, "--defect"),
+        "charges": several_charges(charge),
+        "configurations": several(configurations, "--configurations"),
+        "tasks": several(task, "--task"),
+        "suite": suite.value,
+        "output": output,
+    }
+    of_model: dict[str, Any] = {
+        "device": device.value,
+        "environment": environment,
+        "model_weights": model_weights,
+        "name": name,
+        "trust_code": trust_code,
+        "trust_weights": trust_weights,
+    }
+    running: dict[str, Any] = {"workers": workers, "batch": batch, "retry_failed": retry_failed}
+    part = None if shard is None else Shard.parse(shard)
+    if dry_run:
+        render.preview(console, preview(model, dataset, ModelOptions(**of_model), part, **selection))
+        return
     data: Dataset | str = dataset
     if baseline is not None:  # a mistake shows before hours of work
+        if part is not None:
+            raise DefectbenchError("--baseline needs an entry, which a shard does not write; merge the shards, then use 'compare'")
         data, baseline = prepare_gate(baseline, dataset, tolerance, entries, report or ())
     live = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
     try:
-        with live as reporter:
-            done = defectbench.evaluate(
-                model,
-                data,
-                defects=several(defect, "--defect"),
-                charges=several_charges(charge),
-                configurations=several(configurations, "--configurations"),
-                tasks=several(task, "--task"),
-                suite=suite.value,
-                output=output,
-                device=device.value,
-                workers=workers,
-                batch=batch,
-                environment=environment,
-                model_weights=model_weights,
-                name=name,
-                trust_code=trust_code,
-                trust_weights=trust_weights,
-                retry_failed=retry_failed,
-                figures=figures,
-                reporter=reporter,
-            )
+        with live as reporter, _place(executor, scheduler, jobqueue, workers, batch) as place:
+            if place is not None:
+                running["executor"] = place.executor
+            if part is not None:
+                selected = select(model, dataset, ModelOptions(**of_model), **selection)
+                calculated = evaluate_shard(part, selected, **running, reporter=reporter)
+            else:
+                done = defectbench.evaluate(model, data, **selection, **of_model, **running, figures=figures, reporter=reporter)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; finished calculations are stored, the same command resumes from there") from None
-    evaluation(console, done)
+    if part is not None:
+        render.shard(console, calculated)
+        return
+    render.evaluation(console, done)
     if baseline is not None:
         console.print()
         gate(baseline, done, data, tolerance=tolerance, form=form, output=report or ())
+
+
+def _place(
+    executor: ExecutorName, scheduler: str | None, jobqueue: Path | None, workers: int | None, batch: int | None
+) -> AbstractContextManager[OnDask | None]:
+    """The cluster that calculations run on; nothing for this machine.
+
+    Raises:
+        DefectbenchError: options that do not go together, or Dask is not installed.
+    """
+    from defectbench.base.errors import DefectbenchError
+
+    if executor is ExecutorName.local:
+        if scheduler is not None or jobqueue is not None:
+            raise DefectbenchError("--scheduler and --jobqueue go with --executor dask")
+        return nullcontext()
+    if workers is not None:
+        raise DefectbenchError("--workers is for this machine; with --executor dask the cluster's workers run the calculations")
+    from defectbench.calculations.executors.dask import JobQueue, OnDask
+
+    return OnDask(scheduler, None if jobqueue is None else JobQueue.read(jobqueue), batch)

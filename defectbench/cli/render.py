@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import format_charge
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from defectbench.leaderboard.comparison import Comparison
     from defectbench.leaderboard.entry_view import EntryView
     from defectbench.leaderboard.scores import Score, TaskScore
+    from defectbench.runs.preview import Preview
+    from defectbench.runs.shards import ShardDone
 
 
 def escape(text: object, limit: int = 4000) -> str:
@@ -425,3 +428,34 @@ def search_by_soap(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         found, passed = sum(bool(r[column]) for r in rows), sum(int(r[kept]) for r in rows)
         starts = sum(int(r["candidates"]) for r in rows)
         line(console, f"{how}: {found} of {len(rows)} ground states found with {passed} of {starts} DFT relaxations")
+
+
+def preview(console: Console, found: Preview) -> None:
+    """What a run would do."""
+    from defectbench.calculations.progress import duration, plan_in_words
+
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"{found.model} on {found.dataset}: nothing is written, built or downloaded by --dry-run")
+    if found.plan is not None:
+        for line in plan_in_words(found.plan, found.plan.calculations):
+            say(line)
+        say("calculations: " + ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(found.kinds.items())))
+        if found.timing is None or found.core_hours is None:
+            say(f"cost: about {found.force_calls:,.0f} force calls; no entry of this model says how long one takes")
+        else:
+            on = f" on {found.timing.processor}" if found.timing.processor else ""
+            say(
+                f"cost: about {found.force_calls:,.0f} force calls, {found.core_hours:.2g} core-hours ({duration(found.core_hours * 3600)})"
+            )
+            say(f"  at {found.timing.ms_per_atom:.3g} ms per force call and atom{on}, measured by the entry {found.timing.entry}")
+    for need in found.needs or ("build and download: nothing",):
+        say(need)
+    if found.folder is not None:
+        say(f"run folder: {found.folder}" + (" (exists)" if found.folder.is_dir() else ""))
+
+
+def shard(console: Console, done: ShardDone) -> None:
+    """What a shard calculated, and how all are merged."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"shard {done.shard}: {done.calculations} calculations in {done.folder}" + (f", {done.failed} failed" if done.failed else ""))
+    say(f"when all {done.shard.of} are done: defectbench entries merge {done.folder.parent}/* -o {done.run_folder}")

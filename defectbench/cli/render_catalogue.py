@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.catalogue import DatasetSummary
     from defectbench.datasets.dataset import Dataset
     from defectbench.datasets.importing.assemble import ImportReport
+    from defectbench.models.cache import CacheKind
     from defectbench.models.environment import EnvironmentStatus
     from defectbench.models.schema import ModelDefinition
     from defectbench.models.weights import VerifiedFile
@@ -152,13 +153,31 @@ def certificate(console: Console, found: Certified) -> None:
 
 def environments(console: Console, found: Sequence[EnvironmentStatus]) -> None:
     """The managed environments."""
-    columns = [Column("name"), Column("built"), Column("packages", "number"), Column("folder", "text")]
+    columns = [Column("name"), Column("built"), Column("packages", "number"), Column("torch for"), Column("folder", "text")]
     rows = []
     for status in found:
         built = "[green]yes[/green]" if status.built else "no"
         outdated = f" ({len(status.outdated)} outdated)" if status.outdated else ""
-        rows.append([escape(status.name), built + outdated, str(status.packages), escape(status.path) if status.built else "–"])
+        place = escape(status.path) if status.built else "–"
+        rows.append([escape(status.name), built + outdated, str(status.packages), escape(status.torch_backend or "–"), place])
     table(console, columns, rows)
+
+
+def size_in_words(size: int) -> str:
+    """A number of bytes.
+
+    >>> size_in_words(0), size_in_words(2_340_000), size_in_words(6_300_000_000)
+    ('0 MB', '2.3 MB', '6.3 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.2g} MB" if size < 1e7 else f"{size / 1e6:.0f} MB"
+
+
+def cache(console: Console, found: Sequence[CacheKind]) -> None:
+    """What lies in the cache."""
+    from defectbench.models.cache import KINDS
+
+    columns = [Column("kind"), Column("size", "number"), Column("files", "number"), Column("content", "text")]
+    table(console, columns, [[kind.name, size_in_words(kind.size), str(kind.files), KINDS[kind.name]] for kind in found])
 
 
 def datasets(console: Console, found: Listing[DatasetSummary]) -> None:

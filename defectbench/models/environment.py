@@ -68,6 +68,7 @@ class EnvironmentStatus:
         built: whether it is complete.
         packages: how many packages its list pins.
         outdated: folders of earlier lists of the same name.
+        torch_backend: what its build of torch is for, see :func:`built_for`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class EnvironmentStatus:
     built: bool
     packages: int
     outdated: tuple[Path, ...]
+    torch_backend: str | None = None
 
 
 def import_paths(name: str) -> list[str]:
@@ -159,6 +161,20 @@ def _complete(folder: Path) -> bool:
         return False
 
 
+def built_for(folder: Path) -> str | None:
+    """What the torch of an environment was built for, as uv names it (``cpu``, ``cu126``, ``rocm6.3``); None without torch.
+
+    Args:
+        folder: of the environment.
+    """
+    for path in (*folder.glob("lib/python*/site-packages/torch/version.py"), *folder.glob("Lib/site-packages/torch/version.py")):
+        found = dict(re.findall(r"^(cuda|hip|rocm|xpu)\b.*=\s*'([^']+)'", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        if "cuda" in found:
+            return "cu" + "".join(found["cuda"].split(".")[:2])
+        return next((f"rocm{'.'.join(found[name].split('.')[:2])}" for name in ("rocm", "hip") if name in found), "xpu" if found else "cpu")
+    return None
+
+
 def environment_folder(name: str) -> Path:
     """The folder of a managed environment in the cache, built or not.
 
@@ -174,7 +190,7 @@ def list_environments() -> list[EnvironmentStatus]:
     for name, path in _lists().items():
         folder = _folder(name)
         others = sorted(p for p in _root().glob(f"{name}-*") if p.is_dir() and p != folder and p.name.rpartition("-")[0] == name)
-        found.append(EnvironmentStatus(name, folder, _complete(folder), len(_pins(path)), tuple(others)))
+        found.append(EnvironmentStatus(name, folder, _complete(folder), len(_pins(path)), tuple(others), built_for(folder)))
     return found
 
 
@@ -226,12 +242,13 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
     return PythonEnvironment(python, name, packages, hashlib.sha256(content.encode()).hexdigest())
 
 
-def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | None = None) -> PythonEnvironment:
+def ensure_environment(name: str | Path, *, device: str = "cpu", progress: Callable[[str], None] | None = None) -> PythonEnvironment:
     """An environment ready to run workers in; a managed one is built first if it is not there yet.
 
     Args:
         name: a managed environment's name, ``current`` for the running Python, or the path of an interpreter or of a folder
             (virtual environment) that holds one.
+        device: that it is for: with ``cuda``, one whose torch was built for CPUs is refused (code ``cpu-environment``).
         progress: called with a line on what is being done.
 
     Raises:
@@ -255,6 +272,8 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
         raise UnknownNameError("environment", text, [*_lists(), "current"])
     folder = _folder(text)
     if not _complete(folder):
+        if device != "cpu" and _uv_variables().get("UV_TORCH_BACKEND") == "cpu":
+            raise _for_cpus(text, device, "would be built for CPUs here, where no GPU is found,")
         _build(text, folder, progress or (lambda _line: None))
     recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
@@ -263,17 +282,37 @@ def ensure_environment(name: str | Path, *, progress: Callable[[str], None] | No
             f"run 'defectbench environments remove {text}', and the next run builds it again",
             code="environment-changed",
         )
+    if device != "cpu" and built_for(folder) == "cpu":
+        raise _for_cpus(text, device, "was built for CPUs")
     return PythonEnvironment(_python_of(folder), text, recorded["packages"], pins_sha256(text))
 
 
-def create_environment(name: str, *, progress: Callable[[str], None] | None = None) -> PythonEnvironment:
-    """Builds a managed environment if it is not there yet.
+def _for_cpus(name: str, device: str, what: str) -> DefectbenchError:
+    return DefectbenchError(
+        f"the environment '{name}' {what} and cannot use --device {device}; run 'defectbench environments create {name} "
+        "--torch-backend auto' on the machine with the GPU, or with e.g. cu126 on another",
+        code="cpu-environment",
+    )
+
+
+def create_environment(name: str, *, torch_backend: str | None = None, progress: Callable[[str], None] | None = None) -> PythonEnvironment:
+    """Builds a managed environment if it is not there yet, or again for another build of torch.
+
+    Args:
+        name: of the environment.
+        torch_backend: the build of torch, as uv names it: ``cpu``, ``cu126``, ``auto``, …; by default any that is there, else that of
+            the pinned list with a GPU here and ``cpu`` without one.
+        progress: called with a line on what is being done.
 
     Raises:
         UnknownNameError: no such managed environment (paths and ``current`` are none).
         EnvironmentBuildError: as :func:`ensure_environment`.
     """
     _list_path(name)
+    folder = _folder(name)
+    if torch_backend is not None and not (_complete(folder) and built_for(folder) in (torch_backend, None)):
+        remove_environment(name)
+        _build(name, folder, progress or (lambda _line: None), torch_backend)
     return ensure_environment(name, progress=progress)
 
 
@@ -313,7 +352,7 @@ def _lock_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
+def _build(name: str, folder: Path, progress: Callable[[str], None], backend: str | None = None) -> None:
     from filelock import FileLock, Timeout
 
     uv = find_uv()
@@ -336,30 +375,30 @@ def _build(name: str, folder: Path, progress: Callable[[str], None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         progress(f"building the environment '{name}' in {folder} (once)")
         _uv([uv, "venv", "--no-project", "--python", PYTHON_VERSION, str(folder)], name, progress)
-        _install(uv, name, folder, progress)
+        _install(uv, name, folder, progress, backend)
         packages = inspect_environment(_python_of(folder), name).packages
         marker = {"name": name, "packages": packages, "manifest": read_manifest(folder)}
         write_text(folder / MARKER, json.dumps(marker, indent=1, sort_keys=True))
 
 
-def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None]) -> None:
+def _install(uv: str, name: str, folder: Path, progress: Callable[[str], None], backend: str | None = None) -> None:
     """Installs a list, each file checked by its hash.
 
-    A build of torch that the user chose (``UV_TORCH_BACKEND``, local wheels) is not the one whose hash the list has, and brings other
-    packages. It alone is then checked by its version only.
+    A build of torch that the user chose (``--torch-backend``, ``UV_TORCH_BACKEND``, local wheels) is not the one whose hash the list has,
+    and brings other packages. It alone is then checked by its version only.
     """
     # the list is complete, so that nothing else is asked for; this is what --require-hashes is for
     install = [uv, "pip", "install", "--python", str(_python_of(folder))]
     blocks = re.split(r"\n(?=[A-Za-z0-9])", _list_path(name).read_text(encoding="utf-8").strip())
     chosen = next((block.split()[0] for block in blocks if block.startswith("torch==")), None)
-    if chosen is None or not any(_uv_variables().get(variable) for variable in ("UV_TORCH_BACKEND", "UV_FIND_LINKS")):
+    if chosen is None or not (backend or any(_uv_variables().get(variable) for variable in ("UV_TORCH_BACKEND", "UV_FIND_LINKS"))):
         _uv([*install, "--require-hashes", "--no-deps", "-r", str(_list_path(name))], name, progress)
         return
     hashed = folder / "requirements.txt"
     hashed.write_text("\n".join(block for block in blocks if not _WITH_TORCH.match(block)) + "\n", encoding="utf-8")
     _uv([*install, "--require-hashes", "--no-deps", "-r", str(hashed)], name, progress)
-    progress(f"{chosen} is another build than the list's (no GPU, UV_TORCH_BACKEND or UV_FIND_LINKS): only its version is checked")
-    _uv([*install, chosen], name, progress)
+    progress(f"{chosen} is another build than the list's (no GPU, --torch-backend, UV_… variables): only its version is checked")
+    _uv([*install, *(("--torch-backend", backend) if backend else ()), chosen], name, progress)
 
 
 _WITH_TORCH = re.compile(r"torch==|triton==|cuda-|nvidia-(?!ml-py)")

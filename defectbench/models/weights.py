@@ -35,6 +35,14 @@ def fetch_weights(definition: ModelDefinition, *, trust_weights: bool = False) -
     return [download(file) for file in definition.weights.files]
 
 
+def missing_weights(definition: ModelDefinition) -> list[tuple[WeightsFileDefinition, Path]]:
+    """The files that :func:`fetch_weights` would download, and where to; nothing is downloaded and no hash computed."""
+    if definition.weights.source != "url":
+        return []
+    places = [(file, _place(definition, file, None, None)) for file in definition.weights.files]
+    return [(file, place) for file, place in places if not place.is_file()]
+
+
 @dataclass(frozen=True)
 class Witness:
     """One thing that is published about a weights file, and whether the file at hand agrees.
