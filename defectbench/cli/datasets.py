@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 app = typer.Typer(help="Reference datasets: host, start structures, DFT minima.", no_args_is_help=True)
 
@@ -42,6 +46,10 @@ def show(name: NameOrFolder = "sb2se3-vacancies") -> None:
     render_catalogue.dataset(make_console(), defectbench.load_dataset(name))
 
 
+def _advance(progress: Progress, bar: TaskID, done: int, total: int) -> None:
+    progress.update(bar, completed=done, total=total)
+
+
 @app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME_OR_FOLDER...", help="Datasets: names or folders.")],
@@ -58,7 +66,7 @@ def fetch(
     for name in names:
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("fetching", total=None)
-            found = fetch_dataset(name, lambda done, total, bar=bar, show=progress: show.update(bar, completed=done, total=total))
+            found = fetch_dataset(name, partial(_advance, progress, bar))
         if found.folder is None:
             line(console, f"{found.id} is complete as it is; there is nothing to fetch.")
         else:

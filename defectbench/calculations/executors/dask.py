@@ -134,7 +134,10 @@ class OnDask:
             try:
                 if self.jobqueue is not None:
                     self._client = Client(self._jobs())
-                elif self.scheduler is not None and Path(self.scheduler).is_file():
+                elif self.scheduler is not None and ":" not in self.scheduler:
+                    # a scheduler that comes back writes its file again; until then there is none
+                    if not Path(self.scheduler).is_file():
+                        raise OSError("no such file")
                     self._client = Client(scheduler_file=self.scheduler, timeout=10)
                 else:
                     self._client = Client(self.scheduler, timeout=10)
@@ -209,7 +212,7 @@ class DaskExecutor:
         from concurrent.futures import CancelledError
 
         from distributed import KilledWorker, as_completed
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         size = self._order.batch
         together = [c for c in calculations if c.content_hash not in alone]
@@ -332,7 +335,7 @@ def _idle(worker: Any) -> Idle:
         if found is None:
             found = worker.defectbench_idle = Idle()
             atexit.register(found.close)
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 _MAKING = threading.Lock()
