@@ -156,16 +156,19 @@ def _laid(atoms: Atoms, found: Match, reference: Atoms, operations: Operations) 
 
 
 def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset) -> Scene | None:
-    from defectbench.scoring.landscape import operations_of
+    """Over the nearest of DFT's ground states, as its distances in the entry are."""
+    from defectbench.scoring.landscape import operations_of, reference_state
     from defectbench.structures.matching import match
 
     defect, charge = row["defect"], row["charge"]
-    ground = dataset.minima(defect, charge).get(str(row.get("dft_configuration"))) or dataset.ground_state(defect, charge)
-    if ground is None or sorted(ground.atoms.numbers) != sorted(atoms.numbers):
+    operations = operations_of(dataset)
+    state = reference_state(dataset, defect, charge, operations)
+    if state is None or sorted(state.ground.atoms.numbers) != sorted(atoms.numbers):
         return None
-    reference, operations = ground.atoms, operations_of(dataset)
     centre = dataset.defect_position(defect)
-    found = match(atoms, reference, operations, centre)
+    matches = [(match(atoms, one.atoms, operations, centre), one) for one in state.distinct[: state.grounds]]
+    found, ground = min(matches, key=lambda item: item[0].rmsd)
+    reference = ground.atoms
     end = np.asarray(reference.positions + found.displacements)
     frames, notes = [end], ["relaxed"]
     start = dataset.starts(defect, charge).get(str(row["configuration"]))

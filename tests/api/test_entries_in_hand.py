@@ -72,22 +72,21 @@ def test_a_comparison_takes_entries_and_folders(entry):
 
 def test_the_verdict_follows_the_scores(entry):
     record = entry.record
-    assert "do not rely on it" in verdict(record)[0]
     assert "charge" in verdict(record)[0]
     assert "of 7 charge states" in verdict(record)[1]
-    perfect = {
-        name: task.model_copy(
-            update={
-                "metrics": [
-                    m.model_copy(update={"value": d.good, "interval": None, "reason": None}) if d.good is not None else m
-                    for m, d in zip(task.metrics, definitions(name), strict=True)
-                ]
-            }
-        )
-        for name, task in record.tasks.items()
-    }
-    assert "close to DFT" in verdict(record.model_copy(update={"tasks": perfect}))[0]
+    assert "do not rely on it" in verdict(at_anchors(record, "bad"))[0]
+    assert "close to DFT" in verdict(at_anchors(record, "good"))[0]
     assert "nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
+
+
+def at_anchors(record, anchor):
+    """The entry with each value at the good or the bad end of its scale."""
+    tasks = {}
+    for name, task in record.tasks.items():
+        values = [getattr(definition, anchor) for definition in definitions(name)]
+        changes = [{} if value is None else {"value": value, "interval": None, "reason": None} for value in values]
+        tasks[name] = task.model_copy(update={"metrics": [m.model_copy(update=c) for m, c in zip(task.metrics, changes, strict=True)]})
+    return record.model_copy(update={"tasks": tasks})
 
 
 def definitions(task):

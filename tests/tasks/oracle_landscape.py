@@ -91,7 +91,7 @@ class OracleDataset:
     def charges(self, defect: str) -> tuple[int, ...]:
         return tuple(q for d, q in STATES if d == defect)
 
-    def defect_position(self, defect: str) -> np.ndarray:
+    def defect_position(self, defect: str, atoms: Atoms | None = None) -> np.ndarray:
         return self._host.positions[self._sites[defect]].copy()
 
     def host_indices(self, defect: str) -> np.ndarray:

@@ -93,8 +93,10 @@ def test_models_that_know_nothing_do_not_beat_the_baselines():
         for label in ("random choice", "ShakeNBreak order"):
             for name, value in result.baselines[label].items():
                 if name in ("recall_area", "lowest_recall", "unique_recall", "saved_at_full_recall"):
-                    # a structure anywhere is a little near to the ground state
-                    assert result.metric(name).value <= value + 0.02, (label, name)
+                    # the first start in ShakeNBreak's order leads DFT to the ground state or does not: exactly 0 or 1. A model's structure
+                    # is judged by its distance, and one anywhere is a little near: 0.013 here, in a metric that has no weight
+                    margin = 0.02 if (label, name) == ("ShakeNBreak order", "lowest_recall") else 0.0
+                    assert result.metric(name).value <= value + margin, (label, name)
 
 
 def test_a_model_with_the_minima_in_the_wrong_order_needs_two():
@@ -126,9 +128,13 @@ def test_one_lost_ground_state_ends_the_saving_but_not_the_recall():
     def forgetful(defect, charge, configuration):
         return frozen(defect, charge, configuration) if (defect, charge) == STATES[0] else oracle(defect, charge, configuration)
 
-    got = values(score(forgetful))
-    assert got["unique_recall"] == pytest.approx(1 - 1 / len(STATES), abs=0.02)
-    assert got["saved_at_full_recall"] == 0
+    result = score(forgetful)
+    lost = next(row for row in result.rows if (row["defect"], row["charge"]) == STATES[0])
+    # lost structures are far from the ground state, not infinitely far
+    assert lost["nearest"] < 0.05
+    assert not lost["found_by_unique"]
+    assert values(result)["unique_recall"] == pytest.approx((len(STATES) - 1 + lost["nearest"]) / len(STATES), abs=1e-4)
+    assert values(result)["saved_at_full_recall"] == 0
 
 
 def test_failed_relaxations_are_misses():

@@ -20,6 +20,9 @@ Only the score is clipped at the charge-blind 0.
 A pair in which the model has no ground state or no forces is a miss: it counts as if the model responded as strongly as DFT the other way
 (f = -1), and no answer counts as less, so that failing is never better than any answer.
 
+Which of several structures that the model cannot tell apart in energy is its ground state is chance. All pairs of them count, each by how
+much its two structures are ground states (:func:`~defectbench.scoring.agreement.boltzmann_shares`); the tables name the lowest.
+
 A *charge-blind* model has one energy surface for all charges, so one ground state: its response is 0 by definition, and the different
 starts of different charges cannot make it look like one. An *energy-only* model (its certificate says that the energy responds to charge,
 and that the forces change by less than what ends a relaxation) has one surface as well, shifted from charge to charge: one set of minima,
@@ -30,8 +33,8 @@ definition too. Its changes of forces are small, not nothing: that look is compu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +44,7 @@ from defectbench.base.states import format_charge
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import shared_geometries
 from defectbench.scoring.intervals import rounded
-from defectbench.scoring.landscape import MatchedState, match_states, operations_of
+from defectbench.scoring.landscape import MatchedConfiguration, MatchedState, match_states, operations_of
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import MatchingError
@@ -101,6 +104,7 @@ class Response:
         reference: (N, 3), Å or eV/Å, higher charge minus lower.
         model: (N, 3), in the order of ``reference``; None for a miss.
         reason: why the model has none; None if it has.
+        shared: (share, DFT's, the model's) of each pair of structures that count as the model's ground states; empty for one pair.
     """
 
     kind: Kind
@@ -110,6 +114,7 @@ class Response:
     reference: Floats
     model: Floats | None
     reason: str | None
+    shared: tuple[tuple[float, Floats, Floats], ...] = ()
 
     @property
     def size(self) -> float:
@@ -119,10 +124,14 @@ class Response:
     @property
     def sums(self) -> Floats:
         """(‖m − d‖, ‖d‖, m·d, m·m, d·d), norms as rms over atoms; for a miss m = −d, and ‖m − d‖ counts up to 2 ‖d‖, as for that."""
-        d, n = self.reference, len(self.reference)
-        m = -d if self.model is None else self.model
-        residual, size = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
-        return np.array([min(residual, 2.0 * size), size, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
+        pairs = self.shared or ((1.0, self.reference, -self.reference if self.model is None else self.model),)
+        return np.asarray(sum(share * _sums(d, m) for share, d, m in pairs))
+
+
+def _sums(d: Floats, m: Floats) -> Floats:
+    n = len(d)
+    residual, size = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
+    return np.array([min(residual, 2.0 * size), size, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
 
 
 def reproduced(table: Floats) -> float:
@@ -197,17 +206,39 @@ def ground_state_responses(scoring: ScoringInput, states: Sequence[MatchedState]
     """Displacements between the ground states of neighbouring charges of each defect."""
     out = []
     for lower, higher in _neighbours(states):
-        a, b = _nearest_ground(lower, operations), _nearest_ground(higher, operations)
-        name = a.configuration if a.configuration == b.configuration else f"{a.configuration} → {b.configuration}"
-        mine = None if lower.ground is None or higher.ground is None else (lower.ground.atoms, higher.ground.atoms)
-        reason = lower.reason or higher.reason
-        out.append(_displacement("ground states", lower, higher, name, (a.atoms, b.atoms), mine, reason, scoring, operations))
+        lowest = _between((lower, lower.ground), (higher, higher.ground), scoring, operations)
+        if scoring.charge_class in ONE_SURFACE:
+            out.append(lowest)
+            continue
+        shared = []
+        for (share, one), (other_share, other) in product(_shares(lower), _shares(higher)):
+            found = _between((lower, one), (higher, other), scoring, operations)
+            shared.append((share * other_share, found.reference, -found.reference if found.model is None else found.model))
+        out.append(replace(lowest, shared=tuple(shared)))
     return out
 
 
-def _nearest_ground(state: MatchedState, operations: Operations) -> ReferenceMinimum:
-    """The DFT ground state; where several minima count as one, that which is nearest to the model's."""
-    reference, atoms = state.reference, state.ground.atoms if state.ground is not None else None
+Found = tuple[MatchedState, MatchedConfiguration | None]
+"""A charge state, and which of the model's configurations is taken as its ground state."""
+
+
+def _between(lower: Found, higher: Found, scoring: ScoringInput, operations: Operations) -> Response:
+    (first, one), (second, other) = lower, higher
+    a, b = _nearest_ground(first, one, operations), _nearest_ground(second, other, operations)
+    name = a.configuration if a.configuration == b.configuration else f"{a.configuration} → {b.configuration}"
+    mine = None if one is None or other is None else (one.atoms, other.atoms)
+    reason = first.reason or second.reason
+    return _displacement("ground states", first, second, name, (a.atoms, b.atoms), mine, reason, scoring, operations)
+
+
+def _shares(state: MatchedState) -> list[tuple[float, MatchedConfiguration]]:
+    """How much each configuration is the model's ground state; those that are."""
+    return [(state.shares[c.configuration], c) for c in state.converged if c.configuration in state.shares]
+
+
+def _nearest_ground(state: MatchedState, found: MatchedConfiguration | None, operations: Operations) -> ReferenceMinimum:
+    """The DFT ground state; where several minima count as one, that which is nearest to what the model found."""
+    reference, atoms = state.reference, found.atoms if found is not None else None
     if atoms is None or reference.grounds == 1:
         return reference.ground
     return min(reference.distinct[: reference.grounds], key=lambda m: match(atoms, m.atoms, operations, reference.centre).rmsd)

@@ -22,8 +22,10 @@ from defectbench.scoring.landscape import (
     ReferenceState,
     distance,
     distortion_of,
+    fits,
     match_states,
     operations_of,
+    place_of,
 )
 from defectbench.scoring.metrics import NO_STATES, Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
@@ -250,13 +252,23 @@ def _near(
     return {n: _nearness(structures[n], m.atoms, reference, operations) if n in structures else 0.0 for n, m in minima.items()}
 
 
+def _in_ground_state(atoms: Atoms | None, reference: ReferenceState, operations: Operations) -> float:
+    """How near a structure is to a DFT ground state, 0 to 1, as for the model's; no structure is a miss."""
+    if atoms is None:
+        return 0.0
+    try:
+        return place_of(fits(atoms, reference, operations), reference).ground
+    except MatchingError:
+        return 0.0
+
+
 def unrelaxed_guess(dataset: Dataset, reference: ReferenceState, names: Sequence[str], operations: Operations) -> Guess:
     """No atom moves from its start, and all energies are equal."""
     starts = dataset.starts(reference.defect, reference.charge)
     common = {name: reference.minima[name] for name in names if name in reference.minima}
     return Guess(
         curve=compare_curves(dict.fromkeys(names, 0.0), {name: m.energy for name, m in common.items()}),
-        in_ground_state=tuple(_near(starts, dict.fromkeys(names, reference.ground), reference, operations).values()),
+        in_ground_state=tuple(_in_ground_state(starts.get(name), reference, operations) for name in names),
         same_minimum=_near(starts, common, reference, operations),
         charge=None,
     )
@@ -280,7 +292,7 @@ def other_charge_guess(dataset: Dataset, reference: ReferenceState, names: Seque
     if not found:
         return None
     _, _, charge, curve, same, structures = max(found, key=lambda item: item[:3])
-    in_ground = tuple(_near(structures, dict.fromkeys(names, reference.ground), reference, operations).values())
+    in_ground = tuple(_in_ground_state(structures.get(name), reference, operations) for name in names)
     return Guess(curve, in_ground, same, charge)
 
 
