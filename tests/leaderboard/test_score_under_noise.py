@@ -7,7 +7,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from defectbench.leaderboard.scores import aspects
@@ -60,6 +59,7 @@ def test_a_small_bench_falls_with_geometry_noise():
 @pytest.mark.slow
 @pytest.mark.parametrize("target", range(5))
 def test_synthetic_models_score_what_they_are_worth(target):
+    """Energies are held by the mean over seeds only: a charge state has few minima, so one draw of their errors can be lucky."""
     label, noises, bound, value = script().TARGETS[target]
     found = script().mean_score(bench(False), noises)
     assert found >= value if bound == "at least" else found <= value, label
@@ -67,12 +67,12 @@ def test_synthetic_models_score_what_they_are_worth(target):
 
 @pytest.mark.slow
 def test_there_is_no_cliff():
-    """Every 5 mÅ where the score falls steepest, every 20 mÅ elsewhere."""
-    sizes = np.concatenate([np.arange(0.0, 0.06, 0.02), np.arange(0.06, 0.14, STEP), np.arange(0.14, 0.221, 0.02)])
-    scores = np.array([bench(False).score(script().Noise(geometry=float(x))).overall for x in sizes])
-    falls = -np.diff(scores) / np.diff(sizes) * STEP
-    assert falls.min() >= -1e-9
-    assert falls.max() <= 0.03
+    """A step of 5 mÅ at three places where the score falls steepest, and the coarse curve around them."""
+    sizes = (0.0, 0.04, 0.08, 0.08 + STEP, 0.1, 0.1 + STEP, 0.12, 0.12 + STEP, 0.2)
+    scores = [bench(False).score(script().Noise(geometry=size)).overall for size in sizes]
+    assert scores == sorted(scores, reverse=True)
+    for i in (2, 4, 6):
+        assert scores[i] - scores[i + 1] <= 0.03, sizes[i]
 
 
 @pytest.mark.slow

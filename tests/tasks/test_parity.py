@@ -181,7 +181,9 @@ def test_every_level_of_theory_has_its_own_errors():
     # offsets of 0 … 0.5 eV in each of the two relaxations
     expected = np.std(np.arange(STEPS) * 0.1) / len(DATASET.starts(DEFECT, 0)["Dimer"])
     assert hse["energy_rmse"] == pytest.approx(expected, abs=1e-6)
-    assert hse["energy_rmse_low"] is not None
+    # charge states are drawn: several have an interval, one has none
+    assert by_level["PBE"]["energy_rmse_low"] is not None
+    assert hse["energy_rmse_low"] is None
     # one frame of a charge state has no energy error, as its own mean is all there is to take off: it neither counts as 0 nor dilutes
     lone = {name: own[-1] for name, own in frames.items()}
     single = extended("HSE06", **{n: [(f.atoms.positions, -3.0, q)] for q, (n, f) in zip(CHARGES, lone.items(), strict=False)})
@@ -440,7 +442,9 @@ def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
         for definition in task.metrics:
             scored = score_metric(definition, result.metric(definition.name))
             if scored.score is not None:
-                assert scored.score == pytest.approx(1, abs=1e-6), (task.name, definition.name, scored)
+                # DFT's own relaxations share its ground state and end up to 0.1 Å apart; metrics that count leave room for it
+                room = 1e-6 if definition.weight else 0.02
+                assert scored.score == pytest.approx(1, abs=room), (task.name, definition.name, scored)
                 counted += 1
     assert counted >= 15
 
