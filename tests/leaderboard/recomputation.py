@@ -179,8 +179,9 @@ class State:
         if not self.established:
             return []
         done = self.converged
-        weights = [np.exp(-(c.energy - done[0].energy) / SHARED) for c in done]
-        return [(weight / sum(weights), c) for weight, c in zip(weights, done, strict=True)]
+        weights = {c.configuration: float(np.exp(-(c.energy - done[0].energy) / SHARED)) for c in done}
+        kept = [c for c in done if weights[c.configuration] > 1e-3]
+        return [(weights[c.configuration] / sum(weights[k.configuration] for k in kept), c) for c in kept]
 
     def index(self, configuration: str) -> int:
         """The distinct minimum that DFT reaches from a start."""

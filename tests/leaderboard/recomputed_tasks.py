@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from itertools import pairwise
+from itertools import pairwise, product
 from math import comb
 from statistics import median
 
@@ -127,6 +126,20 @@ def tied(energies: list[float]) -> list[float]:
     return list(rankdata(out))
 
 
+def worst_rank(compared: list, dft: list[float]) -> float:
+    """Spearman's correlation; a relaxation that did not converge takes the place in the order that makes it smallest."""
+    known = {i: c.energy for i, c in enumerate(compared) if c.status == "converged"}
+    ranks = dict(zip(known, tied(list(known.values())), strict=True))
+    levels = sorted({r + d for r in ranks.values() for d in (-0.25, 0.0, 0.25)})
+    lacking = [i for i in range(len(compared)) if i not in known]
+    own = rankdata(tied(dft))
+    out = []
+    for places in product(levels, repeat=len(lacking)):
+        all_ = rankdata([{**ranks, **dict(zip(lacking, places, strict=True))}[i] for i in range(len(compared))])
+        out.append(float(np.corrcoef(all_, own)[0, 1]) if np.ptp(all_) else 0.0)
+    return min(out)
+
+
 def pes(entry: Recomputation) -> Values:
     reproduced, errors, same, found, ranks, products, squares = [], [], [], [], [], 0.0, 0.0
     for state in entry.states:
@@ -144,9 +157,8 @@ def pes(entry: Recomputation) -> Values:
         for c in compared:
             near = 0.0
             if c.status == "converged":
-                index = state.index(c.configuration)
-                distances = [max(m[0], m[1]) for m in c.plain]
-                near = closeness(distances[index]) * float(minimum_shares(distances)[index])
+                rmsd, local, _ = state.matcher.match(c.positions, state.dft[c.configuration].positions, state.numbers)
+                near = closeness(max(rmsd, local))
             same.append(near)
             error = abs(c.energy - own - dft[c.configuration] + zero) if c.status == "converged" else None
             errors.append(1.0 if error is None else min(1.0, error))
@@ -155,9 +167,7 @@ def pes(entry: Recomputation) -> Values:
             if len(done) < 3:
                 ranks.append(-1.0)
             else:
-                highest = max(c.energy for c in done) + 1.0
-                model = tied([c.energy if c.status == "converged" else highest for c in compared])
-                ranks.append(float(np.corrcoef(model, tied(list(dft.values())))[0, 1]) if len(set(model)) > 1 else 0.0)
+                ranks.append(worst_rank(compared, [dft[c.configuration] for c in compared]))
         if len(done) >= 2:
             x = np.array([dft[c.configuration] for c in done])
             y = np.array([c.energy for c in done])
@@ -229,19 +239,28 @@ def fitted(errors: np.ndarray, cap: float) -> np.ndarray:
     return np.minimum(np.abs(errors - constants[costs.argmin()]), cap)
 
 
-def parity_frames(entry: Recomputation, state: State) -> list[Atoms]:
-    """At most 24, shared evenly among the relaxations and spread evenly over their steps, first and last included."""
-    relaxations = {}
-    for name, frames in entry.frames(state.defect, state.charge).items():
-        if not name.startswith(("Path_", "Start_")):
-            relaxations[name] = [f for f in frames if np.linalg.norm(f.get_forces(), axis=1).max() <= 10]
+def order(name: str) -> tuple:
+    fixed = {"Unperturbed": 0, "Rattled": 1, "Dimer": 2}
+    factor = name.removeprefix("Bond_Distortion_").removesuffix("%")
+    return (fixed[name], 0.0) if name in fixed else (3, float(factor))
+
+
+def parity_frames(entry: Recomputation, state: State, cap: int = 24) -> list[Atoms]:
+    """At most 24 (or another cap), shared evenly among the relaxations and spread evenly over their steps, first and last included."""
+    relaxations = []
+    all_ = entry.frames(state.defect, state.charge)
+    for name in sorted((n for n in all_ if not n.startswith(("Path_", "Start_"))), key=order):
+        relaxations.append([f for f in all_[name] if np.linalg.norm(f.get_forces(), axis=1).max() <= 10])
+    shares = [0] * len(relaxations)
+    turn = 0
+    while sum(shares) < min(cap, sum(map(len, relaxations))):
+        if shares[turn % len(shares)] < len(relaxations[turn % len(shares)]):
+            shares[turn % len(shares)] += 1
+        turn += 1
     out = []
-    left, waiting = 24, sorted(relaxations.values(), key=len)
-    while waiting:
-        frames = waiting.pop(0)
-        share = min(len(frames), left // (len(waiting) + 1))
-        left -= share
-        out += [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, share).round().astype(int))]
+    for frames, share in zip(relaxations, shares, strict=True):
+        last = len(frames) - 1
+        out += [frames[int(i * last / (share - 1) + 0.5)] for i in range(share)] if share > 1 else frames[last:][:share]
     return out
 
 
@@ -348,7 +367,7 @@ def charge_response(entry: Recomputation) -> Values:
         **zero,
         "force_reproduced": 1 - off / size,
         "force_correlation": dot / np.sqrt(own_squares * dft_squares) if own_squares else 0.0,
-        "size_deviation": None if ratio is None else abs(2 * ratio - 1) if ratio < 0.75 else abs(ratio - 1),
+        "size_deviation": None if ratio is None else abs(ratio - 1),
     }
 
 
@@ -363,7 +382,8 @@ def norm(vectors: np.ndarray) -> float:
 def transition_levels(entry: Recomputation) -> Values:
     corrections = {(c["defect"], c["charge"]): c for c in entry.level["corrections"]}
     edges = entry.level["band_edges"]
-    rows = []
+    rows: list = []
+    basin_rows: list = []
     parts: dict[str, list[float]] = {"energy": [], "geometry": [], "formation": [], "found": []}
     defects: dict[str, list[State]] = {}
     for state in entry.states:
@@ -373,7 +393,7 @@ def transition_levels(entry: Recomputation) -> Values:
         if len(states) < 2:
             continue
         states = sorted(states, key=lambda s: s.charge)
-        dft, own, at, basins = {}, {}, {}, {}
+        dft, own, at, basins, lying, known = {}, {}, {}, {}, {}, {}
         for state in states:
             q = state.charge
             entries = corrections.get((defect, q))
@@ -387,7 +407,13 @@ def transition_levels(entry: Recomputation) -> Values:
                 own[q] = lowest.energy + shift
                 inside = basin(lowest.plain)
                 if inside is not None:
-                    basins[q] = state.distinct[inside].energy + shift
+                    basins[q] = state.distinct[0 if inside in state.ground else inside].energy + shift
+                lying[q], known[q] = 0.0, 0.0
+                for weight, c in state.shares:
+                    distances = [max(m[0], m[1]) for m in c.plain]
+                    above = [0.0 if i in state.ground else m.energy - state.distinct[0].energy for i, m in enumerate(state.distinct)]
+                    lying[q] += weight * (dft[q] + float(minimum_shares(distances) @ above))
+                    known[q] += weight * closeness(min(distances))
             parts["found"].append(float(inside is not None))
             answer = entry.single_point(entry.frames(defect, q)[state.distinct[0].configuration][-1], q)
             if answer:
@@ -403,7 +429,9 @@ def transition_levels(entry: Recomputation) -> Values:
             reference = (dft[q] - dft[p]) / (p - q)
             error = (own[q] - own[p]) / (p - q) - reference if q in own and p in own else None
             found = [sum(w * c.found for w, c in s.shares) for s in (low, high)]
-            rows.append((error, found))
+            rows.append((error, np.sqrt(found[0] * found[1])))
+            off = (lying[q] - lying[p]) / (p - q) - reference if q in lying and p in lying else None
+            basin_rows.append((off, np.sqrt(known[q] * known[p]) if off is not None else 0.0))
             out["own"].append(error)
             out["basin"].append((basins[q] - basins[p]) / (p - q) - reference if q in basins and p in basins else None)
             if q in at and p in at:
@@ -428,8 +456,8 @@ def transition_levels(entry: Recomputation) -> Values:
     def capped(values: list[float | None], less: float = 0.0) -> float:
         return mean([1.0 if e is None else min(1.0, abs(e - less)) for e in values])
 
-    def reproduced(less: float) -> float:
-        return mean([-1.0 if e is None else energy_reproduced(e - less, found[0] * found[1]) for e, found in rows])
+    def reproduced(less: float, pairs: list) -> float:
+        return mean([-1.0 if e is None else energy_reproduced(e - less, near) for e, near in pairs])
 
     def right(values: list[float | None]) -> float:
         return mean([e is not None and abs(e) <= 0.1 for e in values])
@@ -439,8 +467,9 @@ def transition_levels(entry: Recomputation) -> Values:
         return max([*known, 1.0] if None in values else known)
 
     return {
-        "levels_reproduced": reproduced(0.0),
-        "aligned_levels_reproduced": reproduced(shift),
+        "levels_reproduced": reproduced(0.0, rows),
+        "aligned_levels_reproduced": reproduced(shift, rows),
+        "basin_levels_reproduced": reproduced(0.0, basin_rows),
         "level_mae": capped(errors),
         "level_max_error": largest(errors),
         "levels_right": right(errors),
@@ -501,11 +530,9 @@ def descriptors(entry: Recomputation) -> Values:
     host = stored_descriptor(entry, entry.ideal, 0)
     groups: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for state in entry.states:
-        for frames in entry.frames(state.defect, state.charge).values():
-            for frame in frames:
-                own, neutral = stored_descriptor(entry, frame, state.charge), stored_descriptor(entry, frame, 0)
-                if own is not None and neutral is not None:
-                    groups.setdefault(state.defect, []).append((state.charge, own - host, neutral - host))
+        for frame in parity_frames(entry, state, 12):
+            own, neutral = stored_descriptor(entry, frame, state.charge), stored_descriptor(entry, frame, 0)
+            groups.setdefault(state.defect, []).append((state.charge, own - host, neutral - host))
     two, everything, flat_, explained = [], [], [], []
     for rows in groups.values():
         charges = np.array([q for q, _, _ in rows])
@@ -551,34 +578,23 @@ def silhouettes(points: np.ndarray, labels: np.ndarray) -> list[float]:
     return out
 
 
-def ccd(entry: Recomputation) -> Values:
-    """Of a reference without energies along its paths: the offset of the curves' minima and whether they are bound."""
-    offsets, bound, deltas = [], [], []
-    fractions = (-0.3, -0.15, 0.0, 0.25, 0.5, 0.75, 1.0, 1.15, 1.3)
-    by_charge = {(s.defect, s.charge): s for s in entry.states}
-    for (defect, low), one in sorted(by_charge.items()):
-        other = by_charge.get((defect, low + 1))
-        if other is None:
-            continue
-        # the path is in the frame of the more positive charge's ground state
-        for curve in path_curves(entry, other, one, fractions):
-            if curve is None:
-                offsets.append(1.0)
-                bound.append(False)
-                continue
-            i = int(np.argmin(curve))
-            own = 0.0
-            vertex = fractions[i]
-            if 0 < i < len(curve) - 1:
-                a, b, _ = np.polyfit(fractions[i - 1 : i + 2], curve[i - 1 : i + 2], 2)
-                vertex = -b / (2 * a)
-            offsets.append(min(1.0, abs(vertex - own)))
-        deltas.append(1.0)
-    return {"delta_q_error": mean(deltas), "minimum_offset": mean(offsets), "curves_bound": mean(bound) if bound else None}
-
-
-def path_curves(entry: Recomputation, one: State, other: State, fractions: tuple[float, ...]) -> list:
-    raise NotImplementedError
-
-
-__all__ = ["hashlib"]
+def ccd(points: list[dict]) -> Values:
+    """Of a model with one curve for both charges and a reference without energies along its paths, from the model's energies there."""
+    curves: dict[tuple, dict[float, float]] = {}
+    for p in points:
+        curves.setdefault((p["defect"], p["upper"], p["lower"], p["charge"]), {})[p["fraction"]] = p["model_ev"]
+    offsets, bound = [], []
+    for (_, upper, _, charge), curve in curves.items():
+        fractions = sorted(curve)
+        energies = [curve[f] for f in fractions]
+        at, end = (0.0, 1.0) if charge == upper else (1.0, 0.0)
+        i = int(np.argmin(energies))
+        vertex = fractions[i]
+        if 0 < i < len(energies) - 1:
+            a, b, _ = np.polyfit(fractions[i - 1 : i + 2], energies[i - 1 : i + 2], 2)
+            vertex = -b / (2 * a)
+        offsets.append(min(1.0, abs(vertex - at)))
+        own = [f for f in fractions if abs(f - at) <= 0.5]
+        a, b, _ = np.polyfit(own, [curve[f] for f in own], 2)
+        bound.append(bool(a > 0 and min(own) - 0.5 <= -b / (2 * a) <= max(own) + 0.5 and curve[end] > curve[at]))
+    return {"delta_q_error": 1.0, "minimum_offset": mean(offsets), "curves_bound": mean(bound)}
