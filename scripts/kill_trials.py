@@ -147,7 +147,7 @@ class Trials:
         if whole.code != 0:
             raise SystemExit(f"the undisturbed run ended with {whole.code}")
         metrics = metrics_of(folder)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a kill may have come before it was made
         return whole.durations(), metrics
 
     def _trial(self, kind: str, outcome: Outcome) -> None:
@@ -171,7 +171,7 @@ class Trials:
             outcome.other.append("other metrics than of an undisturbed run")
         if (folder / "calculations.damaged-1.db").exists():
             outcome.other.append("a damaged database")
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a kill may have come before it was made
 
     def _orphans(self) -> int:
         """Workers that run on although nobody waits for them; they get a few seconds to end."""

@@ -218,6 +218,7 @@ class CertificateResult(_Result):
     Attributes:
         calls: of the model; None where an earlier version measured, which asked at one defect and neither after steps nor again.
         after_steps: None for a model that takes no charge.
+        batched: None where a call takes one structure.
         hidden: None for one that takes a charge.
     """
 
@@ -242,6 +243,7 @@ class CertificateResult(_Result):
     others: tuple[OtherDefect, ...] = ()
     after_steps: Difference | None = None
     again: Difference | None = None
+    batched: Difference | None = None
     hidden: tuple[HiddenCharge, ...] | None = None
     seconds_per_call: NotNegative = 0.0
 

@@ -83,10 +83,12 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
     for place, column in enumerate(columns):
         whole = column.kind != "text"
         widths = [cell_len(part) for part in column.heading.split("\n")] + [Text.from_markup(row[place]).cell_len for row in body]
+        texts = [column.heading, *(Text.from_markup(row[place]).plain for row in body)]
+        words = max(cell_len(word) for text in texts for word in text.split() or [""])
         made.add_column(
             column.heading,
             no_wrap=whole,
-            min_width=max(widths) if whole else None,
+            min_width=max(widths) if whole else words,
             overflow="fold",
             justify="right" if column.kind == "number" else "left",
         )
@@ -170,11 +172,11 @@ def _ground_states(console: Console, view: EntryView) -> None:
         Column("state"),
         Column("DFT\nminimum"),
         Column("eV\nabove", "number"),
-        Column("found\n0 to 1", "number"),
+        Column("found\n0–1", "number"),
         Column("RMSD", "number"),
         Column("local\nRMSD", "number"),
         Column("un-\nrelaxed", "number"),
-        Column("failure", "text"),
+        Column("cause", "text"),
         Column("con-\nverged", "number"),
     ]
     numbers = ("ground_state_found", "rmsd", "local_rmsd", "unrelaxed_rmsd")
@@ -186,12 +188,12 @@ def _ground_states(console: Console, view: EntryView) -> None:
                 _state(row["defect"], row["charge"]),
                 *_found(row),
                 *(cell(row.get(name)) for name in numbers),
-                cell(row["verdict"]),
+                "both" if row["verdict"] == "host and defect" else cell(row["verdict"]),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows
         ],
-        title="Ground states against DFT (RMSD in Å; eV above DFT's ground state)",
+        title="Ground states against DFT (RMSD in Å; eV above DFT's; cause of the miss)",
     )
 
 

@@ -269,6 +269,10 @@ def _charge_checks(
     yield unchanged(
         "lasting", raw["again"], "the first questions get the same answers at the end", "the first questions get others at the end"
     )
+    if raw.get("batched") is not None:
+        yield unchanged(
+            "batched", raw["batched"], "a batch of all charges gives what single calls give", "a batch of all charges gives other results"
+        )
     if raw.get("hidden") is not None:
         yield _hidden_charge(raw["hidden"], limits, noise)
         return
@@ -298,11 +302,11 @@ def _first(pairs: Sequence[Pair]) -> str:
 
 def _hidden_charge(hidden: Sequence[Mapping[str, Any]], limits: Thresholds, noise: Mapping[str, float]) -> Check:
     allowed = {"energy": max(limits.blind_energy, noise["energy"]), "forces": max(limits.blind_force, noise["forces"])}
-    heard = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
+    responses = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
     worst = max(hidden, key=lambda h: float(h["energy"]))
-    where = ", ".join(h["where"] for h in heard if h["where"])
-    line = "no other way to say a charge changes anything" if not heard else f"it responds to a charge in {where or 'the structure'}"
-    return Check("no_hidden_charge", not heard, float(worst["energy"]), allowed["energy"], "eV", line)
+    where = ", ".join(h["where"] for h in responses if h["where"])
+    line = "no other way to say a charge changes anything" if not responses else f"it responds to a charge in {where or 'the structure'}"
+    return Check("no_hidden_charge", not responses, float(worst["energy"]), allowed["energy"], "eV", line)
 
 
 def _response_gradient(measured: Sequence[Mapping[str, Any]], limits: Thresholds, noise_energy: float) -> Check:
@@ -425,6 +429,8 @@ def check_claim(certificate: ChargeCertificate, definition: ModelDefinition) -> 
         raise ModelError(
             f"{definition.id}: {stale.reason}; its results at different charges cannot be trusted", code="charge-contradiction"
         )
+    if (batched := failed.get("batched")) is not None:
+        raise ModelError(f"{definition.id}: {batched.reason}; pass --batch 1", code="charge-contradiction")
     if (hidden := failed.get("no_hidden_charge")) is not None:
         raise ModelError(
             f"{definition.id}: the definition says that it takes no charge, but {hidden.reason}; say in charge.how what it reads",

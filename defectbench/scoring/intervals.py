@@ -63,8 +63,10 @@ def interval_of_draws(drawn: Floats, count: int) -> tuple[float, float]:
 
     stretch = float(np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975))
     middle = float(drawn.mean())
-    low, high = middle + stretch * (np.percentile(drawn, [2.5, 97.5]) - middle)
-    return max(float(low), float(drawn.min())), min(float(high), float(drawn.max()))
+    ends = np.percentile(drawn, [2.5, 97.5])
+    low, high = middle + stretch * (ends - middle)
+    # of draws that rarely differ, a percentile may lie beyond the mean: it is not pulled farther there
+    return max(float(min(low, ends[0])), float(drawn.min())), min(float(max(high, ends[1])), float(drawn.max()))
 
 
 def bootstrap_interval(

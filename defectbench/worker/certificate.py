@@ -94,7 +94,8 @@ def certify(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         largest force component between two calls with another charge in between; ``stale``: the same after a switch of
         charge, between the first call and one that a displaced geometry has made fresh; ``finite_difference``: per charge and direction
         analytic and numerical force at each width; ``after_steps``: changes between the energy and forces that optimiser steps end
-        with and those of a fresh call there; ``again``: between the first answers and the same questions at the end; ``hidden``: what
+        with and those of a fresh call there; ``again``: between the first answers and the same questions at the end; ``batched``: between
+        single calls and a batch of all charges, where the run has batches; ``hidden``: what
         a model that takes no charge makes of other ways to say one; ``translation``, ``permutation``, ``rotation``: changes of energy
         and largest force component; ``doubling``: energies of the cell and of its double; ``descriptors``: root mean
         square change relative to their spread, per charge; ``calls``: how often the model was called.
@@ -180,6 +181,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     takes = model.charge != "none"
     after_steps = _largest_of(*(_after_steps(call, base, q) for q in (first, last))) if takes else None
     hidden = None if takes else _hidden(call, base, charges, at)
+    batched = _batched(call, base, charges, at) if model.batch > 1 else None
     again = _largest_of(_difference(call(base.copy(), first), at[0]), _difference(call(base.copy(), last), at[-1]))
 
     return {
@@ -196,6 +198,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         "finite_difference": differences,
         "after_steps": after_steps,
         "again": again,
+        "batched": batched,
         "hidden": hidden,
         "translation": translation,
         "permutation": permutation,
@@ -263,6 +266,17 @@ def _after_steps(call: _Calls, base: Atoms, charge: int) -> dict[str, float]:
     fresh = base.copy()
     fresh.positions = atoms.positions
     return _difference(reached, call(fresh, charge))
+
+
+def _batched(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> dict[str, float]:
+    """The same geometry at all charges in one batch, in two orders, against single calls."""
+    model, structures = call.model, []
+    for charge in charges:
+        structures.append(base.copy())
+        model.prepare(structures[-1], charge)
+    forwards, backwards = model.evaluate(structures), model.evaluate(structures[::-1])[::-1]
+    call.count += 2
+    return _largest_of(*(_difference(found, single) for batch in (forwards, backwards) for found, single in zip(batch, at, strict=True)))
 
 
 def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> list[dict[str, Any]]:

@@ -112,6 +112,8 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if expected is not None and model.parameters is not None and model.parameters != expected:
         raise WorkerError("weights", f"the model has {model.parameters} parameters, its definition says {expected}")
     model.charge_range = _common(model.charge_range, spec["charge"].get("range"))
+    if model.batches:
+        model.batch = int(spec.get("batch", 1))
     bounds = model.charge_range
     ready = {
         "type": "ready",
@@ -129,18 +131,13 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             "charge": model.charge,
             "charge_range": list(bounds) if bounds else None,
             "precision": model.precision,
-            "batch": batch_size(model, spec),
+            "batch": model.batch,
         },
         "details": model.details,
     }
     record = {key: ready[key] for key in ("versions", "parameters", "threads")}
     model.record = {**record, "weights": [{"name": f.name, "sha256": f.sha256} for f in files]}
     return model, ready
-
-
-def batch_size(model: Any, spec: dict[str, Any]) -> int:
-    """How many structures a call takes: as many as are asked for, where the model's package can."""
-    return int(spec.get("batch", 1)) if model.batches else 1
 
 
 def content_hash(request: dict[str, Any]) -> str:

@@ -53,3 +53,8 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture
 def read_json() -> Callable[[Path], dict]:
     return lambda path: json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return defectbench.load_dataset("sb2se3-vacancies")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from defectbench.calculations.client import WorkerSpec
 from defectbench.calculations.executors import Finished
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import parse
+from defectbench.entries.rescoring import same_metrics
 from defectbench.evaluation import Evaluation
 from defectbench.worker.main import _load, answer
 
@@ -80,3 +84,28 @@ class FinishedRun:
 def run_here(model: Path, output: Path | None, **changes: object) -> Evaluation:
     """Evaluates in this process, without figures."""
     return defectbench.evaluate(model, trust_code=True, **{**SMALL, "output": output, "executor": InProcess, "figures": False, **changes})
+
+
+def stored(database):
+    """How many results a running process has stored, read without touching its database."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return connection.execute("select count(*) from results").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def wait_for(condition, seconds=90.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def differences(one, other):
+    """Metrics that differ between two runs, those that measure time left out."""
+    return [line for line in same_metrics(one.record, other.record) if not line.startswith(("relax.wall_s", "cost."))]
+
+
+def calculated():
+    """The relaxations of the last run in this process: without the certificate and the audit's single points."""
+    return [c for c in InProcess.last.done if c.kind == "relaxation"]

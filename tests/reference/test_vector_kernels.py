@@ -52,7 +52,7 @@ def test_energy_and_forces_are_those_of_the_program_itself(program: str, tmp_pat
         "Sb": {"basis_set": "DZVP-MOLOPT-SR-GTH", "potential": "GTH-PBE-q5", "valence_electrons": 5},
     }
     scf = {"minimizer": "DIIS", "energy_gap": 0.02, "eps_scf": 1e-6, "max_scf": 60, "outer_max_scf": 2}
-    method = Cp2kMethod.model_validate({**METHOD, "kinds": kinds, "cutoff_ry": 100.0, "scf_restricted": scf, "scf_unrestricted": scf})
+    method = Cp2kMethod.model_validate({**METHOD, "kinds": kinds, "cutoff_ry": 60.0, "scf_restricted": scf, "scf_unrestricted": scf})
     # across the corner of a cell that is smaller than the Gaussians, so that lines of the grid wrap and coincide
     atoms = Atoms("Se2Sb", positions=[[0.2, 0.1, 0.3], [2.1, 0.9, 5.0], [4.4, 3.1, 0.4]], cell=[5.5, 6.0, 5.2], pbc=True)
     found = {}

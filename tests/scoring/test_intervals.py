@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, mean_interval, units
+from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, interval_of_draws, mean_interval, units
 
 TRIALS = 400
 
@@ -82,3 +82,10 @@ def test_the_order_of_rows_changes_nothing():
 def test_one_unit_has_no_interval():
     assert mean_interval(np.array([1.0])) is None
     assert mean_interval(np.array([1.0, 2.0]), [("V", 0), ("V", 0)]) is None
+
+
+def test_draws_that_rarely_differ_keep_the_ends_in_order() -> None:
+    drawn = np.array([0.0] * 1980 + [-1.0] * 20)  # the upper percentile lies above the mean, the lower one as well
+    low, high = interval_of_draws(drawn, 5)
+    assert drawn.min() <= low <= high <= drawn.max()
+    assert high == 0.0

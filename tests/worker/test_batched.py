@@ -11,13 +11,31 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from refusals import raises_code
 
 from defectbench.calculations.requests import Calculation, Protocol, Structure
+from defectbench.models.certificate import check_claim, classify
+from defectbench.models.schema import ModelDefinition
 from defectbench.worker.adapters.base import LoadedModel
 from defectbench.worker.batched import serve
 from defectbench.worker.main import answer
 
 CHARGES = (-2, -1, 0, 1, 2)
+
+
+DEFINITION = {
+    "id": "toy",
+    "name": "toy",
+    "environment": "current",
+    "adapter": "ase_calculator",
+    "level_of_theory": "none",
+    "arguments": {"factory": "toys:make"},
+    "charge": {"how": "info:charge"},
+}
+
+
+def certificate(structure: Structure, charges: tuple[int, ...]) -> dict[str, Any]:
+    return {"type": "calculate", "id": 0, **Calculation("certificate", structure, None, options={"charges": list(charges)}).to_json()}
 
 
 class Silent:
@@ -127,6 +145,32 @@ def test_guards_are_those_of_a_calculation_alone() -> None:
     found = run(Toy(), [*calculations(), too_close, unknown], 4)
     assert found[too_close.content_hash]["failure_kind"] == "atoms_too_close"
     assert found[unknown.content_hash]["status"] == "unsupported"
+
+
+@pytest.mark.parametrize(("mixes", "passed"), [(False, True), (True, False)])
+def test_the_certificate_asks_for_a_batch_of_all_charges(mixes: bool, passed: bool) -> None:
+    class Mixing(Toy):
+        def evaluate(self, structures):
+            return super().evaluate(sorted(structures, key=lambda atoms: atoms.info["charge"]))
+
+    model = (Mixing if mixes else Toy)()
+    model.batch = 4
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    raw = answer(model, certificate(Structure.from_atoms(atoms), CHARGES), Silent())
+    assert raw["status"] == "ok", raw
+    found = classify(raw)
+    assert next(check.passed for check in found.checks if check.name == "batched") is passed
+    if not passed:
+        with raises_code("charge-contradiction"):
+            check_claim(found, ModelDefinition.model_validate(DEFINITION))
+
+
+def test_without_batches_there_is_no_such_check() -> None:
+    atoms = bulk("Cu", cubic=True)
+    raw = answer(Toy(), certificate(Structure.from_atoms(atoms), CHARGES), Silent())
+    assert raw["batched"] is None
+    assert "batched" not in {check.name for check in classify(raw).checks}
 
 
 def test_what_a_calculation_costs_is_its_share() -> None:

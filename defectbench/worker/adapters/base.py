@@ -34,12 +34,14 @@ class LoadedModel:
         has_descriptors: whether :meth:`descriptors` gives anything.
         details: JSON values worth recording (head, element list, …).
         batches: whether :meth:`evaluate` gives energies and forces of many structures in one call.
+        batch: how many structures a call takes in this run.
         record: the worker's record of the software that calculates; goes into a certificate.
         prepared: the structure that :meth:`prepare` was last called for; None before.
     """
 
     has_descriptors: bool = False
     batches: bool = False
+    batch: int = 1
 
     def __init__(
         self,

@@ -397,20 +397,25 @@ def _corrections(dataset: Dataset, name: str) -> str:
 
 
 def _levels(dataset: Dataset) -> str:
-    """ε(q/q′) above the valence band maximum of every level of theory that has band edges, at the geometries of the reference level."""
+    """ε(q/q′) above the valence band maximum of every level of theory that has band edges.
+
+    At its own ground states where it has relaxations, else at those of the reference level.
+    """
     body = []
     for level in dataset.levels:
         found = dataset.level_of_theory(level)
         edges = found.band_edges
         for defect in dataset.defects if edges is not None else ():
+            own_minima = {q: g for q in dataset.charges(defect) if (g := dataset.ground_state(defect, q, level)) is not None}
             grounds = {q: g for q in dataset.charges(defect) if (g := dataset.ground_state(defect, q)) is not None}
-            energies = {q: e for q, g in grounds.items() if (e := _energy_at(dataset, g, level)) is not None}
+            there = own_minima or grounds
+            energies = {q: e for q, g in there.items() if (e := _energy_at(dataset, g, level)) is not None}
             if len(energies) < 2 or edges is None:
                 continue
             own = find_corrections(found, defect, sorted(energies))
             lines = {q: formation_energy(q, energy, 0.0, 0.0, edges.vbm, own.of(q)) for q, energy in energies.items()}
             diagram = level_diagram(lines)
-            name = level if level == dataset.level else f"{level}//{dataset.level}"
+            name = level if own_minima else f"{level}//{dataset.level}"
             for item in diagram.levels:
                 if item.upper - item.lower == 1 or item in diagram.stable_levels:
                     between = f"({format_charge(item.upper)}/{format_charge(item.lower)})"
