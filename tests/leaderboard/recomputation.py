@@ -239,6 +239,8 @@ class Recomputation:
             "cell": np.round(atoms.cell.array, 10).tolist(),
         }
         request = {"kind": kind, "structure": structure, "charge": charge if self.takes_charge else None}
+        if options:
+            request["options"] = options
         return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
     def single_point(self, atoms: Atoms, charge: int) -> dict | None:
@@ -275,10 +277,10 @@ class Recomputation:
     @cached_property
     def drift(self) -> np.ndarray | None:
         """How the model's own host lies off DFT's, atom by atom, without its mean; None if it did not converge."""
-        done = [h for h in map(self.host_relaxation, ("Unperturbed", "Rattled")) if h["status"] == "converged"]
-        if not done:
+        own_host = self.host_relaxation("Unperturbed")
+        if own_host["status"] != "converged":
             return None
-        own = np.array(min(done, key=lambda h: h["energy"])["positions"])
+        own = np.array(own_host["positions"])
         matcher = next(iter(self.matchers.values()))
         best = min(
             (matcher.settle(image, self.host.positions, self.host.numbers) for image in matcher.images(own)), key=lambda pair: pair[0]

@@ -146,8 +146,6 @@ def pes(entry: Recomputation) -> Values:
         compared = [c for c in state.candidates if c.configuration in state.dft]
         found += [c.found for c in state.candidates]
         done = [c for c in compared if c.status == "converged"]
-        if len(compared) < 3:
-            continue
         dft = {c.configuration: state.dft[c.configuration].energy for c in compared}
         zero = min(dft.values())
         own = min(
@@ -160,6 +158,8 @@ def pes(entry: Recomputation) -> Values:
                 rmsd, local, _ = state.matcher.match(c.positions, state.dft[c.configuration].positions, state.numbers)
                 near = closeness(max(rmsd, local))
             same.append(near)
+            if len(compared) < 3:
+                continue
             error = abs(c.energy - own - dft[c.configuration] + zero) if c.status == "converged" else None
             errors.append(1.0 if error is None else min(1.0, error))
             reproduced.append(-1.0 if error is None else energy_reproduced(error, near))
@@ -168,7 +168,7 @@ def pes(entry: Recomputation) -> Values:
                 ranks.append(-1.0)
             else:
                 ranks.append(worst_rank(compared, [dft[c.configuration] for c in compared]))
-        if len(done) >= 2:
+        if len(compared) >= 3 and done and np.ptp([dft[c.configuration] for c in done]) >= SHARED:
             x = np.array([dft[c.configuration] for c in done])
             y = np.array([c.energy for c in done])
             products += float(((x - x.mean()) * (y - y.mean())).sum())
@@ -264,6 +264,12 @@ def parity_frames(entry: Recomputation, state: State, cap: int = 24) -> list[Ato
     return out
 
 
+def capped_errors(error: np.ndarray, dft: np.ndarray) -> tuple[float, float, int]:
+    """Mean square and mean absolute error of the components of one frame, at most what no result counts, and their number."""
+    cap = max(1.0, float(np.sqrt((dft**2).mean())))
+    return min(cap**2, float((error**2).mean())), min(cap, float(np.abs(error).mean())), error.size
+
+
 def parity(entry: Recomputation) -> Values:
     parts: dict[str, list] = {name: [] for name in ("all", "near", "far", "soft", "energies", "deviations", "relative")}
     products = squares = failed = count = e_products = e_squares = 0.0
@@ -278,10 +284,8 @@ def parity(entry: Recomputation) -> Values:
                 continue
             dft, own = frame.get_forces(), np.array(answer["forces"])
             near = np.sqrt((state.matcher.image(frame.positions - state.matcher.site) ** 2).sum(-1)) <= 5.0
-            error = np.abs(own - dft)
-            parts["all"].append(error.ravel())
-            parts["near"].append(error[near].ravel())
-            parts["far"].append(error[~near].ravel())
+            for name, part in (("all", near | ~near), ("near", near), ("far", ~near)):
+                parts[name].append(capped_errors(own[part] - dft[part], dft[part]))
             force_products += float((own * dft).sum())
             force_squares += float((dft**2).sum())
             pairs.append((answer["energy"] / len(frame), frame.get_potential_energy() / len(frame)))
@@ -300,22 +304,23 @@ def parity(entry: Recomputation) -> Values:
                 answer["energy"] - at[0]["energy"] - minimum.energy + state.distinct[0].energy
             )
             parts["relative"].append(min(1.0, error))
-    cap = 1.0
-    everything = np.minimum(np.concatenate(parts["all"]), cap)
     energies = np.concatenate(parts["energies"])
     alls = []
     for pairs in by_defect.values():
         own, dft = np.array(pairs).T
         alls.append(fitted(own - dft, max(0.1, np.abs(dft - dft.mean()).max())))
 
+    def forces(part: str, which: int) -> float:
+        return sum(p[which] * p[2] for p in parts[part]) / sum(p[2] for p in parts[part])
+
     def rms(values: np.ndarray) -> float:
         return float(np.sqrt((values**2).mean()))
 
     return {
-        "force_rmse": rms(everything),
-        "force_mae": float(everything.mean()),
-        "force_rmse_near": rms(np.minimum(np.concatenate(parts["near"]), cap)),
-        "force_rmse_far": rms(np.minimum(np.concatenate(parts["far"]), cap)),
+        "force_rmse": forces("all", 0) ** 0.5,
+        "force_mae": forces("all", 1),
+        "force_rmse_near": forces("near", 0) ** 0.5,
+        "force_rmse_far": forces("far", 0) ** 0.5,
         "force_slope": products / squares,
         "force_softening": mean(parts["soft"]),
         "energy_rmse": rms(energies),
@@ -419,10 +424,8 @@ def transition_levels(entry: Recomputation) -> Values:
             if answer:
                 at[q] = answer["energy"] + shift
             if q in own and entry.drift is not None:
-                host = min(
-                    h["energy"] for h in map(entry.host_relaxation, ("Unperturbed", "Rattled")) if h["status"] == "converged"
-                )
-                parts["formation"].append(own[q] - host - dft[q] + entry.level["host_energy"])
+                host = entry.host_relaxation("Unperturbed")["energy"]
+                parts["formation"].append(abs(own[q] - host - dft[q] + entry.level["host_energy"]))
         charges = [s.charge for s in states]
         for low, high in pairwise(states):
             q, p = low.charge, high.charge
@@ -466,10 +469,9 @@ def transition_levels(entry: Recomputation) -> Values:
         known = [abs(e) for e in values if e is not None]
         return max([*known, 1.0] if None in values else known)
 
-    return {
+    own_levels = {
         "levels_reproduced": reproduced(0.0, rows),
         "aligned_levels_reproduced": reproduced(shift, rows),
-        "basin_levels_reproduced": reproduced(0.0, basin_rows),
         "level_mae": capped(errors),
         "level_max_error": largest(errors),
         "levels_right": right(errors),
@@ -479,6 +481,13 @@ def transition_levels(entry: Recomputation) -> Values:
         "negative_u_right": mean(out["u"]),
         "gap_sequence_right": mean(out["gap"]),
         "energy_part_mae": mean(parts["energy"]),
+        "formation_energy_mae": mean(parts["formation"]),
+    }
+    if entry.charge_class == "charge-blind":  # one energy for all charges has no levels
+        own_levels = dict.fromkeys(own_levels)
+    return {
+        **own_levels,
+        "basin_levels_reproduced": reproduced(0.0, basin_rows),
         "geometry_part_mae": mean(parts["geometry"]) if parts["geometry"] else None,
         "basin_level_mae": capped(out["basin"]),
         "basin_level_max_error": largest(out["basin"]),
@@ -536,14 +545,14 @@ def descriptors(entry: Recomputation) -> Values:
     two, everything, flat_, explained = [], [], [], []
     for rows in groups.values():
         charges = np.array([q for q, _, _ in rows])
-        if len(set(charges.tolist())) < 2:
-            continue
         charged, neutral = np.array([a for _, a, _ in rows]), np.array([b for _, _, b in rows])
         first, share = principal(charged)
+        explained += [share] * len(rows)
+        if len(set(charges.tolist())) < 2:
+            continue
         two += silhouettes(first, charges)
         everything += silhouettes(charged, charges)
         flat_ += silhouettes(principal(neutral)[0], charges)
-        explained += [share] * len(rows)
     return {
         "silhouette_gain": mean(two) - mean(flat_),
         "silhouette": mean(two),
@@ -553,7 +562,7 @@ def descriptors(entry: Recomputation) -> Values:
 
 
 def stored_descriptor(entry: Recomputation, atoms: Atoms, charge: int) -> np.ndarray | None:
-    name = entry.content("descriptors", atoms, charge)
+    name = entry.content("descriptors", atoms, charge, {"average": True})
     stored = entry.results.get(name)
     return None if stored is None else np.array(stored["result"]["descriptors"]).mean(0)
 
@@ -598,3 +607,16 @@ def ccd(points: list[dict]) -> Values:
         a, b, _ = np.polyfit(own, [curve[f] for f in own], 2)
         bound.append(bool(a > 0 and min(own) - 0.5 <= -b / (2 * a) <= max(own) + 0.5 and curve[end] > curve[at]))
     return {"delta_q_error": 1.0, "minimum_offset": mean(offsets), "curves_bound": mean(bound)}
+
+
+TASKS = {
+    "relax": relax,
+    "pes": pes,
+    "search": search,
+    "parity": parity,
+    "charge_response": charge_response,
+    "transition_levels": transition_levels,
+    "descriptors": descriptors,
+    "cost": cost,
+}
+"""Those that need nothing but an entry's calculations; ``ccd`` takes the energies along its paths."""
