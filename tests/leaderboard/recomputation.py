@@ -11,10 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
-from math import comb
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import spglib
@@ -22,13 +19,11 @@ import yaml
 from ase import Atoms
 from ase.io import read
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 
 MATCH = 0.1  # Å: one minimum, one basin
 SAME_ENERGY = 0.02  # eV: one minimum; what a failed relaxation may lie below; ground states, where a dataset states no uncertainty
 SHARED = 0.01  # eV: shares of a model's ground state; ties
 LOCAL = 5.0  # Å
-ORDER = ("Unperturbed", "Bond", "Dimer", "Rattled")
 
 
 # ---------------------------------------------------------------------------------------------------------------- distances
@@ -186,9 +181,7 @@ class State:
     def index(self, configuration: str) -> int:
         """The distinct minimum that DFT reaches from a start."""
         own = self.dft[configuration]
-        rmsds = [
-            0.0 if own is m else self.matcher.match(own.positions, m.positions, self.numbers)[0] for m in self.distinct
-        ]
+        rmsds = [0.0 if own is m else self.matcher.match(own.positions, m.positions, self.numbers)[0] for m in self.distinct]
         same = [i for i, m in enumerate(self.distinct) if rmsds[i] <= MATCH and abs(m.energy - own.energy) <= SAME_ENERGY]
         return same[0]
 
@@ -227,7 +220,6 @@ class Recomputation:
         self.ideal: Atoms = read(dataset / self.meta["host"]["file"])
         self.takes_charge = self.entry["model"]["charge"] != "none"
         self.charge_class = self.entry["certificate"]["charge_class"]
-        self._matches: dict[tuple, tuple[float, float, float]] = {}
 
     # -- stored calculations
 
@@ -339,9 +331,7 @@ class Recomputation:
                 if (row["defect"], row["charge"]) == (defect, charge) and row["configuration"] in chosen["configurations"]:
                     result = self.results[row["content_hash"]]["result"]
                     energy = result["energy"]
-                    candidates.append(
-                        Candidate(row["configuration"], result["status"], energy, np.array(result["positions"]), result)
-                    )
+                    candidates.append(Candidate(row["configuration"], result["status"], energy, np.array(result["positions"]), result))
             start = self.starts[defect, charge, "Unperturbed"].positions
             state = State(defect, charge, numbers, matcher, dft, distinct, ground, candidates, start)
             for candidate in candidates:
@@ -358,10 +348,7 @@ class Recomputation:
         for minimum in state.distinct:
             candidate.plain.append(matcher.match(candidate.positions, minimum.positions, numbers))
             if references:
-                one = min(references, key=lambda image: min(
-                    matcher.settle(near, minimum.positions, numbers)[0] for near in matcher.near_operations(image, minimum.positions, numbers)[:2]
-                )) if len(references) > 1 else references[0]
-                candidate.referenced.append(matcher.match(one, minimum.positions, numbers))
+                candidate.referenced.append(min(matcher.match(image, minimum.positions, numbers) for image in references))
         candidate.found = ground_state_found(candidate.plain, state.ground)
         if candidate.referenced:
             candidate.host_found = ground_state_found(candidate.referenced, state.ground)

@@ -46,13 +46,11 @@ def relax(entry: Recomputation) -> Values:
             ("h_rmsd", "referenced", 0, 1.0),
             ("h_local", "referenced", 1, 1.0),
         ):
-            lists[name].append(
-                sum(w * min(cap, nearest(getattr(c, kind), state.ground)[i]) for w, c in shares) if shares else cap
-            )
+            lists[name].append(sum(w * min(cap, nearest(getattr(c, kind), state.ground)[i]) for w, c in shares) if shares else cap)
         lists["unrelaxed"].append(
             min(state.matcher.match(state.start, state.distinct[i].positions, state.numbers)[0] for i in state.ground)
         )
-        distinct = separate([c for c in state.converged], state.matcher, state.numbers)
+        distinct = separate(list(state.converged), state.matcher, state.numbers)
         spurious.append(sum(min(m[0] for m in c.plain) > MATCH for c in distinct))
         if not shares:
             lists["above"].append(1.0)
@@ -148,10 +146,18 @@ def pes(entry: Recomputation) -> Values:
         done = [c for c in compared if c.status == "converged"]
         dft = {c.configuration: state.dft[c.configuration].energy for c in compared}
         zero = min(dft.values())
-        own = min(
-            [c.energy for c in done]
-            + [c.energy for c in compared if c not in done and c.energy is not None and c.energy < min(d.energy for d in done) - SAME_ENERGY]
-        ) if done else None
+        own = (
+            min(
+                [c.energy for c in done]
+                + [
+                    c.energy
+                    for c in compared
+                    if c not in done and c.energy is not None and c.energy < min(d.energy for d in done) - SAME_ENERGY
+                ]
+            )
+            if done
+            else None
+        )
         for c in compared:
             near = 0.0
             if c.status == "converged":
@@ -300,8 +306,10 @@ def parity(entry: Recomputation) -> Values:
             parts["deviations"].append(min(1.0, abs(1 - float((x * y).sum() / (x**2).sum()))))
         at = [entry.single_point(entry.frames(state.defect, state.charge)[m.configuration][-1], state.charge) for m in state.distinct]
         for minimum, answer in list(zip(state.distinct, at, strict=True))[1:]:
-            error = 1.0 if answer is None or at[0] is None else abs(
-                answer["energy"] - at[0]["energy"] - minimum.energy + state.distinct[0].energy
+            error = (
+                1.0
+                if answer is None or at[0] is None
+                else abs(answer["energy"] - at[0]["energy"] - minimum.energy + state.distinct[0].energy)
             )
             parts["relative"].append(min(1.0, error))
     energies = np.concatenate(parts["energies"])
@@ -443,9 +451,7 @@ def transition_levels(entry: Recomputation) -> Values:
                 parts["geometry"].append(abs(out["basin"][-1]))
         axis = (-np.inf, np.inf)
         gap = (0.0, edges["cbm"] - edges["vbm"])
-        for name, energies, window in (
-            ("sequence", own, axis), ("gap", own, gap), ("b_sequence", basins, axis), ("b_gap", basins, gap)
-        ):
+        for name, energies, window in (("sequence", own, axis), ("gap", own, gap), ("b_sequence", basins, axis), ("b_gap", basins, gap)):
             out[name].append(len(energies) == len(charges) and same_sequence(dft, energies, window))
         for a, b, c in zip(charges, charges[1:], charges[2:], strict=False):
             u = dft[c] + dft[a] - 2 * dft[b]
@@ -523,8 +529,11 @@ def cost(entry: Recomputation) -> Values:
     stored = [entry.results[h] for h in hashes]
     names = [json.dumps(s["machine"], sort_keys=True) for s in stored]
     most = max(set(names), key=names.count)
-    here = [(s["result"]["cpu_s"], s["result"]["steps"] + 1, len(s["result"]["positions"]), s["result"]["peak_memory_mb"])
-            for s, name in zip(stored, names, strict=True) if name == most]
+    here = [
+        (s["result"]["cpu_s"], s["result"]["steps"] + 1, len(s["result"]["positions"]), s["result"]["peak_memory_mb"])
+        for s, name in zip(stored, names, strict=True)
+        if name == most
+    ]
     return {
         "seconds_per_call": median(t / n for t, n, _, _ in here),
         "milliseconds_per_atom": median(1000 * t / n / a for t, n, a, _ in here),
