@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from defectbench.leaderboard.entry_view import EntryView
 
 from defectbench.cli.arguments import (
     DeviceName,
@@ -58,6 +61,7 @@ def rescore(
     soap: Annotated[
         bool, typer.Option("--soap", help="Repeat the search task with minima told apart by SOAP (needs dscribe). Metrics do not change.")
     ] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Draw the figures and write the report again, too.")] = False,
 ) -> None:
     """Score a finished entry again, without running the model."""
     import defectbench
@@ -75,12 +79,24 @@ def rescore(
         typer.echo(f"{entry}: every metric is reproduced")
     else:
         render.entry(console, found.now)
+    if figures and not check:
+        _draw(found.now, dataset)
     if by_soap is not None:
         render.search_by_soap(console, by_soap)
         if by_soap and not check:
             from defectbench.entries.folder import write_csv
 
             typer.echo(f"written to {write_csv(found.now.folder / 'tables' / 'search_soap.csv', by_soap)}")
+
+
+def _draw(entry: EntryView, dataset: str | None) -> None:
+    """Figures and report of an entry, from what it holds."""
+    from defectbench.entries.figures import draw_entry
+    from defectbench.entries.rescoring import dataset_of
+    from defectbench.leaderboard.report import write_report
+
+    draw_entry(entry.folder)
+    write_report(entry, dataset_of(dataset, entry.record.dataset.id))
 
 
 def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, object]]:
