@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from defectbench.leaderboard.entry_view import EntryView
-
 from defectbench.cli.arguments import (
     DeviceName,
     DeviceOption,
@@ -24,6 +21,9 @@ from defectbench.cli.arguments import (
     text_of,
     writable_below,
 )
+
+if TYPE_CHECKING:
+    from defectbench.leaderboard.entry_view import EntryView
 
 entries_app = typer.Typer(help="Entries of runs that were calculated in parts.", no_args_is_help=True)
 score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
