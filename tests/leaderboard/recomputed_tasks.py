@@ -350,16 +350,17 @@ def charge_response(entry: Recomputation) -> Values:
     for state in entry.states:
         charges.setdefault(state.defect, []).append(state.charge)
     for defect, list_ in charges.items():
-        for low, high in pairwise(sorted(list_)):
-            if high != low + 1:
-                continue
-            pool = [
-                (one, other)
-                for one in flat(entry.frames(defect, low))
-                for other in flat(entry.frames(defect, high))
-                if np.abs(one.positions - other.positions).max() < 0.001
-            ]
-            for one, other in pool:
+        geometries: list[dict[int, Atoms]] = []
+        for charge in sorted(list_):
+            for frame in flat(entry.frames(defect, charge)):
+                same = next((g for g in geometries if np.abs(next(iter(g.values())).positions - frame.positions).max() < 0.001), None)
+                if same is None:
+                    geometries.append({charge: frame})
+                else:
+                    same.setdefault(charge, frame)
+        for geometry in geometries:
+            for low, high in pairwise(sorted(geometry)):
+                one, other = geometry[low], geometry[high]
                 d = other.get_forces() - one.get_forces()
                 if norm(d) < 0.005:
                     continue
