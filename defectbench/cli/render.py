@@ -166,6 +166,10 @@ def entry(console: Console, view: EntryView) -> None:
         console.print(f"[yellow]skipped[/] ({escape(reason)}): {escape(', '.join(states))}", highlight=False, soft_wrap=True)
 
 
+_CAUSES = {"none": "–", "host and defect": "both", "wrong minimum": "basin", "no ground state": "open", "cancelling": "luck"}
+"""Verdicts of the relax task, in a word."""
+
+
 def _ground_states(console: Console, view: EntryView) -> None:
     relax = view.record.tasks.get("relax")
     rows = relax.tables.get("states", []) if relax else []
@@ -191,7 +195,7 @@ def _ground_states(console: Console, view: EntryView) -> None:
                 _state(row["defect"], row["charge"]),
                 *_found(row),
                 *(cell(row.get(name)) for name in numbers),
-                "both" if row["verdict"] == "host and defect" else cell(row["verdict"]),
+                _CAUSES.get(row["verdict"], cell(row["verdict"])),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows

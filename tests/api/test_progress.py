@@ -13,7 +13,7 @@ from defectbench.cli.render import make_console
 
 def plan(*kinds):
     calculations = tuple(SimpleNamespace(kind=kind) for kind in kinds)
-    return SimpleNamespace(calculations=calculations, relaxations={}, shared=0, states=(), skipped=())
+    return SimpleNamespace(calculations=calculations, relaxations={}, shared=0, states=(), skipped=(), shard=None)
 
 
 OK = SimpleNamespace(status="ok", failure=None)

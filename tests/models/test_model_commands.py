@@ -65,7 +65,8 @@ def write(folder: Path, arguments: str, how: str) -> str:
 def test_models_check(cache: Path, tmp_path: Path) -> None:
     output = run("models", "check", write(tmp_path, "energy_per_charge: 0.5", "'info:charge'"), "--environment", "current", "--trust-code")
     assert "mine is energy-only" in output
-    assert output.count("passed") == 9
+    assert "passed" in output
+    assert "failed" not in output
     assert "−3: -1.5000" in output
 
 

@@ -1,4 +1,4 @@
-"""How long the site takes: ``pytest tests/benchmarks/test_site.py --benchmark-enable -n 0``."""
+"""How long the site takes: ``pytest tests/benchmarks/test_site_speed.py --benchmark-enable -n 0``."""
 
 from __future__ import annotations
 
