@@ -433,7 +433,8 @@ def transition_levels(entry: Recomputation) -> Values:
             if answer:
                 at[q] = answer["energy"] + shift
             if q in own and entry.drift is not None:
-                host = entry.host_relaxation("Unperturbed")["energy"]
+                hosts = map(entry.host_relaxation, ("Unperturbed", "Rattled"))
+                host = min(h["energy"] for h in hosts if h["status"] == "converged")
                 parts["formation"].append(abs(own[q] - host - dft[q] + entry.level["host_energy"]))
         charges = [s.charge for s in states]
         for low, high in pairwise(states):
