@@ -47,10 +47,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _stored(plan: Plan, todo: Sequence[Calculation]) -> list[Calculation]:
+    """The calculations of a plan that are not to be done; what is asked besides, at the end of a run, does not belong to the plan."""
+    missing = {id(calculation) for calculation in todo}
+    return [calculation for calculation in plan.calculations if id(calculation) not in missing]
+
+
 def plan_in_words(plan: Plan, todo: Sequence[Calculation]) -> list[str]:
     """What a run will calculate, one sentence per line."""
     total = len(plan.calculations)
-    stored = total - len(todo)
+    stored = len(_stored(plan, todo))
     if plan.shard is not None:
         return [f"shard {plan.shard}: {total} calculations; {stored} of {total} are stored"]
     distinct = len(plan.relaxations) - plan.shared
@@ -78,9 +84,9 @@ class _Count:
 
     def plan(self, plan: Plan, todo: Sequence[Calculation]) -> None:
         self.started = time.monotonic()
-        self.total, self.done = len(plan.calculations), len(plan.calculations) - len(todo)
-        self.work_total = work(plan.calculations)
-        self.work_done = self.work_total - work(todo)
+        stored = _stored(plan, todo)
+        self.done, self.work_done = len(stored), work(stored)
+        self.total, self.work_total = self.done + len(todo), self.work_done + work(todo)
 
     def add(self, calculation: Calculation) -> None:
         self.done += 1

@@ -66,6 +66,10 @@ class Column:
     kind: Literal["text", "word", "number"] = "word"
 
 
+SHORT_WORD = 6
+"""Letters of a word that is not broken."""
+
+
 def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """Prints a table that fits 80 columns where it can; where it cannot, it is wider than the page rather than cut.
 
@@ -91,7 +95,7 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
         made.add_column(
             column.heading,
             no_wrap=whole,
-            min_width=max(widths) if whole else words,
+            min_width=max(widths) if whole else min(words, SHORT_WORD),  # long words are broken before a table gets too wide
             overflow="fold",
             justify="right" if column.kind == "number" else "left",
         )
@@ -195,7 +199,7 @@ def _ground_states(console: Console, view: EntryView) -> None:
                 _state(row["defect"], row["charge"]),
                 *_found(row),
                 *(cell(row.get(name)) for name in numbers),
-                _CAUSES.get(row["verdict"], cell(row["verdict"])),
+                _CAUSES.get(str(row["verdict"]), cell(row["verdict"])),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows

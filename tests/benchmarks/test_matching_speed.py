@@ -1,4 +1,4 @@
-"""How long one RMSD takes: ``pytest tests/benchmarks --benchmark-enable``; the limit itself is a plain test."""
+"""How long one RMSD takes: ``pytest tests/benchmarks --benchmark-enable``."""
 
 from __future__ import annotations
 
