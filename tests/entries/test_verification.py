@@ -174,6 +174,10 @@ def moved(row: list[float]) -> list[float]:
     return [row[0] + 0.05, *row[1:]]
 
 
+def add_energy(result):
+    result["energy"] += 1.0
+
+
 FOUND: dict[str, Callable[[Forger], object]] = {
     "metric": lambda f: f.entry(lambda e: metric(e).update(value=0.01)),
     "interval": lambda f: f.entry(lambda e: metric(e).update(interval=[0.0, 0.001])),
@@ -243,10 +247,12 @@ FOUND: dict[str, Callable[[Forger], object]] = {
         lambda r: r.update(forces=np.roll(np.array(r["forces"]), 1, axis=0).tolist())
     ),
     "audit of the run missing": lambda f: f.results(lambda r: [r.pop(key) for key in f.repeated(r)]),
-    "audit of the run, another end": lambda f: f.results(lambda r: r[f.repeated(r)[0]]["result"].update(energy=0.0)),
+    "audit of the run, another end": lambda f: f.results(lambda r: [add_energy(r[key]["result"]) for key in f.repeated(r)]),
     "audit of the run, its verdict": lambda f: f.entry(lambda e: e["certificate"]["checks"].pop()),
     "first questions, other answers": lambda f: f.results(lambda r: r[f.first[0].content_hash]["result"].update(energy=0.0)),
-    "sign of the energy": lambda f: f.entry(lambda e: e["certificate"].update(energy_slope="mixed")),
+    "sign of the energy": lambda f: f.entry(
+        lambda e: e["certificate"].update(energy_slope="falling" if e["certificate"]["energy_slope"] != "falling" else "rising")
+    ),
     "calculation missing": lambda f: f.results(lambda r: r.pop(f.plan.calculations[-1].content_hash)),
     "relaxation missing": lambda f: f.results(lambda r: r.pop(f.plan.relaxations[STATE].content_hash)),
     "calculation nobody planned": lambda f: f.results(lambda r: r.update({"0" * 64: r[f.plan.calculations[0].content_hash]})),
