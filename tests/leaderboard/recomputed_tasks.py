@@ -313,10 +313,10 @@ def parity(entry: Recomputation) -> Values:
             )
             parts["relative"].append(min(1.0, error))
     energies = np.concatenate(parts["energies"])
-    alls = []
+    every = []
     for pairs in by_defect.values():
         own, dft = np.array(pairs).T
-        alls.append(fitted(own - dft, max(0.1, np.abs(dft - dft.mean()).max())))
+        every.append(fitted(own - dft, max(0.1, np.abs(dft - dft.mean()).max())))
 
     def forces(part: str, which: int) -> float:
         return sum(p[which] * p[2] for p in parts[part]) / sum(p[2] for p in parts[part])
@@ -332,7 +332,7 @@ def parity(entry: Recomputation) -> Values:
         "force_slope": products / squares,
         "force_softening": mean(parts["soft"]),
         "energy_rmse": rms(energies),
-        "energy_rmse_all_charges": rms(np.concatenate(alls)),
+        "energy_rmse_all_charges": rms(np.concatenate(every)),
         "energy_mae": float(energies.mean()),
         "energy_slope": e_products / e_squares,
         "energy_softening": mean(parts["deviations"]),
