@@ -166,17 +166,18 @@ def test_the_oracle_scores_1_where_dft_is_the_truth():
     assert {t.task for t in score.tasks if t.counts} >= {"relax", "pes", "transition_levels"}
 
 
-@pytest.mark.parametrize("name", CHEATS)
+RIGHT_IN_PART = {
+    "another charge's minimum": {"relax", "pes", "search", "parity", "charge_response", "transition_levels"},
+    "fails half its relaxations": {"relax", "pes", "search", "parity", "ccd", "charge_response"},
+    "fails half of all it is asked": {"relax", "pes", "search", "charge_response"},
+}
+"""Cheats whose answers are DFT's in part, and the tasks in which that lifts them above baselines that know no DFT. They are held against
+the oracle (:func:`test_no_cheat_comes_near_the_oracle`)."""
+
+
+@pytest.mark.parametrize("name", [name for name in CHEATS if name not in RIGHT_IN_PART])
 def test_no_cheat_gets_above_the_baselines(name):
     assert score_results(result(name)).overall <= without_a_model(result(name)) + 1e-9
-
-
-RIGHT_IN_PART = {
-    "fails half its relaxations": {"parity", "ccd", "charge_response"},
-    "fails half of all it is asked": {"charge_response"},
-}
-"""Tasks in which a cheat is above the baseline because what they ask of it is DFT's: ``parity`` and ``ccd`` ask for single points only, and
-those of the one that fails in relaxations are perfect; ``charge_response`` also counts the starts whose relaxations did not fail."""
 
 
 @pytest.mark.parametrize("name", CHEATS)

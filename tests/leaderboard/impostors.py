@@ -154,12 +154,12 @@ class Oracle(_Base):
 class HalfFails(Oracle):
     """An oracle whose relaxations fail for every second start, at their second step; the host's do not, and single points neither.
 
-    With ``everything`` single points fail for every second structure too, once :meth:`certified` was called: a model that
-    fails its certificate is not scored at all.
+    With ``everything`` single points fail for every second structure too. Nothing fails before :meth:`certified` is called: a model
+    that fails its certificate is not scored at all.
     """
 
     def __init__(self, everything=False, **arguments):
-        self.started, self.count, self.first, self.everything = None, 0, 2, everything
+        self.started, self.count, self.first, self.everything = None, 0, None, everything
         super().__init__(**arguments)
 
     def certified(self):
