@@ -53,7 +53,7 @@ def test_a_small_bench_falls_with_geometry_noise():
     scores = [bench(True).score(noise(geometry=x)).overall for x in (0.0, 0.04, 0.1, 0.2)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] - scores[-1] > 0.2  # of few charge states some tasks have no answer, so that even DFT does not score 1
-    assert scores[-1] < 0.25
+    assert scores[-1] < 0.4
 
 
 @pytest.mark.slow
