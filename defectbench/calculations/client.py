@@ -254,6 +254,11 @@ class WorkerClient:
         return self._ready
 
     @property
+    def batch(self) -> int:
+        """Structures that one of the worker's force calls takes; 1 before it has started."""
+        return 1 if self._ready is None else int(self._ready["capabilities"]["batch"])
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id; None when it does not run."""
         return self._process.pid if self._process is not None else None
@@ -333,7 +338,7 @@ class WorkerClient:
 
         Args:
             calculations: what to calculate; taken one by one as the worker gets free.
-            ahead: how many the worker is given at a time: it has no more than these to make a batch of.
+            ahead: how many the worker is given at a time, at most; a worker that takes one structure per call is given one.
             on_progress: as in :meth:`calculate`, for all of them.
             timeout_s: as in :meth:`calculate`.
 
@@ -342,7 +347,7 @@ class WorkerClient:
         """
         if self._process is None:
             raise RunError("the worker was not started")
-        coming = iter(calculations)
+        coming, ahead = iter(calculations), min(ahead, self.batch)
         asked: dict[int, Calculation] = {}
         while True:
             for calculation in itertools.islice(coming, ahead - len(asked)):

@@ -17,6 +17,7 @@ from ase.optimize import FIRE
 from refusals import raises_code
 
 from defectbench.calculations.client import WorkerClient, WorkerDied, WorkerSpec, worker_folder
+from defectbench.calculations.executors.local import LocalExecutor
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.calculations.results import Echo
 from defectbench.models.environment import PythonEnvironment
@@ -210,6 +211,14 @@ def test_close_ends_the_process(start_own: Start) -> None:
     client.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_model_that_takes_one_structure_per_call_is_given_one_and_this_is_recorded(start: Start, crystal: Atoms) -> None:
+    spec = start().spec
+    wanted = [relaxation(crystal, max_steps=steps) for steps in (1, 2, 3)]
+    done = list(LocalExecutor(spec, 1, batch=64).run(wanted))
+    assert [one.calculation.content_hash for one in done] == [calculation.content_hash for calculation in wanted]
+    assert {one.machine.batch for one in done} == {1}
 
 
 def test_two_clients_run_side_by_side(start: Start, start_own: Start, crystal: Atoms) -> None:

@@ -199,7 +199,9 @@ class DaskExecutor:
                             if killed[content_hash] >= ROUNDS:
                                 calculation = left.pop(content_hash)
                                 why = f"Dask workers died with it, {ROUNDS} times over: {one_line(answers, 300)}"
-                                yield Finished(calculation, failed_result(calculation, why, "worker_died"), _machine(self._order))
+                                yield Finished(
+                                    calculation, failed_result(calculation, why, "worker_died"), _machine(self._order.spec.device, 1)
+                                )
                         continue
                     for content_hash, result, machine in answers:
                         calculation = left.pop(content_hash)
@@ -262,18 +264,23 @@ def answer(order: Order, calculations: Sequence[Calculation]) -> list[Answer]:
     from distributed import get_worker
 
     idle = _idle(get_worker())
-    machine = _machine(order).model_dump_json()
+    lent: list[_Lent] = []
+
+    def start(_number: int) -> _Lent:
+        lent.append(_Lent(idle, spec, order.batch))
+        return lent[-1]
+
     try:
         spec = idle.spec(order.spec)
-        done = run(calculations, lambda _number: _Lent(idle, spec, order.batch), 1, ahead=order.batch)
+        done = list(run(calculations, start, 1, ahead=order.batch))
+        machine = _machine(spec.device, max([1, *(one.taken for one in lent)])).model_dump_json()
         return [(calculation.content_hash, result.model_dump_json(), machine) for calculation, result in done]
     except DefectbenchError as error:  # of a kind that survives the way to the parent
         raise RunError(str(error), code=error.code) from None
 
 
-def _machine(order: Order) -> Machine:
-    device = order.spec.device.split(":")[0]
-    return Machine(device=device, hardware=hardware.describe(), workers=1, threads_per_worker=1, batch=order.batch)
+def _machine(device: str, batch: int) -> Machine:
+    return Machine(device=device.split(":")[0], hardware=hardware.describe(), workers=1, threads_per_worker=1, batch=batch)
 
 
 class Idle:
@@ -342,7 +349,13 @@ _MAKING = threading.Lock()
 
 
 class _Lent:
-    """A worker that goes back to the idle ones when its task is done, unless it died."""
+    """A worker that goes back to the idle ones when its task is done, unless it died.
+
+    Attributes:
+        taken: structures that one of its force calls takes.
+    """
+
+    taken = 1
 
     def __init__(self, idle: Idle, spec: WorkerSpec, batch: int) -> None:
         self._idle, self._spec, self._batch = idle, spec, batch
@@ -351,6 +364,7 @@ class _Lent:
     def __enter__(self) -> Self:
         self._client = self._idle.take(self._spec, self._batch)
         self._client.start()
+        self.taken = self._client.batch
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

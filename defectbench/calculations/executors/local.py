@@ -60,13 +60,18 @@ class LocalExecutor:
 
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
         """As :func:`run`, which says what is raised."""
-        device = self.spec.device.split(":")[0]
-        machine = Machine(device=device, hardware=hardware.describe(), workers=self.workers, threads_per_worker=1, batch=self.batch)
-        for calculation, result in run(calculations, self._client, self.workers, self.on_progress, ahead=self.batch):
-            yield Finished(calculation, result, machine)
+        device, described = self.spec.device.split(":")[0], hardware.describe()
+        clients: list[WorkerClient] = []
 
-    def _client(self, number: int) -> WorkerClient:
-        return WorkerClient(self.spec, cuda_device=number if self.spec.device == "cuda" else None)
+        def start(number: int) -> WorkerClient:
+            clients.append(WorkerClient(self.spec, cuda_device=number if self.spec.device == "cuda" else None))
+            return clients[-1]
+
+        taken = 1  # what the workers make of the batch that was asked for
+        for calculation, result in run(calculations, start, self.workers, self.on_progress, ahead=self.batch):
+            taken = max([taken, *(client.batch for client in clients)])
+            machine = Machine(device=device, hardware=described, workers=self.workers, threads_per_worker=1, batch=taken)
+            yield Finished(calculation, result, machine)
 
 
 def default_workers(device: str) -> int:
@@ -98,12 +103,13 @@ def run(
         start_client: makes the client of worker number 0, 1, …; used as a context manager.
         workers: how many side by side.
         on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
-        ahead: how many calculations a worker has at a time.
+        ahead: how many calculations a worker has at a time, at most; no more than its share of all.
 
     Raises:
         DefectbenchError: what ``start_client`` or its handshake raises (a model that cannot be loaded).
         RunError: a worker died while it started, time and again.
     """
+    ahead = min(ahead, max(1, -(-len(calculations) // workers)))
     todo: queue.SimpleQueue[Calculation] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[Calculation, Result] | BaseException | None] = queue.SimpleQueue()
     for calculation in calculations:
