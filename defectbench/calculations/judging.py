@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from defectbench.calculations.plan import certificate_start
 from defectbench.models.certificate import MIXED, ChargeCertificate, classify
-from defectbench.models.pairs import Slope
+from defectbench.models.pairs import Slope, slope
 from defectbench.structures.lattice import minimum_image
 
 if TYPE_CHECKING:
@@ -66,12 +66,7 @@ def _slope(dataset: Dataset, states: Iterable[tuple[str, int]]) -> Slope | None:
     for defect, charge in states:
         if (ground := dataset.ground_state(defect, charge)) is not None:
             energies.setdefault(defect, {})[charge] = ground.energy
-    signs = {
-        float(np.sign(change)) for by_charge in energies.values() for change in np.diff([by_charge[charge] for charge in sorted(by_charge)])
-    } - {0.0}
-    if not signs:
-        return None
-    return "mixed" if len(signs) == 2 else "rising" if 1.0 in signs else "falling"
+    return slope([by_charge[charge] for charge in sorted(by_charge)] for by_charge in energies.values())
 
 
 def _correlation(raw: Mapping[str, Any], found: ChargeCertificate, dataset: Dataset, charges: Iterable[int]) -> float | None:

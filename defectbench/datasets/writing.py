@@ -171,7 +171,7 @@ def _listed(folder: Path) -> Mapping[str, str]:
         return {}
 
 
-def _is_made_anew(name: PurePath) -> bool:
+def _is_written_again(name: PurePath) -> bool:
     return name.parts[0] in ("starts", "frames", METADATA_FILE) or (name.suffix == ".extxyz" and len(name.parts) == 1)
 
 
@@ -179,7 +179,7 @@ def _unlisted(folder: Path) -> list[str]:
     """Files that a dataset written in this place would not keep, though the dataset that is there does not list them."""
     listed = {METADATA_FILE, *_listed(folder)}
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
-    return [name.as_posix() for name in names if _is_made_anew(name) and name.as_posix() not in listed]
+    return [name.as_posix() for name in names if _is_written_again(name) and name.as_posix() not in listed]
 
 
 def _keep_other_files(old: Path, new: Path) -> dict[str, str]:
@@ -188,7 +188,7 @@ def _keep_other_files(old: Path, new: Path) -> dict[str, str]:
     kept = {}
     for path in sorted(old.rglob("*")):
         name = path.relative_to(old)
-        if _is_made_anew(name) or (new / name).exists():
+        if _is_written_again(name) or (new / name).exists():
             continue
         if path.is_dir() and not path.is_symlink():
             (new / name).mkdir(parents=True)

@@ -208,7 +208,7 @@ def classify(raw: Mapping[str, Any], defect: str = "") -> ChargeCertificate:
     ratio = _size_ratio(raw["doubling"], limits) if not blind else None
     changes = (raw.get("descriptors") or {}).get("relative_change")
     measured = raw.get("calls") is not None
-    slope = energy_slope(responses, limits.blind_energy) if measured else None
+    slope = energy_slope((r.energies for r in responses), limits.blind_energy) if measured else None
     return ChargeCertificate(
         charge_class=charge_class,
         charges=tuple(int(q) for q in charges),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -119,10 +119,14 @@ def lost_pairs(pairs: Sequence[Pair], noise_energy: float, noise_forces: float, 
     return Lost(altogether, silent)
 
 
-def slope(responses: Sequence[DefectResponse], blind: float) -> Slope | None:
-    """Whether the energy rises or falls with the charge, over all neighbouring charges of all defects; None if it does not change."""
-    changes = np.concatenate([np.diff(r.energies) for r in responses])
-    signs = {float(np.sign(change)) for change in changes if abs(change) > blind}
+def slope(by_defect: Iterable[Sequence[float]], blind: float = 0.0) -> Slope | None:
+    """Whether energies rise or fall with the charge, between all neighbouring charges of all defects; None if they do not change.
+
+    Args:
+        by_defect: of each defect its energies (eV) by ascending charge.
+        blind: eV; smaller changes are none.
+    """
+    signs = {float(np.sign(change)) for energies in by_defect for change in np.diff(energies) if abs(change) > blind}
     if not signs:
         return None
     return "mixed" if len(signs) == 2 else "rising" if 1.0 in signs else "falling"
