@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from refusals import raises_code
 
+from defectbench.calculations.executors.in_process import InProcessExecutor
 from defectbench.calculations.requests import Calculation, Protocol, Structure
+from defectbench.calculations.run import Reporter, certify
+from defectbench.calculations.store import ResultStore
 from defectbench.models.certificate import check_claim, classify
 from defectbench.models.schema import ModelDefinition
 from defectbench.worker.adapters.base import LoadedModel
@@ -171,6 +175,29 @@ def test_without_batches_there_is_no_such_check() -> None:
     raw = answer(Toy(), certificate(Structure.from_atoms(atoms), CHARGES), Silent())
     assert raw["batched"] is None
     assert "batched" not in {check.name for check in classify(raw).checks}
+
+
+def test_a_certificate_without_batches_is_measured_again_for_a_run_with_batches(tmp_path: Path) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    wanted = Calculation("certificate", Structure.from_atoms(atoms), None, options={"charges": list(CHARGES)})
+    asked: list[int] = []
+
+    class Here(InProcessExecutor):
+        def __init__(self, batch: int) -> None:
+            model = Toy()
+            self.batch = model.batch = batch
+            super().__init__(model)
+
+        def run(self, calculations):
+            asked.append(self.batch)
+            return super().run(calculations)
+
+    with ResultStore(tmp_path / "c.db") as store:
+        for batch in (1, 1, 4, 4, 1):
+            found = certify(wanted, store, "toy", Here(batch), Reporter())
+    assert asked == [1, 4]
+    assert found.batched is not None
 
 
 def test_what_a_calculation_costs_is_its_share() -> None:

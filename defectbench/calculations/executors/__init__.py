@@ -25,7 +25,8 @@ class Executor(Protocol):
 
     It answers each exactly once. Where a model fails, the answer is a result with ``status`` ``failed``
     (:func:`~defectbench.calculations.results.failed_result` makes one); an exception ends the run. Each result echoes the charge and the
-    request; the store refuses others. Closing the iterator early ends what still runs.
+    request; the store refuses others. Closing the iterator early ends what still runs. One whose force calls take several structures has
+    an attribute ``batch``, their number.
     """
 
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:

@@ -173,6 +173,7 @@ class DaskExecutor:
     def __init__(self, spec: WorkerSpec, place: OnDask, batch: int) -> None:
         """Args: what a node's workers load, the connection, and the calculations per task."""
         self._order = Order(spec, batch)
+        self.batch = batch
         self._place = place
 
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
