@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,9 @@ def test_entries_of_one_dataset_rest_on_one_content_of_it():
         entry = read_entry(folder)
         contents.setdefault(entry.dataset.id, {}).setdefault(entry.dataset.sha256[:16], []).append(entry.model.id)
     assert {dataset: found for dataset, found in contents.items() if len(found) > 1} == {}, "evaluate those of the older content again"
+
+
+def test_the_tables_of_the_results_page_are_those_of_the_entries() -> None:
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "scripts/results_tables.py", "--check"], cwd=root, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr or "run python scripts/results_tables.py"
