@@ -104,6 +104,16 @@ def writable_below(target: Path) -> None:
 
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="Dataset.")]
+EntryDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        parser=text_of("--dataset"),
+        metavar="NAME_OR_FOLDER",
+        help="Dataset, if the one that the entry names is not found by its name.",
+    ),
+]
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where the model runs.")]
 EnvironmentOption = Annotated[
     str | None,

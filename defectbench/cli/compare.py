@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectbench.cli.arguments import path_of, several, text_of, writable_below
+from defectbench.cli.arguments import EntryDataset, path_of, several, text_of, writable_below
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -63,12 +63,7 @@ def compare(
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks. Repeatable.")] = None,
     tolerance: ToleranceOption = None,
     confidence: Annotated[float, typer.Option("--confidence", help="Of the intervals; 0.99 gives fewer false alarms.")] = 0.95,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
-        ),
-    ] = None,
+    dataset: EntryDataset = None,
     entries: EntriesOption = None,
     form: FormatOption = FormatName.text,
     output: Annotated[

@@ -11,6 +11,7 @@ from defectbench.cli.arguments import (
     DeviceName,
     DeviceOption,
     EntryArgument,
+    EntryDataset,
     EnvironmentOption,
     FolderArgument,
     TrustCode,
@@ -47,16 +48,7 @@ def _leaderboard() -> None:
 
 def rescore(
     entry: EntryArgument,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            parser=text_of("--dataset"),
-            metavar="NAME_OR_FOLDER",
-            help="Dataset, if it is not found by the name in the entry.",
-        ),
-    ] = None,
+    dataset: EntryDataset = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
     soap: Annotated[
         bool, typer.Option("--soap", help="Repeat the search task with minima told apart by SOAP (needs dscribe). Metrics do not change.")
@@ -112,12 +104,7 @@ def merge(
         list[Path], typer.Argument(parser=path_of("SHARD"), metavar="SHARD...", help="Folders that 'defectbench evaluate --shard' wrote.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", parser=path_of("--output"), metavar="FOLDER", help="Run folder to write to.")],
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="Dataset, if it does not come with defectbench."
-        ),
-    ] = None,
+    dataset: EntryDataset = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures.")] = True,
 ) -> None:
     """Merge the shards of one run into the entry that the run would have given in one piece. No model runs."""
@@ -243,12 +230,7 @@ def add(
             "--comment", parser=path_of("--comment"), metavar="FILE", help="Write the resulting row and the checks there, as Markdown."
         ),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset", "-d", parser=text_of("--dataset"), metavar="NAME_OR_FOLDER", help="The dataset, if it is not found by its name."
-        ),
-    ] = None,
+    dataset: EntryDataset = None,
     sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
     model: Annotated[
         str | None,
@@ -292,16 +274,7 @@ def verify(
     entries: Annotated[
         list[Path], typer.Argument(parser=path_of("ENTRY"), metavar="ENTRY...", help="Folders that 'defectbench evaluate' wrote.")
     ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            parser=text_of("--dataset"),
-            metavar="NAME_OR_FOLDER",
-            help="Dataset, if it is not found by the name in the entry.",
-        ),
-    ] = None,
+    dataset: EntryDataset = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures again and compare them.")] = True,
     sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Run N calculations again with the model and compare.")] = 0,
     model: Annotated[
