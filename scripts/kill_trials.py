@@ -281,7 +281,7 @@ def report_to(pipe: int, kill: Kill | None) -> None:
 
     files.replacing = replacing
     store._create = reporting("D", store._create)
-    store.ResultStore._write = reporting("W", store.ResultStore._write, "p")  # type: ignore[method-assign]
+    store.ResultStore._write = reporting("W", store.ResultStore._write, "p")  # type: ignore[method-assign]  # the trial watches what it kills
     in_process.answer = reporting("C", in_process.answer)  # type: ignore[attr-defined]
     WorkerClient.calculate = reporting("C", WorkerClient.calculate)  # type: ignore[method-assign]
 

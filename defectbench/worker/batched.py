@@ -35,11 +35,11 @@ class _Waiting(Calculator):
     implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012 (as ASE has it)
 
     def __init__(self, member: _Member) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # ase has no types
         self._member = member
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # likewise
         assert self.atoms is not None
         energy, forces = self._member.ask(self.atoms)
         self.results = {"energy": energy, "free_energy": energy, "forces": forces}
@@ -64,7 +64,7 @@ class _Member:
         self._go_on = threading.Event()
         model = copy.copy(batch.model)  # the model with a calculator, a prepared structure and a clock of its own
         model.calculator = _Waiting(self)
-        model.clock = self._clock  # type: ignore[method-assign]
+        model.clock = self._clock  # type: ignore[method-assign]  # of this copy alone
         self._thread = threading.Thread(target=self._run, args=(model, answer), daemon=True)
         self._thread.start()
 
