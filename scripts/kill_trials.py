@@ -282,8 +282,20 @@ def report_to(pipe: int, kill: Kill | None) -> None:
     files.replacing = replacing
     store._create = reporting("D", store._create)
     store.ResultStore._write = reporting("W", store.ResultStore._write, "p")  # type: ignore[method-assign]  # the trial watches what it kills
-    in_process.answer = reporting("C", in_process.answer)  # type: ignore[attr-defined]
-    WorkerClient.calculate = reporting("C", WorkerClient.calculate)  # type: ignore[method-assign]
+    in_process.answer = reporting("C", in_process.answer)  # type: ignore[attr-defined]  # likewise
+    answers_of = WorkerClient.calculate_many
+
+    def calculate_many(client: WorkerClient, *given: Any, **options: Any) -> Iterator[Any]:
+        answers = answers_of(client, *given, **options)
+        while True:
+            report("C")
+            answer = next(answers, None)
+            report("c")
+            if answer is None:
+                return
+            yield answer
+
+    WorkerClient.calculate_many = calculate_many  # type: ignore[method-assign]  # likewise
 
 
 def _killer(delay_s: float, reports: int) -> int:
