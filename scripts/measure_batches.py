@@ -90,7 +90,7 @@ def write_job(folder: Path, resolved: Any, defects: str, steps: int) -> None:
         for c in [Calculation("relaxation", Structure.from_atoms(atoms), q if takes_charge else None, Protocol(max_steps=steps))]
     }
     folder.mkdir(parents=True, exist_ok=True)
-    spec = resolved.worker_spec()
+    spec = {**resolved.worker_spec(), "folder": None}  # of code beside a YAML, which evaluates no batches
     for number, entry in enumerate(spec["weights"]):
         if entry["path"] is not None:  # else the package has it
             name = f"{number}-{Path(entry['path']).name}"
