@@ -35,7 +35,7 @@ def makespan(seconds: Sequence[float], workers: int, start: float = 0.0, store: 
         seconds: of each calculation, in the order in which they are dealt.
         workers: side by side.
         start: seconds until a worker takes its first calculation.
-        store: seconds that the parent is busy with one result; meanwhile workers go on.
+        store: seconds that the parent is busy with one result; meanwhile workers calculate.
 
     Example:
         >>> makespan([3.0, 2.0, 1.0], 2)

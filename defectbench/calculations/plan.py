@@ -149,7 +149,7 @@ def work(calculations: Sequence[Calculation]) -> float:
 def longest_first(calculations: Iterable[Calculation]) -> list[Calculation]:
     """Calculations as they are dealt to workers: first those that will take longest, so that the last ones to run are short.
 
-    A force call takes a time in proportion to the atoms. Calculations that should take equally long keep their order.
+    The time per force call is in proportion to the atoms. Calculations that should take equally long keep their order.
     """
     return sorted(calculations, key=lambda c: -WORK[c.kind] * len(c.structure.symbols))
 

@@ -66,7 +66,7 @@ class MaceModel(LoadedModel):
     def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
         """As the calculator makes the graph of one structure, for all of them; one forward pass.
 
-        To make graphs anew at every step would take longer than the forward pass on a GPU. So they are made with neighbours beyond the
+        To make all graphs at every step would take longer than the forward pass on a GPU. So they are made with neighbours beyond the
         cutoff and kept until an atom has moved; those that are within the cutoff at this step are picked for all structures at once.
         """
         torch, calculator = require("torch"), self.calculator
