@@ -78,7 +78,7 @@ def _calculator(potential: Any, takes_charge: bool) -> Any:
     """The package's calculator; of a potential that takes a charge, one that reads it from each structure."""
     base = require("matgl.ext.ase", "matgl").PESCalculator
 
-    class PerStructure(base):  # type: ignore[misc]  # the package is not installed where types are checked
+    class PerStructure(base):  # type: ignore[misc, valid-type]  # the package is not installed where types are checked
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
             self.total_charge = _charges([atoms])
             super().calculate(atoms, properties, system_changes)
