@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from defectbench.cli.arguments import DatasetOption, DeviceName, DeviceOption, EnvironmentOption, TrustCode, TrustWeights, WeightsOption
+from defectbench.cli.groups import group
 
-app = typer.Typer(help="List, inspect and check models.", no_args_is_help=True)
+app = group("List, inspect and check models.")
 
 NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="Model name or path of a model YAML.")]
 

@@ -98,7 +98,12 @@ def _common(declared: tuple[int, int] | None, defined: list[int] | None) -> tupl
     return max(declared[0], int(defined[0])), min(declared[1], int(defined[1]))
 
 
-def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model of a specification, and the ready message of its worker.
+
+    Raises:
+        WorkerError: weights, package, device or parameters are not what the specification says.
+    """
     from .adapters import load_adapter
     from .devices import check_device
     from .errors import WorkerError
@@ -202,7 +207,7 @@ def main(network: str = "open") -> None:
         request = requests.get()
         if request["type"] == "hello":
             try:
-                model, reply = _load(request["spec"])
+                model, reply = load(request["spec"])
             except Exception as error:  # noqa: BLE001  (the parent turns it into one line)
                 known = isinstance(error, WorkerError)
                 channel.send(

@@ -306,3 +306,24 @@ def test_models_from_wheels_in_a_batch(start: Callable[..., WorkerClient], cryst
     wanted = [Calculation("single_point", Structure.from_atoms(atoms), None) for atoms in structures]
     wanted.append(Calculation("relaxation", Structure.from_atoms(crystal), None, Protocol(max_steps=5)))
     compare(start(name), wanted, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["m3gnet-mp-2021", "qet-matq"])
+def test_matgl_in_a_batch(
+    start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    client = start(name)
+    charges = (-2, 0, 1) if client.model.definition.charge.how != "none" else (None,)
+    structures = [Structure.from_atoms(crystal), Structure.from_atoms(crystal.repeat((2, 1, 1)))]
+    wanted = [Calculation("single_point", s, q) for q in charges for s in structures]
+    wanted += [Calculation("relaxation", structures[0], q, Protocol(max_steps=5)) for q in charges]
+    compare(client, wanted, 1e-4, 1e-4)
+
+
+def test_mattersim_in_a_batch(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    client = start(tiny("mattersim", "mattersim.pth"), trust_weights=True)
+    structures = [Structure.from_atoms(crystal), Structure.from_atoms(crystal.repeat((2, 1, 1)))]
+    wanted = [Calculation("single_point", s, None) for s in structures]
+    wanted.append(Calculation("relaxation", structures[0], None, Protocol(max_steps=5)))
+    compare(client, wanted, 1e-4, 1e-4)

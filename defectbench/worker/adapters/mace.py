@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,23 @@ from numpy.typing import NDArray
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
 from .base import LoadedModel, by_structure, count_parameters, only_file, reject_unknown, set_up_torch
+
+SKIN = 0.4
+"""Å: how far beyond the cutoff the graphs of a batch reach. They serve until an atom has moved by half of it."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """The package's graph of a structure, with neighbours beyond the cutoff, and the structure that it was made of."""
+
+    atoms: Atoms
+    data: Any
+
+    def fits(self, atoms: Atoms) -> bool:
+        """Whether it has all neighbours of another structure, which is the same but for small displacements."""
+        own = self.atoms
+        same = own.info == atoms.info and np.array_equal(own.numbers, atoms.numbers) and np.array_equal(own.cell.array, atoms.cell.array)
+        return same and bool(((own.positions - atoms.positions) ** 2).sum(axis=1).max() < (SKIN / 2) ** 2)
 
 
 class MaceModel(LoadedModel):
@@ -24,6 +42,9 @@ class MaceModel(LoadedModel):
         super().__init__(calculator, **rest)
         self._info = info
         self._key = key
+        self._kept: list[_Graph] = []
+        self._joined: list[_Graph] = []
+        self._batch: dict[str, Any] = {}
 
     def prepare(self, atoms: Atoms, charge: int | None) -> None:
         """As the base class; sets the other embeddings (a spin, say) to the values of the definition, never to a default."""
@@ -43,25 +64,48 @@ class MaceModel(LoadedModel):
         return super().read_charge(atoms) if self._key is None else atoms.info.get(self._key)
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
-        """As the calculator makes the graph of one structure, for all of them; one forward pass."""
+        """As the calculator makes the graph of one structure, for all of them; one forward pass.
+
+        To make all graphs at every step would take longer than the forward pass on a GPU. So they are made with neighbours beyond the
+        cutoff and kept until an atom has moved; those that are within the cutoff at this step are picked for all structures at once.
+        """
+        torch, calculator = require("torch"), self.calculator
+        graphs = [self._graph(atoms, number) for number, atoms in enumerate(structures)]
+        if len(graphs) != len(self._joined) or any(one is not other for one, other in zip(graphs, self._joined, strict=True)):
+            batch = require("mace.tools", "mace-torch").torch_geometric.Batch.from_data_list([graph.data for graph in graphs])
+            self._batch = batch.to(calculator.device).to_dict()
+        self._kept, self._joined = [*graphs, *self._kept[: len(graphs)]], graphs
+        given = self._batch["positions"]
+        positions = torch.tensor(np.concatenate([atoms.positions for atoms in structures]), dtype=given.dtype, device=given.device)
+        edges, shifts = self._batch["edge_index"], self._batch["shifts"]
+        near = torch.linalg.vector_norm(positions[edges[1]] - positions[edges[0]] + shifts, dim=1) < float(calculator.r_max)
+        step = {
+            "positions": positions,
+            "edge_index": edges[:, near],
+            "shifts": shifts[near],
+            "unit_shifts": self._batch["unit_shifts"][near],
+        }
+        found = calculator.models[0]({**self._batch, **step}, compute_stress=False, training=False)
+        energies = found["energy"].detach().cpu().numpy() * calculator.energy_units_to_eV
+        forces = found["forces"].detach().cpu().numpy() * calculator.energy_units_to_eV / calculator.length_units_to_A
+        return by_structure(structures, energies, forces)
+
+    def _graph(self, atoms: Atoms, number: int) -> _Graph:
+        """A kept graph that fits a structure (most often that of the same place in the last batch, or one behind it), or a new one."""
+        fitting = (graph for graph in (*self._kept[number:], *self._kept[:number]) if graph.fits(atoms))
+        if (kept := next(fitting, None)) is not None:
+            return kept
         data, tools = require("mace.data", "mace-torch"), require("mace.tools", "mace-torch")
         calculator = self.calculator
         keys = data.KeySpecification(info_keys=calculator.info_keys, arrays_keys=calculator.arrays_keys)
         with tools.torch_tools.default_dtype(calculator.default_dtype):
-            graphs = [
-                data.AtomicData.from_config(
-                    data.config_from_atoms(atoms, key_specification=keys, head_name=calculator.head),
-                    z_table=calculator.z_table,
-                    cutoff=calculator.r_max,
-                    heads=calculator.available_heads,
-                )
-                for atoms in structures
-            ]
-        batch = tools.torch_geometric.Batch.from_data_list(graphs).to(calculator.device)
-        found = calculator.models[0](batch.to_dict(), compute_stress=False, training=False)
-        energies = found["energy"].detach().cpu().numpy() * calculator.energy_units_to_eV
-        forces = found["forces"].detach().cpu().numpy() * calculator.energy_units_to_eV / calculator.length_units_to_A
-        return by_structure(structures, energies, forces)
+            made = data.AtomicData.from_config(
+                data.config_from_atoms(atoms, key_specification=keys, head_name=calculator.head),
+                z_table=calculator.z_table,
+                cutoff=float(calculator.r_max) + SKIN,
+                heads=calculator.available_heads,
+            )
+        return _Graph(atoms.copy(), made)
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features of all layers, (N, D)."""
