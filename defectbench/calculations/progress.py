@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from defectbench.calculations.requests import Calculation, Kind
     from defectbench.calculations.results import Result
 
-WORK: Mapping[Kind, float] = {"relaxation": 60.0, "single_point": 1.0, "descriptors": 1.0, "certificate": 40.0}
+WORK: Mapping[Kind, float] = {
+    "relaxation": 60.0, "own_lattice": 80.0, "single_point": 1.0, "descriptors": 1.0, "path": 500.0, "certificate": 40.0,
+}  # fmt: skip
 """Force calls per calculation, roughly: what an estimate of the remaining time weighs them by. Measured are then the seconds per call."""
 
 LINE_EVERY_S = 60.0

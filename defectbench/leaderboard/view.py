@@ -282,7 +282,7 @@ def site_view(groups: Iterable[Group], folder: Path) -> Site:
     return Site(
         boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
         models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
-        tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
+        tasks=tuple(_task_page(task) for task in tasks if any(task.name in one.entry.tasks for group in groups for one in group.entries)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
         presets=dict(PRESETS),
