@@ -41,7 +41,7 @@ def relaxed_cell(model: LoadedModel, host: Atoms) -> NDArray[np.float64]:
     atoms = host.copy()
     model.prepare(atoms, None if model.charge == "none" else 0)
     start = np.asarray(host.cell.array, float)
-    optimizer = LBFGS(UnitCellFilter(atoms), logfile=None)  # type: ignore[no-untyped-call]  # ase has no types
+    optimizer = LBFGS(UnitCellFilter(atoms), logfile=None)  # type: ignore[arg-type]  # ase says less than it takes
     for _ in optimizer.irun(fmax=0.0, steps=MOST_STEPS):
         forces, stress = np.asarray(atoms.get_forces(), float), np.asarray(atoms.get_stress(), float)
         if not np.isfinite(forces).all() or not np.isfinite(stress).all():
@@ -108,7 +108,7 @@ def relax_in_own_lattice(model: LoadedModel, request: dict[str, Any], progress: 
     except WorkerError as error:
         model.prepared = None  # what was prepared last is the host, not what was asked for
         ended, ended_cpu = model.clock()
-        nothing = {"energy": None, "forces": None, "energies": [], "fmax": [], "steps": 0}
+        nothing: dict[str, Any] = {"energy": None, "forces": None, "energies": [], "fmax": [], "steps": 0}
         failed = {"status": "failed", "failure": str(error), "failure_kind": "lattice", "positions": structure["positions"]}
         return {**failed, **nothing, "wall_s": ended - began, "cpu_s": ended_cpu - began_cpu}
     scaling = np.linalg.solve(np.asarray(structure["cell"], float), cell)

@@ -38,14 +38,14 @@ def minimum_energy_path(model: LoadedModel, request: dict[str, Any]) -> dict[str
     try:
         ends = [energy(first), energy(last)]
         for image, value in zip((first, last), ends, strict=True):  # they do not move
-            image.calc = SinglePointCalculator(image, energy=value)  # type: ignore[no-untyped-call]  # ase has no types
-        band = NEB(images, method="improvedtangent", climb=True, allow_shared_calculator=True)  # type: ignore[no-untyped-call]
-        band.interpolate(mic=True)  # type: ignore[no-untyped-call]
+            image.calc = SinglePointCalculator(image, energy=value)
+        band = NEB(images, method="improvedtangent", climb=True, allow_shared_calculator=True)
+        band.interpolate(mic=True)
         for image in images[1:-1]:
             model.prepare(image, request["charge"])
         optimizer = Optimizer(band)
         converged = bool(optimizer.run(fmax=options["fmax"], steps=options["max_steps"]))
-        largest = float(np.linalg.norm(np.asarray(band.get_forces(), float).reshape(-1, 3), axis=1).max())  # type: ignore[no-untyped-call]
+        largest = float(np.linalg.norm(np.asarray(band.get_forces(), float).reshape(-1, 3), axis=1).max())
         energies = [ends[0], *(energy(image) for image in images[1:-1]), ends[1]]
     except Exception as error:  # noqa: BLE001  (whatever a model raises is a failed path, not a dead run)
         return {"status": "failed", "failure": one_line(error), "failure_kind": "exception", "wall_s": model.clock()[0] - began}

@@ -84,9 +84,7 @@ def test_axes_strain_apart_and_the_start_is_scaled_with_the_cell():
     assert np.array(result.positions) == pytest.approx(HOST[1:].positions, abs=0.05)
 
 
-@pytest.mark.parametrize(
-    "calculator", [NoStress(HOST), Elastic(HOST, (1.3, 1.0, 1.0))], ids=["no stress", "far off"]
-)
+@pytest.mark.parametrize("calculator", [NoStress(HOST), Elastic(HOST, (1.3, 1.0, 1.0))], ids=["no stress", "far off"])
 def test_without_a_lattice_there_is_a_failure_that_says_so(calculator):
     _, result = in_own_lattice(calculator, HOST[1:], HOST)
     assert (result.status, result.failure_kind, result.cell) == ("failed", "lattice", None)
