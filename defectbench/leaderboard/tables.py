@@ -13,6 +13,7 @@ from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.entries.staleness import shipped_content, stale
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
+from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
     Interval,
@@ -385,4 +386,21 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
                 parts.append(f"### {task.title} ({task.name})")
             reasons = [line for line in (*lines, no_baseline(group, task)) if line]
             parts += [text for text in (table, "\n".join(f"- {line}" for line in reasons)) if text]
+    parts += hosts_section(across_hosts(groups))
     return "\n\n".join(parts) + "\n"
+
+
+def hosts_section(found: AcrossHosts) -> list[str]:
+    """The section on all hosts side by side: mean scores, agreement on the order of models, and how far it generalises."""
+    parts = ["## Across hosts", markdown(found.statement)]
+    if len(found.hosts) < 2:
+        return parts
+    about = [f"{markdown(h.name)} ({markdown(h.dataset)}, {h.suite}, {h.states} charge states)" for h in found.hosts]
+    rows = [[markdown(m.name), number(m.score, 2), *(number(m.scores.get(h.name), 2) for h in found.hosts)] for m in found.models]
+    parts.append(markdown_table(["model", "mean over hosts", *about], rows))
+    pairs = [
+        [" and ".join(map(markdown, a.hosts)), str(a.models), number(a.rank_correlation, 2), number(a.by_chance, 2)]
+        for a in found.agreements
+    ]
+    parts.append(markdown_table(["hosts", "models on both", "rank correlation", "1 in 20 random orders reach"], pairs))
+    return parts
