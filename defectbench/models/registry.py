@@ -57,7 +57,7 @@ def list_models() -> Listing[ModelDefinition]:
     Example:
         >>> import defectbench
         >>> [model.id for model in defectbench.list_models() if model.charge.how != "none"]
-        ['qet-matq']
+        ['mace-polar-1-m', 'qet-matq']
     """
     return Listing(
         (_read(path) for path in _entries().values()),

@@ -160,9 +160,9 @@ def test_matgl_weights_of_unknown_age_are_refused(
 
 
 @functools.cache
-def _make(kind: str, folder: Path) -> None:
+def _make(name: str, kind: str, folder: Path) -> None:
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [str(environment(kind).python), str(HERE / f"make_{kind}.py"), str(folder)]
+    command = [str(environment(name).python), str(HERE / f"make_{kind}.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -174,7 +174,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[.
     folder.mkdir(exist_ok=True)
 
     def write(kind: str, file: str, **fields: Any) -> Path:
-        _make(kind, folder)
+        _make(fields.get("environment", kind), kind, folder)
         content = {
             "id": "tiny",
             "name": "tiny",
@@ -258,6 +258,22 @@ def test_mace_refuses_what_would_be_ignored(
 ) -> None:
     with raises_code(code, named):
         start(tiny("mace", "charged.model", **fields), trust_weights=True)
+
+
+def test_polarisable_mace_responds_to_charge(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    polar = {"environment": "mace-polar"}
+    client = start(tiny("mace", "polar.model", **polar, charge={"how": "total_charge"}), trust_weights=True)
+    energies = [single(client, crystal, q)[0] for q in (-1, 0, 1, 0)]
+    assert len({round(e, 6) for e in energies}) == 3
+    assert energies[3] == pytest.approx(energies[1], abs=1e-9)
+    measured = client.calculate(certificate_calculation(client.model.definition, crystal, (-1, 0, 1)))
+    certificate = classify(measured.model_dump(mode="json"))
+    assert certificate.charge_class != "charge-blind"
+    # random weights respond to some charges hardly at all; energies and forces must belong together anyway
+    random = {"charge_response_size_consistent", "every_pair", "every_pair_forces"}
+    assert {check.name for check in certificate.failed} <= random
+    with raises_code("bad-charge", "total_charge"):
+        start(tiny("mace", "polar.model", **polar), trust_weights=True)
 
 
 def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
