@@ -70,7 +70,7 @@ class Agreement:
     Attributes:
         hosts: names.
         models: how many.
-        rank_correlation: Spearman's; None for fewer than three models, or where a host gives all the same score.
+        rank_correlation: Spearman's; None for fewer than three models, or where a host gives equal scores to all.
         by_chance: the correlation that only one in twenty random orders of as many models reaches; None for fewer than three.
     """
 

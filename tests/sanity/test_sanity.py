@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,3 +269,14 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
 def test_an_outcome_is_not_changed_by_the_order_of_systems():
     made = outcomes()
     assert findings(made, (pathway(),)) == findings(made[::-1], (pathway(),))
+
+
+def test_the_page_shows_the_published_records():
+    root = Path(__file__).parents[2]
+    shown = (root / "docs" / "sanity.md").read_text(encoding="utf-8").split("<!-- results: begin -->")[1].split("<!-- results: end -->")[0]
+    assert shown.strip() == comparison(find_records(root / "leaderboards" / "neutral-sanity"))
+
+
+def test_published_records_follow_from_their_outcomes():
+    for record in find_records(Path(__file__).parents[2] / "leaderboards" / "neutral-sanity"):
+        assert record.findings == findings(record.outcomes, record.paths)
