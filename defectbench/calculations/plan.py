@@ -56,7 +56,9 @@ DEFAULT_DATASET = "sb2se3-vacancies"
 #: The starts of the quick suite: the ideal vacancy, a rattle, and the two that break most symmetries.
 QUICK_CONFIGURATIONS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")
 
-WORK: Mapping[Kind, float] = {"relaxation": 60.0, "single_point": 1.0, "descriptors": 1.0, "certificate": 40.0}
+WORK: Mapping[Kind, float] = {
+    "relaxation": 60.0, "own_lattice": 80.0, "single_point": 1.0, "descriptors": 1.0, "path": 500.0, "certificate": 40.0,
+}  # fmt: skip
 """Force calls per calculation, roughly: what estimates of time weigh them by, and what decides which runs first."""
 
 HOST_RATTLE_SEED = 42

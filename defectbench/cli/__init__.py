@@ -11,7 +11,7 @@ import typer
 
 from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
-from defectbench.cli import cache, datasets, entries, environments, models, tasks
+from defectbench.cli import cache, datasets, entries, environments, models, sanity, tasks
 from defectbench.cli.compare import compare
 from defectbench.cli.evaluate import evaluate
 from defectbench.cli.groups import group
@@ -35,6 +35,7 @@ app.add_typer(entries.entries_app, name="entries")
 app.add_typer(entries.score_app, name="score")
 app.add_typer(entries.leaderboard_app, name="leaderboard")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(sanity.app, name="sanity")
 
 
 def _version(value: bool) -> None:

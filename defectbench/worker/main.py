@@ -163,10 +163,12 @@ def answer(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]
 
 def _calculated(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]:
     from .certificate import certify
+    from .own_lattice import relax_in_own_lattice
+    from .path import minimum_energy_path
     from .relaxation import descriptors, relax, single_point
 
     kind = request.get("kind")
-    if kind == "relaxation":
+    if kind in ("relaxation", "own_lattice"):
         last = [0.0]
 
         def progress(step: int, energy: float, fmax: float) -> None:
@@ -175,9 +177,11 @@ def _calculated(model: Any, request: dict[str, Any], channel: Sink) -> dict[str,
                 last[0] = now
                 channel.send({"type": "progress", "id": request["id"], "step": step, "energy": energy, "fmax": fmax})
 
-        return relax(model, request, progress)
+        return relax(model, request, progress) if kind == "relaxation" else relax_in_own_lattice(model, request, progress)
     if kind == "single_point":
         return single_point(model, request)
+    if kind == "path":
+        return minimum_energy_path(model, request)
     if kind == "descriptors":
         return descriptors(model, request)
     if kind == "certificate":

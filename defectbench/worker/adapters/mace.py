@@ -1,4 +1,4 @@
-"""MACE (package ``mace-torch``; Batatia et al. 2022, arXiv:2206.07697), also multi-head and with a charge embedding."""
+"""MACE (package ``mace-torch``; Batatia et al. 2022, arXiv:2206.07697), also multi-head, with a charge embedding, and polarisable."""
 
 from __future__ import annotations
 
@@ -112,6 +112,28 @@ class MaceModel(LoadedModel):
         return np.asarray(self.calculator.get_descriptors(atoms, invariants_only=True), dtype=np.float64)
 
 
+class PolarModel(MaceModel):
+    """A polarisable MACE model: charge and spin constrain its densities. The spin is the lowest that fits the number of electrons."""
+
+    batches = False
+
+    def prepare(self, atoms: Atoms, charge: int | None) -> None:
+        """As the base class; the spin multiplicity follows from the charge, never from a default."""
+        super().prepare(atoms, charge)
+        assert charge is not None  # it takes one: the base class has refused a missing one
+        atoms.info["spin"] = lowest_multiplicity(atoms, charge)
+
+
+def lowest_multiplicity(atoms: Atoms, charge: int) -> int:
+    """The lowest spin multiplicity 2S + 1 of a structure's number of electrons: 1 if it is even, else 2.
+
+    Example:
+        >>> lowest_multiplicity(Atoms("MgO"), 0), lowest_multiplicity(Atoms("MgO"), 1)
+        (1, 2)
+    """
+    return 1 + (int(atoms.numbers.sum()) - int(charge)) % 2
+
+
 def _head(model: Any, wanted: str | None) -> str | None:
     """The head to use; the package would fall back to the last one with a mere warning."""
     heads = [str(head) for head in getattr(model, "heads", None) or ["Default"]]
@@ -141,6 +163,8 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     module = require("mace.calculators.mace", "mace-torch")
     weights = only_file(files, "MACE")
     model = torch.load(str(weights.path), map_location=spec["device"], weights_only=False)
+    if type(model).__name__ == "PolarMACE":
+        return _polar(module, model, spec, arguments, dtype)
     if type(model).__name__ not in ("MACE", "ScaleShiftMACE"):
         raise WorkerError("weights", f"{weights.path.name} holds a {type(model).__name__}, not a MACE energy model")
     head = _head(model, arguments.get("head"))
@@ -191,4 +215,20 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         charge_range=bounds,
         precision=dtype,
         details={"head": head, "heads": [str(h) for h in getattr(model, "heads", None) or ["Default"]], "embeddings": sorted(embeddings)},
+    )
+
+
+def _polar(module: Any, model: Any, spec: dict[str, Any], arguments: dict[str, Any], dtype: str) -> PolarModel:
+    """A polarisable model; it needs a charge, and no embedding carries it."""
+    if spec["charge"]["how"] != "total_charge":
+        raise WorkerError("charge", "a PolarMACE model constrains its total charge; write charge: {how: total_charge}")
+    reject_unknown(arguments, {"head", "dtype"}, "mace with PolarMACE")
+    head = _head(model, arguments.get("head"))
+    keys = {"total_charge": "charge", "total_spin": "spin"}
+    calculator = module.MACECalculator(
+        models=[model], model_type="PolarMACE", device=spec["device"], default_dtype=dtype, head=head, info_keys=keys
+    )
+    details = {"head": head, "heads": [str(h) for h in getattr(model, "heads", None) or ["Default"]], "spin": "lowest"}
+    return PolarModel(
+        calculator, info={}, key="charge", parameters=count_parameters(model), charge="total_charge", precision=dtype, details=details
     )
