@@ -21,6 +21,7 @@ myst_heading_anchors = 4
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # from_code.py turns notebooks into Markdown
 
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
 

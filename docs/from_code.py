@@ -19,7 +19,6 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel
 
@@ -83,16 +82,14 @@ def commands() -> str:
     return "\n\n".join(_commands(typer.main.get_command(command_line), "defectbench", None))
 
 
-def _commands(command: click.Command, path: str, parent: click.Context | None) -> Iterator[str]:
-    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)
+def _commands(command: Any, path: str, parent: typer.Context | None) -> Iterator[str]:
+    context = command.context_class(command, info_name=path.rpartition(" ")[2], parent=parent)
     help_text = plain(inspect.cleandoc(command.help or ""))
-    if isinstance(command, click.Group):
+    if hasattr(command, "commands"):
         if parent is not None:
             yield f"## {path}\n\n{help_text}"
         for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from _commands(found, f"{path} {name}", context)
+            yield from _commands(command.get_command(context, name), f"{path} {name}", context)
         return
     yield f"##{'#' if path.count(' ') > 1 else ''} {path}\n\n{help_text}"
     yield f"```\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
@@ -197,7 +194,7 @@ def contents(model: type) -> list[tuple[str, Any, str]]:
 
 def _default(value: object) -> str:
     if isinstance(value, BaseModel):
-        return "as below"
+        return "its defaults"
     return f"`{json.dumps(value, default=str, ensure_ascii=False)}`"
 
 
