@@ -63,12 +63,12 @@ class ReferenceFrame:
     @property
     def energy(self) -> float:
         """DFT energy, eV."""
-        return float(self.atoms.get_potential_energy())
+        return float(self.atoms.calc.results["energy"])  # get_potential_energy would compare all atoms first
 
     @property
     def forces(self) -> Floats:
         """DFT forces (N, 3), eV/Å."""
-        return np.asarray(self.atoms.get_forces(), dtype=float)
+        return np.asarray(self.atoms.calc.results["forces"], dtype=float)
 
 
 def spread(lengths: Sequence[int], cap: int) -> list[list[int]]:

@@ -3,6 +3,9 @@
 The model is built from mace-torch's own configuration file by mace-torch's own functions. The loop is ours. That of mace-torch 0.3.16 keeps
 its state only where the last head improves, keeps averaged parameters instead of the optimiser's, and does not stop early on one device.
 One JSON object per line goes to standard output.
+
+On a GPU the step of a small model waits for its hundreds of kernels to be launched, one by one. There it is recorded once, as a CUDA graph
+(https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs), and replayed with batches that are padded to one shape.
 """
 
 from __future__ import annotations
@@ -66,6 +69,9 @@ class Job:
         self.energies = dict_to_array(energies, self.heads)
         self.train = {head: self._graphs(content.get("train_file"), head, keys) for head, content in described.items()}
         self.validation = {head: self._graphs(content.get("valid_file"), head, keys) for head, content in described.items()}
+        for head in self.settings["energies_only"]:
+            for graph in self.train.get(head, []):
+                graph.forces_weight = torch.zeros_like(graph.forces_weight)
         self.state = self._state()
         if self.state is None:
             everything = [graph for graphs in self.train.values() for graph in graphs]
@@ -104,11 +110,12 @@ class Job:
         """Batches in order."""
         return torch_geometric.dataloader.DataLoader(dataset=graphs, batch_size=self.settings["batch_size"], shuffle=False, drop_last=False)
 
-    def epoch_loader(self, epoch: int) -> Any:
+    def epoch_batches(self, epoch: int) -> list[list[Any]]:
         """All training graphs, heads repeated as told. The order depends on seed and epoch only, so that a run resumes."""
         chosen = [graph for head, graphs in self.train.items() for _ in range(self.settings["repeat"].get(head, 1)) for graph in graphs]
-        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.args.seed * 1_000_003 + epoch))
-        return self.loader([chosen[i] for i in order.tolist()])
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.args.seed * 1_000_003 + epoch)).tolist()
+        size = self.settings["batch_size"]
+        return [[chosen[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
 
     def outputs(self, batch: Any, training: bool) -> Any:
         """Energy and forces of a batch."""
@@ -126,13 +133,174 @@ class Job:
         _replace(path, model)
 
 
-def loss(job: Job, batch: Any, out: Any, phase: dict[str, Any]) -> torch.Tensor:
-    """Huber loss of energies per cell and of force components."""
+def loss(job: Job, batch: dict[str, torch.Tensor], out: Any, phase: dict[str, Any]) -> torch.Tensor:
+    """Huber loss of energies per cell and of force components, each a weighted mean: what a batch is padded with has weight 0."""
     huber = torch.nn.functional.huber_loss
-    energy = huber(out["energy"], batch.energy, delta=job.settings["huber_energy"], reduction="none")
-    force = huber(out["forces"], batch.forces, delta=job.settings["huber_forces"], reduction="none").mean(dim=1)
-    weight = torch.repeat_interleave(batch.forces_weight, batch.ptr[1:] - batch.ptr[:-1])
-    return phase["energy_weight"] * energy.mean() + phase["forces_weight"] * (weight * force).sum() / weight.sum().clamp(min=1)
+    energy = huber(out["energy"], batch["energy"], delta=job.settings["huber_energy"], reduction="none")
+    force = huber(out["forces"], batch["forces"], delta=job.settings["huber_forces"], reduction="none").mean(dim=1)
+    weight, atom_weight = batch["energy_weight"], batch["atom_weight"]
+    energies = (weight * energy).sum() / weight.sum()
+    return phase["energy_weight"] * energies + phase["forces_weight"] * (atom_weight * force).sum() / atom_weight.sum().clamp(min=1)
+
+
+class Step:
+    """A step of the optimiser, batch after batch.
+
+    Attributes:
+        job: with model and optimiser.
+        total: sum of the losses since it was last set to zero, on the device.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.total = torch.zeros((), device=job.device)
+        self.phase: dict[str, Any] = {}
+        # a state that was saved on a GPU holds the settings of recorded steps, and the other way round
+        recorded = isinstance(self, RecordedStep)
+        for group in job.optimizer.param_groups:
+            group["capturable"], group["lr"] = recorded, torch.zeros((), device=job.device) if recorded else 0.0
+        for state in job.optimizer.state.values():
+            state["step"] = state["step"].to(job.device if recorded else "cpu")
+
+    def __call__(self, graphs: list[Any], rate: float, phase: dict[str, Any]) -> None:
+        """Takes one step.
+
+        Args:
+            graphs: of the batch.
+            rate: learning rate.
+            phase: weights of the loss.
+        """
+        self.phase = phase
+        for group in self.job.optimizer.param_groups:
+            group["lr"] = rate
+        batch = next(iter(self.job.loader(graphs))).to(self.job.device).to_dict()
+        batch["atom_weight"] = torch.repeat_interleave(batch["forces_weight"], batch["ptr"][1:] - batch["ptr"][:-1])
+        self.compute(batch)
+        self.job.ema.update()
+
+    def compute(self, batch: dict[str, torch.Tensor]) -> None:
+        """Forward, backward, and the step."""
+        job = self.job
+        job.optimizer.zero_grad(set_to_none=True)
+        value = loss(job, batch, job.model(batch, training=True, compute_force=True), self.phase)
+        value.backward(inputs=list(job.model.parameters()))
+        torch.nn.utils.clip_grad_norm_(job.model.parameters(), 10.0)
+        job.optimizer.step()
+        self.total += value.detach()
+
+
+PER_GRAPH = ("energy", "energy_weight", "head")
+PER_ATOM = ("positions", "forces", "node_attrs", "atom_weight")
+
+
+def _own_head(x: torch.Tensor, head: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """What ``mask_head`` of mace-torch does, without the copy of a number from the CPU, which cannot be recorded."""
+    own = torch.arange(num_heads, device=x.device) == head.unsqueeze(1)
+    return (x.view(len(x), num_heads, -1) * own.unsqueeze(-1)).view(x.shape)
+
+
+class RecordedStep(Step):
+    """The same step as a CUDA graph.
+
+    A CUDA graph repeats the same kernels on the same memory, so every batch has the same shape. It is padded with one more structure,
+    made of isolated atoms at one place, and with edges longer than the cutoff from one of these atoms to itself. Both have weight 0.
+    """
+
+    WARM_UP = 5
+    """Steps before recording: TorchScript compiles in the first, and the optimiser makes its state."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        graphs = [graph for graphs in job.train.values() for graph in graphs]
+        self.graphs = job.settings["batch_size"]
+        self.atoms = self.graphs * max(graph.num_nodes for graph in graphs) + 1
+        self.edges = self.graphs * max(graph.edge_index.shape[1] for graph in graphs)
+        self.embedded = tuple(getattr(job.model, "embedding_specs", {}))
+        self.on_device: dict[int, dict[str, torch.Tensor]] = {}
+        self.static: dict[str, torch.Tensor] = {}
+        self.phase = {name: torch.zeros((), device=job.device) for name in ("energy_weight", "forces_weight")}
+        self.steps = 0
+        self.recording: Any = None
+        self.stream: Any = torch.cuda.Stream() if job.device.type == "cuda" else None
+        self.layouts: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+        modules.blocks.mask_head = _own_head
+
+    def _fields(self, graph: Any) -> dict[str, torch.Tensor]:
+        """A graph's tensors on the device; kept, since every epoch comes back to it."""
+        if id(graph) not in self.on_device:
+            fields = {name: getattr(graph, name) for name in (*PER_GRAPH, *self.embedded, "positions", "forces", "node_attrs")}
+            fields["atom_weight"] = graph.forces_weight.expand(graph.num_nodes)
+            fields |= {"edge_index": graph.edge_index, "shifts": graph.shifts}
+            self.on_device[id(graph)] = {name: value.to(self.job.device) for name, value in fields.items()}
+        return self.on_device[id(graph)]
+
+    def padded(self, graphs: list[Any]) -> dict[str, torch.Tensor]:
+        """A batch in the one shape."""
+        fields = [self._fields(graph) for graph in graphs]
+        sizes = [len(one["positions"]) for one in fields]
+        missing, spare = self.graphs + 1 - len(graphs), self.atoms - sum(sizes)
+        device = self.job.device
+        out: dict[str, torch.Tensor] = {}
+        for name in (*PER_GRAPH, *self.embedded):
+            filler = fields[0][name].reshape(1) if name in self.embedded else fields[0][name].new_zeros(1)
+            out[name] = torch.cat([one[name].reshape(1) for one in fields] + [filler] * missing)
+        for name in PER_ATOM:
+            out[name] = torch.cat([one[name] for one in fields] + [fields[0][name].new_zeros((spare, *fields[0][name].shape[1:]))])
+        starts = np.cumsum([0, *sizes])
+        edges = [one["edge_index"] + int(start) for one, start in zip(fields, starts, strict=False)]
+        more = self.edges - sum(edge.shape[1] for edge in edges)
+        out["edge_index"] = torch.cat([*edges, torch.full((2, more), self.atoms - 1, device=device)], dim=1)
+        out["shifts"] = torch.cat([one["shifts"] for one in fields] + [fields[0]["shifts"].new_full((more, 3), 2 * self.job.args.r_max)])
+        out["ptr"], out["batch"] = self._layout(tuple(sizes))
+        out["cell"] = torch.zeros((3 * (self.graphs + 1), 3), device=device)
+        return out
+
+    def _layout(self, sizes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each structure begins, and whose each atom is; kept, since a copy from the CPU would wait for the step before."""
+        if sizes not in self.layouts:
+            starts = np.cumsum([0, *sizes]).tolist()
+            missing, spare = self.graphs - len(sizes), self.atoms - starts[-1]  # a missing structure has no atoms
+            ptr = [*starts, *[starts[-1]] * missing, self.atoms]
+            of = [*np.repeat(np.arange(len(sizes)), sizes).tolist(), *[self.graphs] * spare]
+            self.layouts[sizes] = torch.tensor(ptr, device=self.job.device), torch.tensor(of, device=self.job.device)
+        return self.layouts[sizes]
+
+    def __call__(self, graphs: list[Any], rate: float, phase: dict[str, Any]) -> None:
+        """Takes one step; see :class:`Step`."""
+        for name, value in self.phase.items():
+            value.fill_(phase[name])
+        for group in self.job.optimizer.param_groups:
+            group["lr"].fill_(rate)
+        batch = self.padded(graphs)
+        if not self.static:
+            self.static = {name: value.clone() for name, value in batch.items()}
+        with torch.no_grad():
+            for name, value in batch.items():
+                self.static[name].copy_(value)
+        if self.recording is None and self.steps == self.WARM_UP:
+            self._record()
+        if self.recording is not None:
+            self.recording.replay()
+        else:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.compute(dict(self.static))
+            torch.cuda.current_stream().wait_stream(self.stream)
+        self.steps += 1
+        self._average()
+
+    def _record(self) -> None:
+        self.recording = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.recording):
+            self.compute(dict(self.static))
+
+    def _average(self) -> None:
+        """What ``ema.update`` does, in one call for all parameters."""
+        ema = self.job.ema
+        ema.num_updates += 1
+        decay = min(ema.decay, (1 + ema.num_updates) / (10 + ema.num_updates))
+        with torch.no_grad():
+            torch._foreach_lerp_(ema.shadow_params, [p.detach() for p in self.job.model.parameters()], 1 - decay)
 
 
 def fit_constants(job: Job) -> None:
@@ -221,24 +389,16 @@ def learning_rate(phases: list[dict[str, Any]], epoch: float) -> tuple[float, di
     return first * (last / first) ** min(epoch / phase["epochs"], 1.0), phase
 
 
-def train_epoch(job: Job, epoch: int) -> float:
+def train_epoch(job: Job, step: Step, epoch: int) -> float:
     """One pass; returns the mean loss."""
-    loader, total, parent = job.epoch_loader(epoch), 0.0, os.getppid()
-    phases = job.settings["phases"]
-    for step, batch in enumerate(loader):
+    batches, parent = job.epoch_batches(epoch), os.getppid()
+    step.total.zero_()
+    for number, graphs in enumerate(batches):
         if os.getppid() != parent:  # nobody listens any more, and the same command may run again
             sys.exit(4)
-        rate, phase = learning_rate(phases, epoch + step / len(loader))
-        for group in job.optimizer.param_groups:
-            group["lr"] = rate
-        job.optimizer.zero_grad(set_to_none=True)
-        value = loss(job, batch, job.outputs(batch, training=True), phase)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(job.model.parameters(), 10.0)
-        job.optimizer.step()
-        job.ema.update()
-        total += float(value.detach())
-    return total / len(loader)
+        rate, phase = learning_rate(job.settings["phases"], epoch + number / len(batches))
+        step(graphs, rate, phase)
+    return float(step.total) / len(batches)
 
 
 def main(path: Path) -> None:
@@ -257,12 +417,13 @@ def main(path: Path) -> None:
             start_from(job, job.state)
         fit_constants(job)
         job.ema = ExponentialMovingAverage(job.model.parameters(), decay=job.settings["ema_decay"])
+    step = RecordedStep(job) if job.settings["record"] else Step(job)
     epochs = sum(phase["epochs"] for phase in job.settings["phases"])
     parameters = sum(p.numel() for p in job.model.parameters())
     say(type="start", epochs=epochs, parameters=parameters, device=str(job.device), history=history)
     while epoch < epochs and epoch - 1 - best_epoch < job.settings["patience"]:
         began = time.monotonic()
-        mean = train_epoch(job, epoch)
+        mean = train_epoch(job, step, epoch)
         errors = validate(job)
         score = float(np.mean([error["energy"] + error["forces"] for error in errors.values()]))
         if not math.isfinite(mean) or not math.isfinite(score):

@@ -47,7 +47,7 @@ def test_the_handshake_describes_the_worker(start: Start) -> None:
     assert ready["device"] == "cpu"
     assert ready["threads"] == 1
     assert ready["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert ready["capabilities"] == {"descriptors": True, "charge": "none", "charge_range": None, "precision": "float64"}
+    assert ready["capabilities"] == {"descriptors": True, "charge": "none", "charge_range": None, "precision": "float64", "batch": 1}
 
 
 def test_a_relaxation_is_that_of_plain_ase(start: Start, crystal: Atoms) -> None:

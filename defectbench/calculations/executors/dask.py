@@ -274,7 +274,7 @@ def answer(order: Order, calculations: Sequence[Calculation]) -> list[Answer]:
     try:
         spec = idle.spec(order.spec)
         done = list(run(calculations, start, 1, ahead=order.batch))
-        machine = _machine(spec.device, max([1, *(one.taken for one in lent)])).model_dump_json()
+        machine = _machine(spec.device, max([1, *(worker.batch for worker in lent)])).model_dump_json()
         return [(calculation.content_hash, result.model_dump_json(), machine) for calculation, result in done]
     except DefectbenchError as error:  # of a kind that survives the way to the parent
         raise RunError(str(error), code=error.code) from None
@@ -353,10 +353,10 @@ class _Lent:
     """A worker that goes back to the idle ones when its task is done, unless it died.
 
     Attributes:
-        taken: structures that one of its force calls takes.
+        batch: structures that one of its force calls takes.
     """
 
-    taken = 1
+    batch = 1
 
     def __init__(self, idle: Idle, spec: WorkerSpec, batch: int) -> None:
         self._idle, self._spec, self._batch = idle, spec, batch
@@ -365,7 +365,7 @@ class _Lent:
     def __enter__(self) -> Self:
         self._client = self._idle.take(self._spec, self._batch)
         self._client.start()
-        self.taken = self._client.batch
+        self.batch = self._client.batch
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

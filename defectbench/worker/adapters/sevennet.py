@@ -88,9 +88,14 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     module = require("sevenn.calculator", "sevenn")
     modal = arguments.get("modal")
     weights = only_file(files, "SevenNet")
-    calculator = module.SevenNetCalculator(
-        model=str(weights.path), file_type="checkpoint", device=torch.device(spec["device"]), modal=modal
-    )
+    try:
+        calculator = module.SevenNetCalculator(
+            model=str(weights.path), file_type="checkpoint", device=torch.device(spec["device"]), modal=modal
+        )
+    except ValueError as error:
+        if modal is None:
+            raise
+        raise WorkerError("head", f"this SevenNet model has no modal '{modal}': {error}") from error
     known = list(calculator.model.modal_map or [])
     if modal is not None and calculator.modal != modal:
         raise WorkerError("head", f"this SevenNet model has no modal '{modal}'; it has: {', '.join(known) or 'none'}")
