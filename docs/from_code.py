@@ -1,7 +1,7 @@
 """Sphinx extension: what the code says goes into pages, and links between files of the repository become links between pages.
 
-``<!-- generated: commands -->`` in a page is replaced by a reference of all commands, ``api`` by one of the Python functions, ``files`` by the
-schemas of all files. ``<!-- page: FILE -->`` is replaced by a file of the repository.
+``<!-- generated: commands -->`` in a page is replaced by a reference of all commands, ``api`` by one of the Python functions, ``files`` by
+the schemas of all files. ``<!-- page: FILE -->`` is replaced by a file of the repository.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,16 @@ def files() -> str:
             about = docs_of(MetricDefinition if model is _Metric else model)
             nested: list[type] = []
             rows = [
-                (f"`{name}`", kind(annotation, lambda m: f"[{m.__name__.lstrip('_')}](#{_anchor(file, m)})", nested), default, about.get(name, ""))
+                (f"`{name}`", kind(annotation, partial(_link, file), nested), default, about.get(name, ""))
                 for name, annotation, default in contents(model)
             ]
             parts.append(table(("field", "type", "default", "meaning"), rows))
             waiting += nested
     return "\n\n".join(parts)
+
+
+def _link(file: File, model: type) -> str:
+    return f"[{model.__name__.lstrip('_')}](#{_anchor(file, model)})"
 
 
 def _anchor(file: File, model: type) -> str:
@@ -187,9 +192,7 @@ def contents(model: type) -> list[tuple[str, Any, str]]:
         ]
     assert is_dataclass(model)
     hints = typing.get_type_hints(model)
-    return [
-        (field.name, hints[field.name], "" if field.default is MISSING else _default(field.default)) for field in fields(model)
-    ]
+    return [(field.name, hints[field.name], "" if field.default is MISSING else _default(field.default)) for field in fields(model)]
 
 
 def _default(value: object) -> str:

@@ -47,7 +47,18 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("sphinx", reason="needs the extra 'docs'")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", folder / "doctrees", ROOT / "docs", folder / "site" / "docs"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-d",
+        folder / "doctrees",
+        ROOT / "docs",
+        folder / "site" / "docs",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "site"
@@ -59,7 +70,9 @@ def pages(site: Path) -> dict[Path, Page]:
 
 
 def test_every_page_of_the_folder_is_on_the_site(site):
-    sources = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".ipynb") and not path.parent.name.startswith((".", "_"))]
+    sources = [
+        path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".ipynb") and not path.parent.name.startswith((".", "_"))
+    ]
     for path in sources:
         assert (site / "docs" / path.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
 

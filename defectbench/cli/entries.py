@@ -194,7 +194,10 @@ def build(
     docs: Annotated[
         str | None,
         typer.Option(
-            "--docs", parser=text_of("--docs"), metavar="PAGE", help="Page of the documentation in SITE, e.g. docs/index.html; every page links it."
+            "--docs",
+            parser=text_of("--docs"),
+            metavar="PAGE",
+            help="Page of the documentation in SITE, e.g. docs/index.html; every page links it.",
         ),
     ] = None,
 ) -> None:

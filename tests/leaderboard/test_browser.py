@@ -183,13 +183,17 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"]
+)
 def test_axe_finds_nothing_to_complain_of(visit, name, scheme):
     page = visit(color_scheme=scheme).open(name)
     if name == "index.html":
         names(page)
     page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))]))")
+    found = page.evaluate(
+        "axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))]))"
+    )
     assert found == []
 
 
