@@ -101,13 +101,13 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
     if not path.is_file() or relax is None:
         return []
     rows = relax.tables.get("states", [])
-    shown = {(row["defect"], row["charge"], str(row.get("configuration"))) for row in rows}
+    shown = {(row["defect"], str(row["charge"]), str(row.get("configuration"))) for row in rows}
 
-    def key(info: Mapping[str, Any]) -> tuple[Any, Any, str]:
-        return info.get("defect"), info.get("charge"), str(info.get("configuration"))
+    def shows(info: Mapping[str, str]) -> bool:
+        return info.get("defect") == "host" or (info.get("defect"), info.get("charge"), info.get("configuration")) in shown
 
-    frames = read_extxyz(path, lambda info: key(info) in shown or info.get("defect") == "host")
-    found = {key(atoms.info): atoms for atoms in frames}
+    frames = read_extxyz(path, shows)
+    found = {(a.info.get("defect"), a.info.get("charge"), str(a.info.get("configuration"))): a for a in frames}
     host = next((a for name, a in found.items() if name[0] == "host"), None)
     if dataset is not None and dataset.sha256 != entry.record.dataset.sha256:
         dataset = None
