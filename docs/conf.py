@@ -17,6 +17,7 @@ version = release = defectbench.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code"]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 highlight_language = "none"
+smartquotes = False  # they make a dash of the two hyphens of an option
 myst_heading_anchors = 4
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # from_code.py turns notebooks into Markdown
 

@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,9 @@ def _output(output: Mapping[str, Any]) -> str:
     if "image/png" in data:
         return f'<img alt="The figure that the cell above draws" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
     if "text/html" in data:
-        return "```{raw} html\n" + '<div class="table-wrapper output">' + "".join(data["text/html"]) + "</div>\n```"
-    return "```\n" + "".join(data["text/plain"]) + "\n```"
+        html = "".join(data["text/html"]).replace('border="1" class="dataframe"', 'class="docutils"')
+        return f'```{{raw}} html\n<div class="table-wrapper">{html}</div>\n```'
+    return f'```{{raw}} html\n<pre class="output">{escape("".join(data["text/plain"]).strip())}</pre>\n```'
 
 
 def _read(sphinx: Any, name: str, source: list[str]) -> None:
