@@ -58,6 +58,7 @@ def evaluate(
     precision: str = "float64",
     trust_code: bool = False,
     trust_weights: bool = False,
+    head: str | None = None,
     retry_failed: bool = False,
     figures: bool = True,
     reporter: Reporter | None = None,
@@ -95,6 +96,7 @@ def evaluate(
         precision: of a calculator: ``float32`` or ``float64``.
         trust_code: run the code that a definition of your own names: its factory, its environment.
         trust_weights: load weights whose SHA-256 no registered model states. A weights file is often a pickle and can execute code.
+        head: of a model with one head per level of theory: evaluate this one, under an id of its own.
         retry_failed: calculate failed relaxations again instead of taking the stored failure.
         figures: whether figures are drawn.
         reporter: hooks that follow the run; by default a progress bar in a notebook, and silence elsewhere.
@@ -136,11 +138,11 @@ def evaluate(
     from defectbench.runs.selection import refuse_numbers, select, take_earlier
 
     refuse_numbers(workers, batch)
-    _refuse_empty(dataset=dataset, output=output, environment=environment, model_weights=model_weights, name=name)
+    _refuse_empty(dataset=dataset, output=output, environment=environment, model_weights=model_weights, name=name, head=head)
 
     # select
     options = ModelOptions(
-        device, environment, model_weights, name, charge, charge_range, level_of_theory, precision, trust_code, trust_weights
+        device, environment, model_weights, name, charge, charge_range, level_of_theory, precision, trust_code, trust_weights, head
     )  # fmt: skip
     selected = select(
         model,

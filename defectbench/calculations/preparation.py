@@ -35,6 +35,7 @@ class ModelOptions:
     precision: str = "float64"
     trust_code: bool = False
     trust_weights: bool = False
+    head: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def choose_model(model: Any, options: ModelOptions) -> ChosenModel:
         ModelError: the YAML is wrong, or code or weights are not trusted.
         DefectbenchError: options that do not go with the model.
     """
-    from defectbench.models.naming import with_own_weights
+    from defectbench.models.naming import with_head, with_own_weights
     from defectbench.models.registry import definition_folder, load_model
     from defectbench.models.trust import require_trust
 
@@ -176,8 +177,10 @@ def choose_model(model: Any, options: ModelOptions) -> ChosenModel:
     if o.device not in ("cpu", "cuda"):
         raise UnknownNameError("device", o.device, ("cpu", "cuda"))
     if is_calculator(model):
-        if o.model_weights or o.environment:
-            raise DefectbenchError("a calculator brings its weights and runs in this process; leave out model_weights and environment")
+        if o.model_weights or o.environment or o.head:
+            raise DefectbenchError(
+                "a calculator brings its weights and runs in this process; leave out model_weights, environment and head"
+            )
         hand = model_in_hand(
             model,
             name=o.name,
@@ -202,5 +205,5 @@ def choose_model(model: Any, options: ModelOptions) -> ChosenModel:
         trust_weights=o.trust_weights,
     )
     embedded = not given and origin is None and not o.model_weights
-    definition = with_own_weights(definition, Path(o.model_weights) if o.model_weights else None, o.name)
+    definition = with_own_weights(with_head(definition, o.head), Path(o.model_weights) if o.model_weights else None, o.name)
     return ChosenModel(definition, embedded, origin, None, o)

@@ -178,6 +178,7 @@ class LineReport:
         self._last = time.monotonic()
         self.count = _Count()
         self._stage = ""
+        self._failures: set[str] = set()
 
     def __enter__(self) -> Reporter:
         return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self._say)
@@ -205,9 +206,10 @@ class LineReport:
         self._tick()
 
     def finished(self, calculation: Calculation, result: Result) -> None:
-        """A line, if the last one is a minute old or this was the last calculation; failures always."""
+        """A line, if the last one is a minute old or this was the last calculation; each failure once."""
         self.count.add(calculation)
-        if result.status == "failed":
+        if result.status == "failed" and str(result.failure) not in self._failures:
+            self._failures.add(str(result.failure))
             self._say(f"failed: {result.failure}")
         self._tick(now=self.count.done == self.count.total)
 

@@ -92,6 +92,12 @@ def evaluate(
             help="Model id with --model-weights. Default: the model's id and the start of their hash.",
         ),
     ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head", parser=text_of("--head"), metavar="NAME", help="Head of a model that has one per level of theory, e.g. HSE06."
+        ),
+    ] = None,
     trust_code: TrustCode = False,
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,
@@ -176,6 +182,7 @@ def evaluate(
         "environment": environment,
         "model_weights": model_weights,
         "name": name,
+        "head": head,
         "trust_code": trust_code,
         "trust_weights": trust_weights,
     }

@@ -584,6 +584,7 @@ def _not_run(definitions: Iterable[ModelDefinition], ran: set[str]) -> Iterable[
 
 _WEIGHTS = {
     "package": "no entry yet; the weights come with the package",
+    "shipped": "no entry yet; the weights come with defectbench",
     "url": "no entry yet; the weights have to be downloaded",
     "path": "no entry yet; needs a weights file of your own",
     "none": "no entry yet",

@@ -1,8 +1,9 @@
-"""Ids of models with weights of one's own: never the released model's."""
+"""Ids of models with weights of one's own, or of another head: never the released model's."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,6 +41,29 @@ def with_own_weights(definition: ModelDefinition, weights: Path | None, name: st
         raise DefectbenchError(
             f"'{wanted}' cannot be the id of a model; use lower-case letters, digits, and . + _ -", code="bad-name"
         ) from error
+
+
+def with_head(definition: ModelDefinition, head: str | None) -> ModelDefinition:
+    """The definition with another of its model's heads, under an id of its own.
+
+    Args:
+        definition: of a model with one head per level of theory.
+        head: its name; None for that of the definition.
+
+    Raises:
+        ModelError: the model has no heads to choose from. Whether it has this one shows when it is loaded.
+    """
+    if head is None or definition.arguments.get("head") == head:
+        return definition
+    if "head" not in definition.arguments:
+        raise ModelError(f"{definition.id} has no heads to choose from; leave out --head", code="bad-head")
+    wanted = f"{definition.id}-{re.sub('[^a-z0-9.+_-]', '-', head.lower())}"
+    for model in list_models():
+        if model.id == wanted:
+            return model
+    arguments = {**definition.arguments, "head": head}
+    changed = {"id": wanted, "name": f"{definition.name} (head {head})", "arguments": arguments, "level_of_theory": head}
+    return ModelDefinition.model_validate({**definition.model_dump(), **changed})
 
 
 def _hash(weights: Path) -> str:

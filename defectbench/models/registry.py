@@ -20,7 +20,7 @@ from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition
-from defectbench.models.weights import download, unpack_folder, unpacked
+from defectbench.models.weights import download, shipped, unpack_folder, unpacked
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
@@ -66,7 +66,13 @@ def list_models() -> Listing[ModelDefinition]:
             "level": m.level_of_theory,
             "charge": m.charge.how,
             "parameters": f"{m.weights.parameters:,}" if m.weights.parameters else None,
-            "weights": {"package": "in the package", "url": "downloaded", "path": "own file", "none": "none"}[m.weights.source],
+            "weights": {
+                "package": "in the package",
+                "shipped": "with defectbench",
+                "url": "downloaded",
+                "path": "own file",
+                "none": "none",
+            }[m.weights.source],
             "trust": "--trust-weights" if m.requires_trust else None,
         },
     )
@@ -242,9 +248,9 @@ def resolve_model(
         paths, known = _own_weights(definition, full_path(weights), trust_weights)
     elif definition.weights.source == "package":
         known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
-    elif definition.weights.source == "path":
+    elif definition.weights.source in ("path", "shipped"):
         for file in definition.weights.files:
-            place = _below(folder, file.path)
+            place = shipped(file.path) if definition.weights.source == "shipped" else _below(folder, file.path)
             members = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
             for member in members:
                 name = f"{file.path}/{member.relative_to(place).as_posix()}" if place.is_dir() else file.path

@@ -84,12 +84,13 @@ class Weights(_Closed):
     """Where the weights come from.
 
     Attributes:
-        source: ``package`` (inside the installed wheel), ``url`` (downloaded), ``path`` (the user's own file), ``none``.
+        source: ``package`` (inside the installed wheel), ``shipped`` (with defectbench), ``url`` (downloaded), ``path`` (the user's own
+            file), ``none``.
         files: the files; empty only for ``none``.
         parameters: number of trainable parameters as the adapter counts them; null where it is not known.
     """
 
-    source: Literal["package", "url", "path", "none"]
+    source: Literal["package", "shipped", "url", "path", "none"]
     files: tuple[WeightsFileDefinition, ...] = ()
     parameters: Annotated[int, Field(gt=0)] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
@@ -140,7 +141,12 @@ def _place(definition: ModelDefinition, file: WeightsFileDefinition, given: Path
 
         site_packages = environment_folder(definition.environment)
         return next(site_packages.glob(f"[Ll]ib/**/site-packages/{file.path}"), site_packages / file.path)
-    return (folder or Path.cwd()) / file.path
+    return shipped(file.path) if definition.weights.source == "shipped" else (folder or Path.cwd()) / file.path
+
+
+def shipped(path: str) -> Path:
+    """Where a weights file lies that comes with defectbench."""
+    return Path(str(resources.files("defectbench.models"))) / "shipped" / path
 
 
 def git_blob_of(path: Path) -> str:

@@ -143,6 +143,13 @@ def loss(job: Job, batch: dict[str, torch.Tensor], out: Any, phase: dict[str, An
     return phase["energy_weight"] * energies + phase["forces_weight"] * (atom_weight * force).sum() / atom_weight.sum().clamp(min=1)
 
 
+def plain(job: Job, graphs: list[Any]) -> dict[str, torch.Tensor]:
+    """A batch as mace-torch makes it, with a weight per atom."""
+    batch: dict[str, torch.Tensor] = next(iter(job.loader(graphs))).to(job.device).to_dict()
+    batch["atom_weight"] = torch.repeat_interleave(batch["forces_weight"], batch["ptr"][1:] - batch["ptr"][:-1])
+    return batch
+
+
 class Step:
     """A step of the optimiser, batch after batch.
 
@@ -173,9 +180,7 @@ class Step:
         self.phase = phase
         for group in self.job.optimizer.param_groups:
             group["lr"] = rate
-        batch = next(iter(self.job.loader(graphs))).to(self.job.device).to_dict()
-        batch["atom_weight"] = torch.repeat_interleave(batch["forces_weight"], batch["ptr"][1:] - batch["ptr"][:-1])
-        self.compute(batch)
+        self.compute(plain(self.job, graphs))
         self.job.ema.update()
 
     def compute(self, batch: dict[str, torch.Tensor]) -> None:

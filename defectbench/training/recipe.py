@@ -47,6 +47,8 @@ class Architecture(_Closed):
         num_interactions: layers.
         r_max: cutoff, Å.
         num_radial_basis: radial functions.
+        pair_repulsion: whether atoms repel each other at distances far below a bond (Ziegler, Biersack and Littmark, 1985), where no
+            frame teaches that. Zero from the sum of the covalent radii on.
         charge: whether the total charge is embedded. Without, the model is charge-blind.
     """
 
@@ -57,6 +59,7 @@ class Architecture(_Closed):
     num_interactions: Count = 2
     r_max: Positive = 5.0
     num_radial_basis: Count = 8
+    pair_repulsion: bool = True
     charge: bool = True
 
 
