@@ -56,7 +56,7 @@ def list_models() -> Listing[ModelDefinition]:
 
     Example:
         >>> import defectbench
-        >>> [model.id for model in defectbench.list_models() if model.charge.how != "none"]
+        >>> [model.id for model in defectbench.list_models() if model.charge.how != "none" and model.package == "matgl"]
         ['qet-matq']
     """
     return Listing(
