@@ -21,7 +21,7 @@ AVOID = {
     r"\b(go|goes|went|going) on\b": "resumes, or continues",
     rf"\b(one (?!with\b|when\b|is\b|that\b)\w+|meV|eV|hours|seconds?|[\d.]+ s) an? ({WHOLE})\b": "per",
 }
-FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FILES += [path for folder in ("defectbench", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
 FILES += sorted((ROOT / "defectbench" / "tasks").glob("*/metrics.yaml"))
 

@@ -192,12 +192,21 @@ def build(
         typer.Option("--url", parser=text_of("--url"), metavar="ADDRESS", help="Address of the site on the web, for links of its feed."),
     ] = None,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write the tables as Parquet, too. Needs pyarrow.")] = False,
+    docs: Annotated[
+        str | None,
+        typer.Option(
+            "--docs",
+            parser=text_of("--docs"),
+            metavar="PAGE",
+            help="Page of the documentation in SITE, e.g. docs/index.html; every page links it.",
+        ),
+    ] = None,
 ) -> None:
     """Build the leaderboard as a static site, which works on any web host and from the disk."""
     from defectbench.leaderboard.html import build_site
 
     writable_below(output)
-    written = build_site(folder, output, address=address, parquet=parquet)
+    written = build_site(folder, output, address=address, parquet=parquet, documentation=docs)
     typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.files import read_bytes, read_gzip, write_text
 from defectbench.base.states import ChargeState
 
+_PAIR = re.compile(r'(\w+)=("[^"]*"|\S+)')
 MAX_BYTES = 1_000_000_000
 """Of an extxyz file, unpacked."""
 _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
@@ -32,10 +33,14 @@ def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:
     return (found["defect"], int(found["charge"]), found["configuration"]) if found else None
 
 
-def read_extxyz(path: Path) -> list[Atoms]:
+def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None = None) -> list[Atoms]:
     """All frames of an extxyz file; energy and forces, where given, are in a ``SinglePointCalculator``.
 
     Whole numbers and truth values in ``info`` become plain ``int`` and ``bool`` (a charge as a numpy scalar is a trap for models).
+
+    Args:
+        path: of the file.
+        wanted: says by the keys and values of a comment line, as texts, whether its frame is read; the others cost next to nothing.
 
     Raises:
         DatasetError: no such file, or not extxyz.
@@ -49,7 +54,10 @@ def read_extxyz(path: Path) -> list[Atoms]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
     try:
-        images = read(io.StringIO(_without_blanks(decoded(content))), index=":", format="extxyz")
+        text = _without_blanks(decoded(content))
+        if wanted is not None and not (text := _frames(text, wanted)):
+            return []
+        images = read(io.StringIO(text), index=":", format="extxyz")
     except Exception as error:  # ASE raises anything on malformed text
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path} is not extended XYZ: {reason}", code="bad-format") from error
@@ -61,6 +69,19 @@ def read_extxyz(path: Path) -> list[Atoms]:
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
                 atoms.info[key] = value.item()
     return frames
+
+
+def _frames(text: str, wanted: Callable[[Mapping[str, str]], bool]) -> str:
+    """The frames that are wanted."""
+    lines = text.splitlines(keepends=True)
+    kept: list[str] = []
+    start = 0
+    while start < len(lines):
+        end = start + int(lines[start]) + 2
+        if wanted({key: value.strip('"') for key, value in _PAIR.findall(lines[start + 1])}):
+            kept += lines[start:end]
+        start = end
+    return "".join(kept)
 
 
 def decoded(content: bytes) -> str:

@@ -278,4 +278,10 @@ def extreme(content: object, field: str = "") -> str | None:
         items = content.items()
     elif isinstance(content, list | tuple):
         items = ((item.get("name", n) if isinstance(item, Mapping) else n, item) for n, item in enumerate(content))
-    return next((found for name, item in items if (found := extreme(item, f"{field}.{name}" if field else str(name))) is not None), None)
+    for name, item in items:
+        # most of an entry is numbers in range: only what may hold something else gets a field of its own
+        if type(item) is float and -MAX_NUMBER <= item <= MAX_NUMBER:
+            continue
+        if (found := extreme(item, f"{field}.{name}" if field else str(name))) is not None:
+            return found
+    return None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from defectbench.leaderboard.pareto import Hardware, Point, atoms_text, front, points_of, stem
 from defectbench.leaderboard.scores import best_baselines
 
@@ -266,9 +268,10 @@ def _place(
         marks: markers, which it should not cover.
         lines: what it had better not cross.
     """
-    from matplotlib.transforms import Bbox
-
     width, height = size
+    obstacles = [
+        (weight, np.array([box.extents for box in boxes]).reshape(-1, 4)) for weight, boxes in ((100.0, taken), (30.0, marks), (2.0, lines))
+    ]
     found: tuple[float, float, float] | None = None
     for ring in range(9):
         gap = (4 + 8 * ring) * scale
@@ -276,12 +279,13 @@ def _place(
             reach = gap + 2 * scale if side_y == 0 else 4 * scale
             dx = side_x * (width / 2 + reach)
             dy = side_y * (height / 2 + gap)
-            box = Bbox.from_bounds(at[0] + dx - width / 2, at[1] + dy - height / 2, width, height)
+            x0, y0 = at[0] + dx - width / 2, at[1] + dy - height / 2
+            x1, y1 = x0 + width, y0 + height
             cost = 1.2 * ring + (0.9 if side_y * prefer < 0 else 0.0)
-            cost += sum(100.0 for other in taken if box.overlaps(other))
-            cost += sum(30.0 for other in marks if box.overlaps(other))
-            cost += sum(2.0 for other in lines if box.overlaps(other))
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            for weight, boxes in obstacles:
+                apart = (boxes[:, 0] > x1) | (boxes[:, 2] < x0) | (boxes[:, 1] > y1) | (boxes[:, 3] < y0)
+                cost += weight * (len(boxes) - int(apart.sum()))
+            inside = frame.x0 <= x0 and x1 <= frame.x1 and frame.y0 <= y0 and y1 <= frame.y1
             cost += 0.0 if inside else 200.0
             if found is None or cost < found[0]:
                 found = (cost, dx, dy)

@@ -99,7 +99,9 @@ class _Reference:
         return load_named_dataset(self.name) if self.sha256 is not None else None
 
 
-def build_site(folder: Path, output: Path, *, address: str | None = None, parquet: bool = False) -> list[Path]:
+def build_site(
+    folder: Path, output: Path, *, address: str | None = None, parquet: bool = False, documentation: str | None = None
+) -> list[Path]:
     """Builds the site of all entries at or below a folder.
 
     Args:
@@ -107,6 +109,7 @@ def build_site(folder: Path, output: Path, *, address: str | None = None, parque
         output: is made; a site that an earlier call wrote there is replaced, and what has not changed since is not made again.
         address: of the site on the web, for links of its feed.
         parquet: write the tables as Parquet, too.
+        documentation: a page in ``output`` that another program writes there; every page links it.
 
     Returns:
         The files of the site.
@@ -119,7 +122,7 @@ def build_site(folder: Path, output: Path, *, address: str | None = None, parque
     _ours(output)
     # a site inside the folder holds no entry.json, so that it never becomes its own input
     groups = group_entries(find_entries(folder))
-    site = site_view(groups, folder)
+    site = site_view(groups, folder, documentation)
     out = _Output(output)
     for name, content in _static(files("defectbench.leaderboard") / "static", "static"):
         out.write(name, content)
@@ -150,7 +153,7 @@ def build_site(folder: Path, output: Path, *, address: str | None = None, parque
 
 
 def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, reference: _Reference) -> None:
-    key = _key(page, one, reference)
+    key = _key(page, one, reference, site.documentation)
     if out.kept(page.page, key):
         return
     since, name = len(out.written), Path(page.page).stem
@@ -225,11 +228,11 @@ def _program() -> str:
     return found.hexdigest()
 
 
-def _key(page: ModelPage, one: Ranked, reference: _Reference) -> str:
+def _key(page: ModelPage, one: Ranked, reference: _Reference, documentation: str | None) -> str:
     """Of all that a model's page is made from."""
     names = ("entry.json", "structures.extxyz", *(f"figures/{path.name}" for path in sorted((one.folder / "figures").glob("*.png"))))
     parts = [sha256_of(path) if (path := one.folder / name).is_file() else "" for name in names]
-    values = json.dumps([_program(), asdict(page), reference.sha256, names, parts])
+    values = json.dumps([_program(), asdict(page), reference.sha256, documentation, names, parts])
     return hashlib.sha256(values.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from defectbench.datasets.dataset import Dataset
     from defectbench.leaderboard.entry_view import EntryView
+    from defectbench.scoring.landscape import ReferenceState
     from defectbench.structures.matching import Match
     from defectbench.structures.symmetry import Operations
 
@@ -98,12 +100,19 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
     relax = entry.record.tasks.get("relax")
     if not path.is_file() or relax is None:
         return []
-    found = {(a.info.get("defect"), a.info.get("charge"), str(a.info.get("configuration"))): a for a in read_extxyz(path)}
-    host = next((a for key, a in found.items() if key[0] == "host"), None)
+    rows = relax.tables.get("states", [])
+    shown = {(row["defect"], str(row["charge"]), str(row.get("configuration"))) for row in rows}
+
+    def shows(info: Mapping[str, str]) -> bool:
+        return info.get("defect") == "host" or (info.get("defect"), info.get("charge"), info.get("configuration")) in shown
+
+    frames = read_extxyz(path, shows)
+    found = {(a.info.get("defect"), a.info.get("charge"), str(a.info.get("configuration"))): a for a in frames}
+    host = next((a for name, a in found.items() if name[0] == "host"), None)
     if dataset is not None and dataset.sha256 != entry.record.dataset.sha256:
         dataset = None
     scenes = []
-    for row in relax.tables.get("states", []):
+    for row in rows:
         atoms = found.get((row["defect"], row["charge"], str(row.get("configuration"))))
         if atoms is None:
             continue
@@ -155,14 +164,22 @@ def _laid(atoms: Atoms, found: Match, reference: Atoms, operations: Operations) 
     return np.asarray(end + minimum_image(image - end, reference.cell.array))
 
 
+@lru_cache(maxsize=100)
+def _reference(dataset: Dataset, defect: str, charge: int) -> ReferenceState | None:
+    """DFT's minima of a charge state, told apart once and not for every model."""
+    from defectbench.scoring.landscape import operations_of, reference_state
+
+    return reference_state(dataset, defect, charge, operations_of(dataset))
+
+
 def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset) -> Scene | None:
     """Over the nearest of DFT's ground states, as its distances in the entry are."""
-    from defectbench.scoring.landscape import operations_of, reference_state
+    from defectbench.scoring.landscape import operations_of
     from defectbench.structures.matching import match
 
     defect, charge = row["defect"], row["charge"]
     operations = operations_of(dataset)
-    state = reference_state(dataset, defect, charge, operations)
+    state = _reference(dataset, defect, charge)
     if state is None or sorted(state.ground.atoms.numbers) != sorted(atoms.numbers):
         return None
     centre = dataset.defect_position(defect)

@@ -16,12 +16,15 @@ from defectbench.leaderboard.tables import measured, number
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.leaderboard.entry_view import EntryView
 
 REPORT_FILE = "index.html"
+MOST_ROWS = 100
+"""Of a task's table on the page: what figures are drawn from has a thousand."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,24 @@ def templates() -> jinja2.Environment:
     """The templates of all pages, with escaping on."""
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("defectbench.leaderboard"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["body"] = _body
+    return made
+
+
+def _body(table: Table) -> Markup:
+    """The rows of a table as HTML: a template takes three times as long, and a page has thousands of cells."""
+    from markupsafe import Markup, escape
+
+    kinds = [' class="number"' if h.number else ' class="wrap"' if h.wrap else "" for h in table.headings]
+    rows = ("".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in table.rows)
+    return Markup("".join(f"<tr>{row}</tr>\n" for row in rows))
 
 
 def report(entry: EntryView) -> Report:
@@ -274,7 +288,12 @@ def _rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         return bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
     headings = tuple(Heading(column.replace("_", " "), numeric(column)) for column in columns)
-    return Table(headings, tuple(tuple(_cell(column, row[column]) for column in columns) for row in rows), title=name)
+    title = (
+        f"{name} ({len(rows)} rows)"
+        if len(rows) <= MOST_ROWS
+        else f"{name} (the first {MOST_ROWS} of {len(rows)} rows; entry.json has all)"
+    )
+    return Table(headings, tuple(tuple(_cell(column, row[column]) for column in columns) for row in rows[:MOST_ROWS]), title=title)
 
 
 def _cell(column: str, value: object) -> str:

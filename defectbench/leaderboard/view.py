@@ -246,7 +246,12 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Site:
-    """All that the site shows; ``boards`` full suites first, then by the number of models."""
+    """All that the site shows.
+
+    Attributes:
+        boards: full suites first, then by the number of models.
+        documentation: a page beside the site's own, which they link.
+    """
 
     boards: tuple[Board, ...]
     models: tuple[ModelPage, ...]
@@ -255,14 +260,16 @@ class Site:
     not_run: tuple[NotRun, ...]
     presets: dict[str, tuple[str, ...]]
     hosts: AcrossHosts
+    documentation: str | None = None
 
 
-def site_view(groups: Iterable[Group], folder: Path) -> Site:
+def site_view(groups: Iterable[Group], folder: Path, documentation: str | None = None) -> Site:
     """The site of these groups.
 
     Args:
         groups: of :func:`~defectbench.leaderboard.groups.group_entries`.
         folder: that they were found in; entries are named relative to it.
+        documentation: of :class:`Site`.
 
     Raises:
         ModelError: a model definition that ships cannot be read.
@@ -289,6 +296,7 @@ def site_view(groups: Iterable[Group], folder: Path) -> Site:
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
         presets=dict(PRESETS),
         hosts=across_hosts(groups),
+        documentation=documentation,
     )
 
 

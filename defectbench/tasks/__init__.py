@@ -33,11 +33,9 @@ def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
         UnknownNameError: no such task; names the nearest.
         DefectbenchError: a task of another package cannot be loaded.
     """
-    import pkgutil
-
     from defectbench.base.errors import UnknownNameError
 
-    own = [module.name for module in pkgutil.iter_modules(__path__)]
+    own = _own_names()
     # a task has its package's name, so that asking for some does not import the others
     if names is not None and set(names) <= set(own):
         return tuple(_own_task(name) for name in dict.fromkeys(names))
@@ -74,6 +72,14 @@ def named_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
     if DEFAULT in names:
         names = [*(task.name for task in default_tasks()), *(name for name in names if name != DEFAULT)]
     return get_tasks(names)
+
+
+@lru_cache(maxsize=1)
+def _own_names() -> tuple[str, ...]:
+    """The packages in this one: a site asks for them some thousand times, and each look at the disk takes a millisecond."""
+    import pkgutil
+
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def _own_task(name: str) -> Task:

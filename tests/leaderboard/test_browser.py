@@ -14,6 +14,7 @@ from defectbench.leaderboard.html import build_site
 pytestmark = pytest.mark.slow
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies"
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
 SOFTWARE_3D = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
@@ -179,6 +180,20 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit):
         page = one.open(name)
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"]
+)
+def test_axe_finds_nothing_to_complain_of(visit, name, scheme):
+    page = visit(color_scheme=scheme).open(name)
+    if name == "index.html":
+        names(page)
+    page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    run = "axe.run({preload: false, resultTypes: ['violations']})"
+    found = page.evaluate(run + ".then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))]))")
+    assert found == []
 
 
 def test_the_first_page_is_below_a_megabyte(site):

@@ -233,9 +233,13 @@ def test_a_folder_with_something_else_is_left_alone(entries, tmp_path):
     assert raised.value.code == "bad-output"
 
 
-@pytest.mark.parametrize("library", ["3dmol", "plotly", "tabulator"])
-def test_vendored_files_are_those_of_the_manifest(library):
-    folder = files("defectbench.leaderboard") / "static" / library
+STATIC = files("defectbench.leaderboard") / "static"
+
+
+@pytest.mark.parametrize(
+    "folder", [STATIC / "3dmol", STATIC / "plotly", STATIC / "tabulator", Path(__file__).parent / "axe"], ids=lambda folder: folder.name
+)
+def test_vendored_files_are_those_of_the_manifest(folder):
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     found = {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in folder.iterdir() if item.name != "manifest.json"}
     assert found == manifest["sha256"]

@@ -199,3 +199,8 @@ def test_a_worker_of_another_environment_gets_no_python_variables(monkeypatch: p
     found = worker_environment(1, "cpu", None)
     assert not {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONBREAKPOINT", "LD_AUDIT"} & found.keys()
     assert found["PYTHONSAFEPATH"] == found["PYTHONNOUSERSITE"] == "1"
+
+
+def test_a_worker_does_not_plot_as_a_notebook_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    assert worker_environment(1, "cpu", None)["MPLBACKEND"] == "agg"

@@ -83,7 +83,7 @@
   }
 
   function build(box, chart) {
-    var stage = make("div", { "class": "plot", role: "img" }), chooser = make("select"), bar = make("div", { "class": "controls" }), label = make("label", {}, "Panel ");
+    var stage = make("div", { "class": "plot", role: "img", "aria-label": chart.title }), chooser = make("select"), bar = make("div", { "class": "controls" }), label = make("label", {}, "Panel ");
     box.textContent = "";
     box.appendChild(make("h4", {}, chart.title));
     chart.panels.forEach(function (p, i) { chooser.appendChild(make("option", { value: String(i) }, p.label)); });

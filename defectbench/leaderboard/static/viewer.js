@@ -43,7 +43,7 @@
 
   function build(box) {
     var scenes = JSON.parse(box.querySelector("script[type='application/json']").textContent), root = box.dataset.root || "";
-    var controls = make("div", { "class": "controls" }), stage = make("div", { "class": "stage", tabindex: "0", role: "img" }), words = make("p", { "class": "small", role: "status" });
+    var controls = make("div", { "class": "controls" }), stage = make("div", { "class": "stage", tabindex: "0", role: "img", "aria-label": "Structure, not loaded yet" }), words = make("p", { "class": "small", role: "status" });
     var chooser = make("select"), layer = make("select"), slider = make("input", { type: "range", min: "0", max: "100", step: "1" });
     var along = make("output", { "class": "small" }), arrows = make("select"), ghost = make("input", { type: "checkbox" }), whole = make("input", { type: "checkbox" });
     var picture = make("button", { type: "button" }, "PNG"), legend = make("p", { "class": "small soft" });
