@@ -54,6 +54,7 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
         "level_of_theory": definition.level_of_theory,
         "charge": definition.charge.how,
         "training": training_of(definition),
+        "weights_charges": {file.path: file.charge for file in definition.weights.files if file.charge is not None},
     }
     if definition.weights.parameters is not None:
         wanted["parameters"] = definition.weights.parameters

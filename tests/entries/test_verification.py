@@ -341,6 +341,7 @@ CLAIMS = {
     "weights": {"weights_sha256": {"chgnet/pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar": "0" * 64}},
     "weights missing": {"weights_sha256": {}},
     "parameters": {"parameters": 1},
+    "charges of weights": {"weights_charges": {"chgnet/pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar": 1}},
     "arguments": {"arguments": {"head": "other"}},
     "level": {"level_of_theory": "HSE06"},
     "adapter": {"adapter": "mace"},
