@@ -75,7 +75,7 @@ def evaluate(
         defects: only these defects; None for all.
         charges: only these charges (units of +e); None for all.
         configurations: only these starts, by name; None for those of the suite.
-        tasks: only these tasks; None for all.
+        tasks: only these tasks; None for those that run by default, as does the name ``default`` among others.
         suite: ``full`` runs every start; ``quick`` those of ``QUICK_CONFIGURATIONS``.
         output: the run folder; by default one per model, dataset and selection below ``defectbench-results``, where results of another
             selection of the same model and dataset are used too.

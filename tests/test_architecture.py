@@ -21,6 +21,7 @@ FLOORS = (
     {"entries", "training"},
     {"leaderboard"},
     {"runs"},
+    {"sanity"},
     {"evaluation"},
     {"cli"},
     {"__init__", "__main__"},

@@ -25,7 +25,7 @@ from defectbench.leaderboard.scores import best_baselines, gains, score_results
 from defectbench.scoring.run import scoring_input
 from defectbench.scoring.task import ScoringInput
 from defectbench.structures.symmetry import host_operations
-from defectbench.tasks import get_tasks
+from defectbench.tasks import default_tasks
 from defectbench.worker import certificate as worker_certificate
 from defectbench.worker import relaxation as worker_relaxation
 from defectbench.worker.adapters.base import LoadedModel
@@ -70,7 +70,7 @@ class Run:
 
 
 def outcome(scoring):
-    return {task.name: task.score(scoring) for task in get_tasks()}
+    return {task.name: task.score(scoring) for task in default_tasks()}
 
 
 @cache
@@ -88,7 +88,7 @@ def calculate(calculator, how: str) -> Run:
     finished = {c for d, q in data.states if d == DEFECT for c in data.minima(d, q)}  # without them an oracle cannot know the lowest
     names = sorted({c for d, q in data.states if d == DEFECT for c in data.starts(d, q) if c in STARTS or c in finished})
     states, skipped = select_states(data, defects=[DEFECT], configurations=names)
-    plan = make_plan(data, states, skipped, get_tasks(), takes_charge=how != "none", protocol=PROTOCOL)
+    plan = make_plan(data, states, skipped, default_tasks(), takes_charge=how != "none", protocol=PROTOCOL)
     model = LoadedModel(calculator, charge=how)
     definition = ModelDefinition(
         id="impostor",
@@ -329,7 +329,7 @@ def rewritten(change) -> dict:
     relaxations = {key: tuple(rewrite(atoms) for atoms in old._read(key)) for key in old._relaxations}
     data = Dataset(old.path, old.metadata, old.sha256, old.host, starts, relaxations)
     takes_charge = any(c.charge is not None for c in base.plan.calculations)
-    plan = make_plan(data, base.plan.states, base.plan.skipped, get_tasks(), takes_charge=takes_charge, protocol=PROTOCOL)
+    plan = make_plan(data, base.plan.states, base.plan.skipped, default_tasks(), takes_charge=takes_charge, protocol=PROTOCOL)
     assert [c.kind for c in plan.calculations] == [c.kind for c in base.plan.calculations]
     results = {}
     for before, after in zip(base.plan.calculations, plan.calculations, strict=True):
@@ -437,7 +437,7 @@ def test_oracle_and_cheat_through_evaluate(tmp_path):
 
 def main() -> None:
     """Prints the table of the documentation page."""
-    columns = [t.name for t in get_tasks() if t.weight > 0]
+    columns = [t.name for t in default_tasks() if t.weight > 0]
     print("| model | certificate | overall | " + " | ".join(columns) + " |\n|---|---|" + "---:|" * (len(columns) + 1))
     for name in [ORACLE, *CHEATS, BLIND]:
         score = score_results(result(name))

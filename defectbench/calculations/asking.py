@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.calculations.requests import PROTOCOL, Calculation, Kind, Protocol, Structure
-from defectbench.calculations.results import DescriptorsResult, RelaxationResult, SinglePointResult, Stored
+from defectbench.calculations.results import DescriptorsResult, OwnLatticeResult, RelaxationResult, SinglePointResult, Stored
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,6 +44,10 @@ class Ask:
         """The relaxation of a start at a total charge (units of +e)."""
         return self._calculation("relaxation", atoms, charge)
 
+    def own_lattice(self, atoms: Atoms, charge: int, host: Atoms) -> Calculation:
+        """The relaxation of a start at a total charge (units of +e), in the cell of the host as the model relaxes it."""
+        return self._calculation("own_lattice", atoms, charge, {"host": Structure.from_atoms(host).to_json()})
+
     def single_point(self, atoms: Atoms, charge: int) -> Calculation:
         """Energy and forces of a structure at a total charge (units of +e)."""
         return self._calculation("single_point", atoms, charge)
@@ -73,6 +77,11 @@ class Answers:
         """The stored relaxation of a start; None if there is none."""
         found = self.of(self.ask.relaxation(atoms, charge))
         return found.result if found is not None and isinstance(found.result, RelaxationResult) else None
+
+    def own_lattice(self, atoms: Atoms, charge: int, host: Atoms) -> OwnLatticeResult | None:
+        """The stored relaxation of a start in the model's own lattice; None if there is none."""
+        found = self.of(self.ask.own_lattice(atoms, charge, host))
+        return found.result if found is not None and isinstance(found.result, OwnLatticeResult) else None
 
     def single_point(self, atoms: Atoms, charge: int) -> SinglePointResult | None:
         """The stored energy and forces of a structure; None if there are none."""

@@ -12,7 +12,7 @@ from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.states import ChargeState, format_charge, sort_key
 from defectbench.base.text import one_line
 from defectbench.calculations.asking import Ask
-from defectbench.calculations.requests import PROTOCOL, Calculation, Protocol, Structure
+from defectbench.calculations.requests import PROTOCOL, Calculation, Kind, Protocol, Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -55,6 +55,11 @@ DEFAULT_DATASET = "sb2se3-vacancies"
 
 #: The starts of the quick suite: the ideal vacancy, a rattle, and the two that break most symmetries.
 QUICK_CONFIGURATIONS = ("Unperturbed", "Rattled", "Dimer", "Bond_Distortion_-40.0%")
+
+WORK: Mapping[Kind, float] = {
+    "relaxation": 60.0, "own_lattice": 80.0, "single_point": 1.0, "descriptors": 1.0, "path": 500.0, "certificate": 40.0,
+}  # fmt: skip
+"""Force calls per calculation, roughly: what estimates of time weigh them by, and what decides which runs first."""
 
 HOST_RATTLE_SEED = 42
 HOST_RATTLE_SIGMA = 0.05
@@ -107,7 +112,7 @@ class Plan:
         skipped: (defect, charge, reason) of selected states that do not.
         relaxations: (defect, charge, configuration) → calculation; equal calculations appear once in ``calculations``.
         host: start name → calculation.
-        calculations: every distinct calculation, in the order in which they run.
+        calculations: every distinct calculation, once.
         ask: what built them.
         shard: the part of a run that this is; None for a whole one.
     """
@@ -130,6 +135,25 @@ class Plan:
     def shared(self) -> int:
         """How many configurations need no relaxation of their own because another charge state's start is the same."""
         return len(self.relaxations) - len({c.content_hash for c in self.relaxations.values()})
+
+
+def work(calculations: Sequence[Calculation]) -> float:
+    """Force calls that calculations will take, roughly.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> work([SimpleNamespace(kind="relaxation"), SimpleNamespace(kind="single_point")])
+        61.0
+    """
+    return sum(WORK[c.kind] for c in calculations)
+
+
+def longest_first(calculations: Iterable[Calculation]) -> list[Calculation]:
+    """Calculations as they are dealt to workers: first those that will take longest, so that the last ones to run are short.
+
+    The time per force call is in proportion to the atoms. Calculations that should take equally long keep their order.
+    """
+    return sorted(calculations, key=lambda c: -WORK[c.kind] * len(c.structure.symbols))
 
 
 def select_states(

@@ -6,35 +6,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from html import escape as escape_html
 from typing import TYPE_CHECKING
 
+from defectbench.calculations.plan import WORK, work
 from defectbench.calculations.run import Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from defectbench.calculations.plan import Plan
-    from defectbench.calculations.requests import Calculation, Kind
+    from defectbench.calculations.requests import Calculation
     from defectbench.calculations.results import Result
 
-WORK: Mapping[Kind, float] = {"relaxation": 60.0, "single_point": 1.0, "descriptors": 1.0, "certificate": 40.0}
-"""Force calls per calculation, roughly: what an estimate of the remaining time weighs them by. Measured are then the seconds per call."""
-
 LINE_EVERY_S = 60.0
-
-
-def work(calculations: Sequence[Calculation]) -> float:
-    """Force calls that calculations will take, roughly.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> work([SimpleNamespace(kind="relaxation"), SimpleNamespace(kind="single_point")])
-        61.0
-    """
-    return sum(WORK[c.kind] for c in calculations)
 
 
 def duration(seconds: float) -> str:

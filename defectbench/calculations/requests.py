@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-Kind = Literal["relaxation", "single_point", "descriptors", "certificate"]
+Kind = Literal["relaxation", "own_lattice", "single_point", "descriptors", "path", "certificate"]
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,13 @@ class Calculation:
     """One thing to calculate.
 
     Attributes:
-        kind: ``relaxation``, ``single_point`` (energy and forces), ``descriptors`` or ``certificate``.
+        kind: ``relaxation``; ``own_lattice`` (a relaxation in the cell of a host as the model relaxes it); ``single_point`` (energy and
+            forces); ``descriptors``; ``path`` (a minimum-energy path between two structures); or ``certificate``.
         structure: the start.
         charge: total charge in units of +e handed to the model; None for a model that takes none, so that a
             charge-blind model has one calculation, not five, for one start under five charges.
-        protocol: relaxation settings; ignored by (and not part of the key of) other kinds.
-        options: further content of the kind (JSON values), e.g. the charges of a certificate.
+        protocol: settings of relaxations; ignored by (and not part of the key of) kinds that relax nothing.
+        options: further content of the kind (JSON values), e.g. the charges of a certificate, or the host of an ``own_lattice``.
     """
 
     kind: Kind
@@ -109,7 +110,7 @@ class Calculation:
     def to_json(self) -> dict[str, Any]:
         """The request as it goes to a worker and into the key."""
         out: dict[str, Any] = {"kind": self.kind, "structure": self.structure.to_json(), "charge": self.charge}
-        if self.kind == "relaxation":
+        if self.kind in ("relaxation", "own_lattice"):
             out["protocol"] = {**self.protocol.to_json(), "name": RELAXATION}
         if self.options:
             out["options"] = dict(self.options)

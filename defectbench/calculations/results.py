@@ -58,10 +58,9 @@ class _Result(_Closed):
     peak_memory_mb: NotNegative = 0.0
 
 
-class RelaxationResult(_Result):
-    """A relaxation; the fields are those of :class:`~defectbench.calculations.requests.Relaxation`."""
+class _Relaxed(_Result):
+    """The fields are those of :class:`~defectbench.calculations.requests.Relaxation`."""
 
-    kind: Literal["relaxation"] = "relaxation"
     status: Literal["converged", "unconverged", "failed"]
     positions: Vectors
     energy: float | None
@@ -94,6 +93,60 @@ class RelaxationResult(_Result):
             failure=self.failure,
             failure_kind=self.failure_kind,
         )
+
+
+class RelaxationResult(_Relaxed):
+    """A relaxation in the cell of its start."""
+
+    kind: Literal["relaxation"] = "relaxation"
+
+
+class OwnLatticeResult(_Relaxed):
+    """A relaxation in the model's own lattice, with positions scaled back to the cell of its start.
+
+    Energies (eV) and forces (eV/Å) are those in the own lattice.
+
+    Attributes:
+        cell: three lattice vectors (Å) of the own lattice, as rows; None where the model has none.
+    """
+
+    kind: Literal["own_lattice"] = "own_lattice"
+    cell: Annotated[Vectors, Field(min_length=3, max_length=3)] | None = None
+
+    @model_validator(mode="after")
+    def _has_cell(self) -> Self:
+        if self.status != "failed" and self.cell is None:
+            raise ValueError("without a failure there is a cell")
+        return self
+
+
+class PathResult(_Result):
+    """A minimum-energy path between two structures.
+
+    Attributes:
+        energies: of the images from the first structure to the last, eV.
+        positions: of the highest image, (N, 3), Å.
+        steps: optimiser steps.
+        fmax: largest force of any image without its part along the path, eV/Å.
+    """
+
+    kind: Literal["path"] = "path"
+    status: Literal["converged", "unconverged", "failed"]
+    energies: tuple[float, ...] = ()
+    positions: Vectors | None = None
+    fmax: float | None = None
+    steps: Count = 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.status != "failed" and (len(self.energies) < 3 or self.positions is None or self.fmax is None):
+            raise ValueError("without a failure there are energies, positions and fmax")
+        return self
+
+    @property
+    def barrier(self) -> float | None:
+        """The highest energy above the first structure, eV; None if it failed."""
+        return max(self.energies) - self.energies[0] if self.energies else None
 
 
 class SinglePointResult(_Result):
@@ -258,7 +311,7 @@ class CertificateResult(_Result):
         return self
 
 
-Result = RelaxationResult | SinglePointResult | DescriptorsResult | CertificateResult
+Result = RelaxationResult | OwnLatticeResult | SinglePointResult | DescriptorsResult | PathResult | CertificateResult
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Annotated[Result, Field(discriminator="kind")])
 
@@ -303,8 +356,10 @@ def parse(calculation: Calculation, content: Mapping[str, Any] | str | bytes) ->
 def _misfit(calculation: Calculation, result: Result) -> str | None:
     count = len(calculation.structure.symbols)
     rows: dict[str, tuple[tuple[tuple[float, ...], ...] | None, int]] = {}
-    if isinstance(result, RelaxationResult):
+    if isinstance(result, _Relaxed):
         rows = {"positions": (result.positions, count), "forces": (result.forces, count)}
+    elif isinstance(result, PathResult):
+        rows = {"positions": (result.positions, count)}
     elif isinstance(result, SinglePointResult):
         rows = {"forces": (result.forces, count)}
     elif isinstance(result, DescriptorsResult):
@@ -350,6 +405,6 @@ def failed_result(calculation: Calculation, failure: str, kind: str) -> Result:
         "failure_kind": kind,
         "echo": {"charge": None, "request": calculation.content_hash},
     }
-    if calculation.kind == "relaxation":
+    if calculation.kind in ("relaxation", "own_lattice"):
         content |= {"positions": calculation.structure.positions, "energy": None, "forces": None, "energies": [], "fmax": [], "steps": 0}
     return parse(calculation, content)

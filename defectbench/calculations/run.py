@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defectbench.base.errors import RunError
+from defectbench.calculations.plan import longest_first
 from defectbench.calculations.results import CertificateResult, Result, Stored
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def calculate(
         found = store.get(calculation.key(identity), calculation)
         return found is None or (retry_failed and found.result.status == "failed")
 
-    todo = [c for c in plan.calculations if missing(c)]
+    todo = longest_first(c for c in plan.calculations if missing(c))
     if todo:
         todo += [c for c in at_the_end if missing(c)]
     tell_losses(store, reporter)

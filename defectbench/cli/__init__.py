@@ -11,18 +11,16 @@ import typer
 
 from defectbench.base.errors import DefectbenchError, Interrupted
 from defectbench.base.text import one_line
-from defectbench.cli import cache, datasets, entries, environments, models, tasks
+from defectbench.cli import cache, datasets, entries, environments, models, sanity, tasks
 from defectbench.cli.compare import compare
 from defectbench.cli.evaluate import evaluate
+from defectbench.cli.groups import group
 from defectbench.cli.train import train
 
-app = typer.Typer(
+app = group(
+    "Can a machine-learning interatomic potential be trusted for charged point defects?",
     name="defectbench",
-    help="Can a machine-learning interatomic potential be trusted for charged point defects?",
-    no_args_is_help=True,
-    add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(datasets.app, name="datasets")
@@ -37,6 +35,7 @@ app.add_typer(entries.entries_app, name="entries")
 app.add_typer(entries.score_app, name="score")
 app.add_typer(entries.leaderboard_app, name="leaderboard")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(sanity.app, name="sanity")
 
 
 def _version(value: bool) -> None:

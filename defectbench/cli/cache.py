@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Show what lies in the cache (DEFECTBENCH_CACHE) and how large it is; clear it.", invoke_without_command=True)
+from defectbench.cli.groups import group
+
+app = group(
+    "Show what lies in the cache (DEFECTBENCH_CACHE) and how large it is; clear it.", no_args_is_help=False, invoke_without_command=True
+)
 
 
 @app.callback()

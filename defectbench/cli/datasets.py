@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from defectbench.cli.groups import group
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-app = typer.Typer(help="Reference datasets: host, start structures, DFT minima.", no_args_is_help=True)
+app = group("Reference datasets: host, start structures, DFT minima.")
 
 NameOrFolder = Annotated[str, typer.Argument(metavar="NAME_OR_FOLDER", help="Dataset: name or folder.")]
 

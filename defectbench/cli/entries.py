@@ -22,13 +22,14 @@ from defectbench.cli.arguments import (
     text_of,
     writable_below,
 )
+from defectbench.cli.groups import group
 
 if TYPE_CHECKING:
     from defectbench.leaderboard.entry_view import EntryView
 
-entries_app = typer.Typer(help="Entries of runs that were calculated in parts.", no_args_is_help=True)
-score_app = typer.Typer(help="Scores, computed from an entry's metrics.", no_args_is_help=True)
-leaderboard_app = typer.Typer(help="Leaderboard tables, figures and site.", no_args_is_help=True)
+entries_app = group("Entries of runs that were calculated in parts.")
+score_app = group("Scores, computed from an entry's metrics.")
+leaderboard_app = group("Leaderboard tables, figures and site.")
 
 
 @entries_app.callback()

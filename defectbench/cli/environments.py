@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from defectbench.cli.arguments import text_of
+from defectbench.cli.groups import group
 
-app = typer.Typer(help="Managed Python environments of the models: pinned packages, built once with uv.", no_args_is_help=True)
+app = group("Managed Python environments of the models: pinned packages, built once with uv.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment, as 'list' shows it.")]
 

@@ -67,7 +67,9 @@ def evaluate(
     configurations: Annotated[
         list[str] | None, typer.Option("--configurations", "-c", help="Only these starts, e.g. Unperturbed,Dimer. Repeatable.")
     ] = None,
-    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks, e.g. relax,pes. Repeatable.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="Only these tasks, e.g. relax,pes; default,own_lattice adds one. Repeatable.")
+    ] = None,
     suite: Annotated[SuiteName, typer.Option(help="'full' runs every start, 'quick' a few per charge state.")] = SuiteName.full,
     output: Output = None,
     device: DeviceOption = DeviceName.cpu,

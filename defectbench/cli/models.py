@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated
 
 import typer
 
 from defectbench.cli.arguments import DatasetOption, DeviceName, DeviceOption, EnvironmentOption, TrustCode, TrustWeights, WeightsOption
+from defectbench.cli.groups import group
 
-app = typer.Typer(help="List, inspect and check models.", no_args_is_help=True)
+app = group("List, inspect and check models.")
 
 NameOrYaml = Annotated[str, typer.Argument(metavar="NAME_OR_YAML", help="Model name or path of a model YAML.")]
 
 
 @app.command("list")
 def list_command(
-    leaderboards: Annotated[str, typer.Option(help="Folder of published entries; without it their column is left out.")] = "leaderboards",
+    leaderboards: Annotated[str, typer.Option(help="Folder of published entries; without it their columns are left out.")] = "leaderboards",
 ) -> None:
-    """List the registered models: size, training data, charge, built environments and published entries."""
+    """List the registered models: size, training data, charge, built environments, speed and published entries."""
     import defectbench
     from defectbench.base.paths import full_path
     from defectbench.cli import render_catalogue as render
     from defectbench.cli.render import make_console
+    from defectbench.entries.evaluated import evaluated
     from defectbench.models.environment import list_environments
 
     built = {status.name for status in list_environments() if status.built}
     folder = full_path(leaderboards)
-    entries = Counter(path.parent.name for path in folder.glob("*/*/entry.json")) if folder.is_dir() else None
-    render.models(make_console(), defectbench.list_models(), built, entries)
+    render.models(make_console(), defectbench.list_models(), built, evaluated(folder) if folder.is_dir() else None)
 
 
 @app.command()

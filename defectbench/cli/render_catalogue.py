@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.catalogue import DatasetSummary
     from defectbench.datasets.dataset import Dataset
     from defectbench.datasets.importing.assemble import ImportReport
+    from defectbench.entries.evaluated import Evaluated
     from defectbench.models.cache import CacheKind
     from defectbench.models.environment import EnvironmentStatus
     from defectbench.models.schema import ModelDefinition
@@ -36,27 +37,33 @@ def facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     console.print(made, highlight=False)
 
 
-def models(console: Console, found: Listing[ModelDefinition], built: Set[str], entries: Mapping[str, int] | None) -> None:
+def models(console: Console, found: Listing[ModelDefinition], built: Set[str], entries: Mapping[str, Evaluated] | None) -> None:
     """The registered models, by package.
 
     Args:
         console: where to.
         found: the models.
         built: names of the environments that are built.
-        entries: model → number of datasets that it has a published entry on; None where no published entries are at hand.
+        entries: model → its published entries; None where none are at hand.
     """
     columns = [Column("model"), Column("size", "number"), Column("training data", "text"), Column("charge")]
-    columns += [Column("entries", "number")] if entries is not None else []
+    columns += [Column("ms per\natom", "number"), Column("entries", "number")] if entries is not None else []
     rows = []
     for environment, members in groupby(sorted(found, key=lambda m: (m.package, m.id)), key=lambda m: (m.package, m.environment)):
         ready = "built" if environment[1] in built else "not built"
-        rows.append([f"[bold]{escape(environment[0])}[/bold] ({ready})", "", "", "", ""][: len(columns)])
+        rows.append([f"[bold]{escape(environment[0])}[/bold] ({ready})", "", "", "", "", ""][: len(columns)])
         for m in members:
             charge = "no" if m.charge.how == "none" else "yes"
             row = [f" {escape(m.id)}" + (" *" if m.requires_trust else ""), _size(m), escape(m.training_data), charge]
-            rows.append(row + ([str(entries.get(m.id) or "–")] if entries is not None else []))
+            if entries is not None:
+                known = entries.get(m.id)
+                speed = known.milliseconds_per_atom if known is not None else None
+                row += ["–" if speed is None else f"{speed:.2g}", "–" if known is None else str(known.datasets)]
+            rows.append(row)
     table(console, columns, rows)
     line(console, "size: million trainable parameters (M), or the weights file where they are not recorded (MB)")
+    if entries is not None:
+        line(console, "ms per atom: time per force call and atom of the published entries, one thread of their processor")
     line(console, "* SHA-256 unknown; requires --trust-weights. See 'defectbench models show NAME'.")
 
 

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List and describe tasks.", no_args_is_help=True)
+from defectbench.cli.groups import group
+
+app = group("List and describe tasks.")
 
 
 @app.command("list")

@@ -91,6 +91,7 @@ def build_entry(
             charge=definition.charge.how,
             parameters=model.worker.parameters,
             weights_sha256={redact(w.name): w.sha256 for w in model.worker.weights},
+            weights_charges={redact(name): charge for name, charge in model.resolved.weights_charges.items()},
             embedded=model.embedded,
             training=training_of(definition),
         ),

@@ -15,7 +15,15 @@ from defectbench.base.text import one_line
 from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.preparation import MakeExecutor, ModelOptions, Prepared, choose_model
 from defectbench.calculations.requests import Calculation, Structure
-from defectbench.calculations.results import CertificateResult, DescriptorsResult, RelaxationResult, Result, SinglePointResult, Stored
+from defectbench.calculations.results import (
+    CertificateResult,
+    DescriptorsResult,
+    OwnLatticeResult,
+    RelaxationResult,
+    Result,
+    SinglePointResult,
+    Stored,
+)
 from defectbench.models.certificate import THRESHOLDS, Thresholds, classify
 
 if TYPE_CHECKING:
@@ -122,7 +130,7 @@ def sample_problems(
 
 
 def _pick(plan: Plan, results: Mapping[str, Stored], count: int, random: Random) -> list[Calculation]:
-    by_kind: dict[str, list[Calculation]] = {"relaxation": [], "single_point": [], "descriptors": []}
+    by_kind: dict[str, list[Calculation]] = {"relaxation": [], "own_lattice": [], "single_point": [], "descriptors": []}
     for calculation in plan.calculations:
         if calculation.content_hash in results:
             by_kind[calculation.kind].append(calculation)
@@ -167,7 +175,7 @@ def _certificate_problems(entry: Entry, fresh: Result, tolerance: Tolerance) -> 
 
 
 def _compare(stored: Result, fresh: Result, tolerance: Tolerance) -> Iterator[str]:
-    if isinstance(stored, RelaxationResult) and isinstance(fresh, RelaxationResult):
+    if isinstance(stored, RelaxationResult | OwnLatticeResult) and isinstance(fresh, RelaxationResult | OwnLatticeResult):
         yield from _compare_relaxations(stored, fresh, tolerance)
         return
     if stored.status != fresh.status:
@@ -186,7 +194,9 @@ def _compare(stored: Result, fresh: Result, tolerance: Tolerance) -> Iterator[st
             yield f"a force component differs by {off:.3g} eV/Å"
 
 
-def _compare_relaxations(stored: RelaxationResult, fresh: RelaxationResult, tolerance: Tolerance) -> Iterator[str]:
+def _compare_relaxations(
+    stored: RelaxationResult | OwnLatticeResult, fresh: RelaxationResult | OwnLatticeResult, tolerance: Tolerance
+) -> Iterator[str]:
     count = len(stored.positions)
     if stored.energies and fresh.energies:
         yield from (f"at the start: {line}" for line in _compare_energies(stored.energies[0], fresh.energies[0], count, tolerance))

@@ -99,6 +99,8 @@ class ModelRecord(_Closed):
     charge: Word
     parameters: int | None
     weights_sha256: dict[str, str]
+    weights_charges: dict[str, int] = Field(default_factory=dict)
+    """Of one model per charge: weights file → the charge that it is for."""
     embedded: bool
     """Whether the model's definition ships with defectbench (else the user gave a file)."""
     training: Training = Field(default_factory=Training)

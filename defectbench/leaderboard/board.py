@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.leaderboard.groups import Group, find_entries, group_entries
+from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.scores import best_baselines, gains, mean_gain
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class Leaderboard:
                     }
                 )
         return pd.DataFrame(rows)
+
+    def across_hosts(self) -> AcrossHosts:
+        """Scores over hosts, each host with the same weight, and how well the hosts agree on the order of models."""
+        return across_hosts(self.groups)
 
     def markdown(self) -> str:
         """The page that ``defectbench leaderboard table`` prints."""

@@ -67,7 +67,10 @@ def find_entries(folder: Path) -> list[Path]:
 
 
 def group_key(entry: Entry) -> GroupKey:
-    """What entries must have in common to stand in one table."""
+    """What entries must have in common to stand in one table; tasks that run only where they are named make no difference."""
+    from defectbench.tasks import get_tasks
+
+    on_request = {task.name for task in get_tasks() if task.on_request}
     states = tuple(sorted((s.defect, s.charge, tuple(sorted(s.configurations))) for s in entry.selection.states))
     protocol = str(sorted(entry.provenance.protocol.items()))
     return (
@@ -78,7 +81,7 @@ def group_key(entry: Entry) -> GroupKey:
         protocol,
         entry.selection.suite,
         states,
-        tuple(sorted(entry.tasks)),
+        tuple(sorted(entry.tasks.keys() - on_request)),
     )
 
 

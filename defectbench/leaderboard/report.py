@@ -352,10 +352,14 @@ def _provenance(entry: Entry) -> Table:
     p, m = entry.provenance, entry.model
     hardware = p.hardware if isinstance(p.hardware, Mapping) else p.hardware.model_dump()
     machine = ", ".join(str(v) for v in (hardware.get("processor"), *(hardware.get("gpus") or ())) if v)
+
+    def own(name: str) -> str:
+        return f" (charge {format_charge(m.weights_charges[name])})" if name in m.weights_charges else ""
+
     rows = [
         ("model", f"{m.id}, {m.package or 'own code'}, identity {m.identity[:16]}"),
         ("trained on", m.training.statement + (f"; {entry.dataset.id} itself" if entry.in_domain else "")),
-        ("weights, SHA-256", "; ".join(f"{name} {digest[:16]}…" for name, digest in m.weights_sha256.items()) or "–"),
+        ("weights, SHA-256", "; ".join(f"{name}{own(name)} {digest[:16]}…" for name, digest in m.weights_sha256.items()) or "–"),
         ("dataset content", entry.dataset.sha256[:16]),
         ("packages", ", ".join(f"{name} {version}" for name, version in p.packages.items())),
         ("machine", f"{p.device}: {machine or 'not recorded'}, {p.workers} workers of {p.threads_per_worker} threads"),

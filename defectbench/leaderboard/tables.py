@@ -13,6 +13,7 @@ from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.entries.staleness import shipped_content, stale
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
+from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import figure_paths, hardware_in, hardware_of, in_words
 from defectbench.leaderboard.scores import (
     Interval,
@@ -24,6 +25,7 @@ from defectbench.leaderboard.scores import (
 )
 
 if TYPE_CHECKING:
+    from defectbench.entries.schema import TaskRecord
     from defectbench.scoring.task import MetricDefinition, Task
 
 
@@ -73,7 +75,7 @@ def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]], texts:
 def _tasks(group: Group) -> list[Task]:
     from defectbench.tasks import get_tasks
 
-    return [t for t in get_tasks(None) if t.name in group.first.tasks]
+    return [t for t in get_tasks(None) if any(t.name in one.entry.tasks for one in group.entries)]
 
 
 def _unit(definition: MetricDefinition) -> str:
@@ -177,11 +179,16 @@ def _chosen(task: Task) -> list[MetricDefinition]:
     return [m for m in task.metrics if m.weight > 0] or list(task.metrics)
 
 
+def _records(group: Group, task: Task) -> list[TaskRecord]:
+    """What the entries hold of a task; one that runs on request is not in all of them."""
+    return [one.entry.tasks[task.name] for one in group.entries if task.name in one.entry.tasks]
+
+
 def _baselines(group: Group, task: Task) -> dict[str, dict[str, float]]:
     """Label → metric → value of a task's baselines; all entries of a group have the same data, so the first that has a value gives it."""
     found: dict[str, dict[str, float]] = {}
-    for one in group.entries:
-        for label, values in one.entry.tasks[task.name].baselines.items():
+    for record in _records(group, task):
+        for label, values in record.baselines.items():
             for name, value in values.items():
                 if value is not None:
                     found.setdefault(label, {}).setdefault(name, value)
@@ -192,7 +199,7 @@ def _shown(group: Group, task: Task) -> list[MetricDefinition]:
     """The columns of a task's table: of what counts all that an entry fills or fails, and of the rest what a baseline has that would
     else have no row. What no entry fills is listed by :func:`absences`."""
     chosen = _chosen(task)
-    filled = {m.name for one in group.entries for m in one.entry.tasks[task.name].metrics if m.value is not None or m.applies}
+    filled = {m.name for record in _records(group, task) for m in record.metrics if m.value is not None or m.applies}
     shown = {m.name for m in chosen} & filled
     for values in _baselines(group, task).values():
         if not shown & values.keys():
@@ -379,4 +386,21 @@ def leaderboard(folder: Path, link_from: Path | None = None, figures: Path | Non
                 parts.append(f"### {task.title} ({task.name})")
             reasons = [line for line in (*lines, no_baseline(group, task)) if line]
             parts += [text for text in (table, "\n".join(f"- {line}" for line in reasons)) if text]
+    parts += hosts_section(across_hosts(groups))
     return "\n\n".join(parts) + "\n"
+
+
+def hosts_section(found: AcrossHosts) -> list[str]:
+    """The section on all hosts side by side: mean scores, agreement on the order of models, and how far it generalises."""
+    parts = ["## Across hosts", markdown(found.statement)]
+    if len(found.hosts) < 2:
+        return parts
+    about = [f"{markdown(h.name)} ({markdown(h.dataset)}, {h.suite}, {h.states} charge states)" for h in found.hosts]
+    rows = [[markdown(m.name), number(m.score, 2), *(number(m.scores.get(h.name), 2) for h in found.hosts)] for m in found.models]
+    parts.append(markdown_table(["model", "mean over hosts", *about], rows))
+    pairs = [
+        [" and ".join(map(markdown, a.hosts)), str(a.models), number(a.rank_correlation, 2), number(a.by_chance, 2)]
+        for a in found.agreements
+    ]
+    parts.append(markdown_table(["hosts", "models on both", "rank correlation", "1 in 20 random orders reach"], pairs))
+    return parts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
+from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
 from defectbench.leaderboard.tables import content_note
@@ -258,6 +259,7 @@ class Site:
     datasets: tuple[DatasetPage, ...]
     not_run: tuple[NotRun, ...]
     presets: dict[str, tuple[str, ...]]
+    hosts: AcrossHosts
     documentation: str | None = None
 
 
@@ -289,10 +291,11 @@ def site_view(groups: Iterable[Group], folder: Path, documentation: str | None =
     return Site(
         boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
         models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
-        tasks=tuple(_task_page(task) for task in tasks if any(task.name in group.first.tasks for group in groups)),
+        tasks=tuple(_task_page(task) for task in tasks if any(task.name in one.entry.tasks for group in groups for one in group.entries)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
         presets=dict(PRESETS),
+        hosts=across_hosts(groups),
         documentation=documentation,
     )
 

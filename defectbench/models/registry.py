@@ -156,11 +156,12 @@ class ResolvedModel:
         }
         if (bounds := self.definition.charge.range) is not None:  # charges outside fail
             content["charge_range"] = list(bounds)
-        if charges := self._charges():  # one model per charge
+        if charges := self.weights_charges:  # one model per charge
             content["weights_charges"] = charges
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def _charges(self) -> dict[str, int]:
+    @property
+    def weights_charges(self) -> dict[str, int]:
         """Path in the definition → the one charge that a weights file is for."""
         return {file.path: file.charge for file in self.definition.weights.files if file.charge is not None}
 
@@ -178,7 +179,7 @@ class ResolvedModel:
                 for name, path in self.weights_paths.items()
             ]
         charge = self.definition.charge
-        if charges := self._charges():
+        if charges := self.weights_charges:
             for entry in entries:  # of a folder or an archive each file has the charge of the whole
                 entry["charge"] = next((q for path, q in charges.items() if re.match(re.escape(path) + "($|[/!])", entry["name"])), None)
         return {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.calculations.progress import WORK, work
+from defectbench.calculations.plan import WORK, work
 from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.remote import missing_files
 from defectbench.datasets.schema import METADATA_FILE, parse_metadata

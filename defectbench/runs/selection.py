@@ -12,7 +12,7 @@ from defectbench.base.states import format_charge
 from defectbench.calculations.plan import DEFAULT_DATASET, Suite, make_plan, select_states
 from defectbench.calculations.run import Reporter, tell_losses
 from defectbench.entries.run_folder import Owner, neighbours, take_over
-from defectbench.tasks import get_tasks
+from defectbench.tasks import default_tasks, named_tasks
 
 if TYPE_CHECKING:
     from defectbench.calculations.plan import Plan, SelectedState
@@ -96,13 +96,13 @@ def select(
         if values is not None and not values:
             raise DefectbenchError(f"{name} is an empty list; omit it for all, or name some", code="empty-value")
     chosen = choose_model(model, options or ModelOptions())
-    chosen_tasks = get_tasks(tasks)
+    chosen_tasks = named_tasks(tasks)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     states, skipped = select_states(data, defects, charges, configurations, suite)
     _refuse_charges_outside(chosen.definition, states)
     chosen_suite = "custom" if (configurations or defects or charges) else suite
     owner = Owner.of_run(chosen.definition.id, data.id, chosen_suite, [task.name for task in chosen_tasks], states)
-    folder = Path(output) if output is not None else owner.folder(DEFAULT_OUTPUT, [task.name for task in get_tasks(None)])
+    folder = Path(output) if output is not None else owner.folder(DEFAULT_OUTPUT, [task.name for task in default_tasks()])
     return Selected(chosen, data, chosen_tasks, states, skipped, owner, folder, output is None)
 
 

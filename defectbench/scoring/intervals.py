@@ -87,7 +87,10 @@ def bootstrap_interval(
         return None
     generator = rng(seed)
     picks = generator.integers(0, len(rows), (samples, len(rows)))
-    drawn = [statistic(values[np.concatenate([rows[i] for i in pick])]) for pick in picks]
+    if len(rows) == len(values):  # a row per unit: nothing to put together
+        drawn = [statistic(values[pick]) for pick in np.concatenate(rows)[picks]]
+    else:
+        drawn = [statistic(values[np.concatenate([rows[i] for i in pick])]) for pick in picks]
     return interval_of_draws(np.array(drawn), len(rows))
 
 

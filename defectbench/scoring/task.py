@@ -272,6 +272,7 @@ class Task:
             and returns the paths; none if there is nothing to draw.
         weight: in the overall score, from ``metrics.yaml``.
         informed: labels of the baselines that use DFT of the answer or of another charge; a model need not beat them.
+        on_request: runs only where it is named. Entries with and without it stand in one table, so it has no weight.
     """
 
     name: str
@@ -283,6 +284,7 @@ class Task:
     draw: Callable[[TaskResult, FigureContext, Path], list[Path]]
     weight: float = 0.0
     informed: tuple[str, ...] = ()
+    on_request: bool = False
 
     def metric(self, name: str) -> MetricDefinition:
         """The definition of that name; raises KeyError if the task has none."""

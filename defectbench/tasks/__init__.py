@@ -47,6 +47,33 @@ def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
     return tuple(found[name] for name in (found if names is None else dict.fromkeys(names)))
 
 
+DEFAULT = "default"
+"""Among the names of tasks it stands for all those that run by default."""
+
+
+def default_tasks() -> tuple[Task, ...]:
+    """The tasks that run where none are named."""
+    return tuple(task for task in get_tasks() if not task.on_request)
+
+
+def named_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
+    """The tasks of a run: as :func:`get_tasks`, but None and the name :data:`DEFAULT` stand for :func:`default_tasks`.
+
+    Example:
+        >>> [task.name for task in named_tasks(["relax", "own_lattice"])]
+        ['relax', 'own_lattice']
+
+    Raises:
+        UnknownNameError: no such task; names the nearest.
+        DefectbenchError: a task of another package cannot be loaded.
+    """
+    if names is None:
+        return default_tasks()
+    if DEFAULT in names:
+        names = [*(task.name for task in default_tasks()), *(name for name in names if name != DEFAULT)]
+    return get_tasks(names)
+
+
 @lru_cache(maxsize=1)
 def _own_names() -> tuple[str, ...]:
     """The packages in this one: a site asks for them some thousand times, and each look at the disk takes a millisecond."""

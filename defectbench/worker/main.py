@@ -98,7 +98,12 @@ def _common(declared: tuple[int, int] | None, defined: list[int] | None) -> tupl
     return max(declared[0], int(defined[0])), min(declared[1], int(defined[1]))
 
 
-def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model of a specification, and the ready message of its worker.
+
+    Raises:
+        WorkerError: weights, package, device or parameters are not what the specification says.
+    """
     from .adapters import load_adapter
     from .devices import check_device
     from .errors import WorkerError
@@ -158,10 +163,12 @@ def answer(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]
 
 def _calculated(model: Any, request: dict[str, Any], channel: Sink) -> dict[str, Any]:
     from .certificate import certify
+    from .own_lattice import relax_in_own_lattice
+    from .path import minimum_energy_path
     from .relaxation import descriptors, relax, single_point
 
     kind = request.get("kind")
-    if kind == "relaxation":
+    if kind in ("relaxation", "own_lattice"):
         last = [0.0]
 
         def progress(step: int, energy: float, fmax: float) -> None:
@@ -170,9 +177,11 @@ def _calculated(model: Any, request: dict[str, Any], channel: Sink) -> dict[str,
                 last[0] = now
                 channel.send({"type": "progress", "id": request["id"], "step": step, "energy": energy, "fmax": fmax})
 
-        return relax(model, request, progress)
+        return relax(model, request, progress) if kind == "relaxation" else relax_in_own_lattice(model, request, progress)
     if kind == "single_point":
         return single_point(model, request)
+    if kind == "path":
+        return minimum_energy_path(model, request)
     if kind == "descriptors":
         return descriptors(model, request)
     if kind == "certificate":
@@ -202,7 +211,7 @@ def main(network: str = "open") -> None:
         request = requests.get()
         if request["type"] == "hello":
             try:
-                model, reply = _load(request["spec"])
+                model, reply = load(request["spec"])
             except Exception as error:  # noqa: BLE001  (the parent turns it into one line)
                 known = isinstance(error, WorkerError)
                 channel.send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -73,9 +74,16 @@ def minimum_image_lengths(vectors: NDArray[np.float64], cell: NDArray[np.float64
     """Lengths (Å) of vectors (..., 3) under the minimum image convention."""
     fractional = vectors @ np.linalg.inv(cell)
     wrapped = (fractional - np.round(fractional)) @ cell
-    squares: NDArray[np.float64] = np.min([((wrapped + shift) ** 2).sum(-1) for shift in _images(cell)], axis=0)
-    lengths: NDArray[np.float64] = np.sqrt(squares)
+    images = (wrapped + shift for shift in _images(cell))
+    lengths: NDArray[np.float64] = np.sqrt(functools.reduce(np.minimum, (np.einsum("...i,...i", image, image) for image in images)))
     return lengths
+
+
+@functools.cache
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of all pairs of ``count`` atoms."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
 
 
 def closest_pair(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> tuple[float, int, int]:
@@ -83,7 +91,7 @@ def closest_pair(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> t
     n = len(positions)
     if n < 2:
         return math.inf, 0, 0
-    first, second = np.triu_indices(n, 1)
+    first, second = _pairs(n)
     lengths = minimum_image_lengths(positions[second] - positions[first], cell)
     at = int(np.argmin(lengths))
     return float(lengths[at]), int(first[at]), int(second[at])

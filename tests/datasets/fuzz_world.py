@@ -26,7 +26,7 @@ from defectbench.calculations.executors.in_process import InProcessExecutor
 from defectbench.calculations.requests import Calculation
 from defectbench.datasets.extxyz import write_extxyz
 from defectbench.leaderboard.html import build_site
-from defectbench.worker.main import _load
+from defectbench.worker.main import load
 
 ODD: tuple[Any, ...] = (
     *(
@@ -110,7 +110,7 @@ def run_in_process(executor: Any, calculations: Sequence[Calculation]) -> Iterat
     """In place of worker processes: the worker's code, here. What cannot be loaded is the error that a worker would send."""
     spec: WorkerSpec = executor.spec
     try:
-        model, _ = _load(dict(spec.hello))
+        model, _ = load(dict(spec.hello))
     except Exception as error:
         raise ModelError(f"{spec.model}: {type(error).__name__}") from error
     yield from InProcessExecutor(model).run(calculations)

@@ -20,7 +20,7 @@ from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import parse
 from defectbench.entries.rescoring import same_metrics
 from defectbench.evaluation import Evaluation
-from defectbench.worker.main import _load, answer
+from defectbench.worker.main import answer, load
 
 SMALL = {"defects": ["V_Sb1"], "charges": [-3, -1], "suite": "quick", "tasks": ["relax", "pes"]}
 
@@ -33,7 +33,7 @@ class InProcess:
     machine = THING
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self.model, _ = _load(dict(spec.hello))
+        self.model, _ = load(dict(spec.hello))
         self.done: list[Calculation] = []
         InProcess.last = self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from mace import modules
 assert mace.__version__
 
 
-def build(heads: list[str], embeddings: dict | None) -> torch.nn.Module:
+def build(heads: list[str], embeddings: dict | None, kind: str = "ScaleShiftMACE", **more: object) -> torch.nn.Module:
     torch.manual_seed(3)
-    model = modules.ScaleShiftMACE(
+    model = getattr(modules, kind)(
         r_max=4.5,
         num_bessel=4,
         num_polynomial_cutoff=5,
@@ -37,6 +38,7 @@ def build(heads: list[str], embeddings: dict | None) -> torch.nn.Module:
         atomic_inter_shift=[0.0] * len(heads),
         embedding_specs=embeddings,
         use_embedding_readout=embeddings is not None,
+        **more,
     )
     return model.double()
 
@@ -47,3 +49,10 @@ if __name__ == "__main__":
     torch.save(build(["Default"], None), folder / "plain.model")
     charge = {"total_charge": {"type": "categorical", "per": "graph", "num_classes": 5, "offset": 3, "emb_dim": 8}}
     torch.save(build(["PBE", "HSE06"], charge), folder / "charged.model")
+    if importlib.util.find_spec("graph_longrange"):  # in the environment mace-polar
+        update = {
+            "potential_embedding_cls": "AgnosticChargeBiasedLinearPotentialEmbedding",
+            "nonlinearity_cls": "MLPNonLinearity",
+        }
+        polar = {"atomic_multipoles_max_l": 1, "field_feature_max_l": 1, "fixedpoint_update_config": update}
+        torch.save(build(["Default"], None, "PolarMACE", **polar), folder / "polar.model")

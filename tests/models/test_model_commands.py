@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from refusals import raises_code
 from typer.testing import CliRunner
 
 from defectbench.cli import app
+from defectbench.entries.evaluated import Evaluated, evaluated
 
 FAKES = Path(__file__).resolve().parents[1] / "worker" / "fake_models.py"
 
@@ -28,12 +30,18 @@ def test_models_list_fits_80_columns(cache: Path, tmp_path: Path, monkeypatch: p
     entry = tmp_path / "leaderboards" / "some-data" / "qet-matq" / "entry.json"
     entry.parent.mkdir(parents=True)
     entry.touch()
+    (entry.parent / "tables").mkdir()
+    costs = {"metrics": [{"name": "milliseconds_per_atom", "value": 1.75}]}
+    (entry.parent / "tables" / "cost.json").write_text(json.dumps(costs))
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["models", "list"], env={"COLUMNS": "80"})
-    lines = [line.rstrip() for line in result.output.splitlines() if not line.startswith(("size:", "*"))]
+    lines = [line.rstrip() for line in result.output.splitlines() if not line.startswith(("size:", "*", "ms per atom:"))]
     assert max(map(len, lines)) <= 80
-    assert next(line for line in lines if "qet-matq" in line).endswith("1")
-    assert next(line for line in lines if "chgnet-0.3.0" in line).endswith("–")
+    assert next(line for line in lines if "qet-matq" in line).split()[-2:] == ["1.8", "1"]
+    assert next(line for line in lines if "chgnet-0.3.0" in line).split()[-2:] == ["–", "–"]
+    for broken in ("{", "{}", '{"metrics": [{"name": "milliseconds_per_atom", "value": null}]}'):
+        (entry.parent / "tables" / "cost.json").write_text(broken)
+        assert evaluated(tmp_path / "leaderboards") == {"qet-matq": Evaluated(1, None)}
 
 
 def test_models_show(cache: Path) -> None:

@@ -17,12 +17,15 @@ import yaml
 from ase import Atoms
 from refusals import raises_code
 
+from defectbench.calculations.asking import Ask
 from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.calculations.plan import certificate_calculation
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.sanity.structures import crystal as crystal_of
+from defectbench.sanity.structures import tetrahedral_site, with_interstitials
 
 pytestmark = pytest.mark.model
 HERE = Path(__file__).parent
@@ -160,9 +163,9 @@ def test_matgl_weights_of_unknown_age_are_refused(
 
 
 @functools.cache
-def _make(kind: str, folder: Path) -> None:
+def _make(name: str, kind: str, folder: Path) -> None:
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [str(environment(kind).python), str(HERE / f"make_{kind}.py"), str(folder)]
+    command = [str(environment(name).python), str(HERE / f"make_{kind}.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -174,7 +177,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[.
     folder.mkdir(exist_ok=True)
 
     def write(kind: str, file: str, **fields: Any) -> Path:
-        _make(kind, folder)
+        _make(fields.get("environment", kind), kind, folder)
         content = {
             "id": "tiny",
             "name": "tiny",
@@ -260,6 +263,44 @@ def test_mace_refuses_what_would_be_ignored(
         start(tiny("mace", "charged.model", **fields), trust_weights=True)
 
 
+def test_polarisable_mace_responds_to_charge(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    polar = {"environment": "mace-polar"}
+    client = start(tiny("mace", "polar.model", **polar, charge={"how": "total_charge"}), trust_weights=True)
+    energies = [single(client, crystal, q)[0] for q in (-1, 0, 1, 0)]
+    assert len({round(e, 6) for e in energies}) == 3
+    assert energies[3] == pytest.approx(energies[1], abs=1e-9)
+    measured = client.calculate(certificate_calculation(client.model.definition, crystal, (-1, 0, 1)))
+    certificate = classify(measured.model_dump(mode="json"))
+    assert certificate.charge_class != "charge-blind"
+    # random weights respond to some charges hardly at all; energies and forces must belong together anyway
+    random = {"charge_response_size_consistent", "every_pair", "every_pair_forces"}
+    assert {check.name for check in certificate.failed} <= random
+    with raises_code("bad-charge", "total_charge"):
+        start(tiny("mace", "polar.model", **polar), trust_weights=True)
+
+
+def test_a_package_gives_the_stress_that_a_lattice_of_its_own_and_a_path_need(start: Callable[..., WorkerClient]) -> None:
+    """The neutral suite on one cubic cell of silicon: host, interstitial, and the way to the next site."""
+    client = start("chgnet-0.3.0")
+    host, ask = crystal_of("Si", 1), Ask(takes_charge=False)
+    whole = client.calculate(ask.own_lattice(host, 0, host))
+    assert whole.status == "converged", whole
+    assert 5.2 < whole.cell[0][0] < 5.7
+    places = [tetrahedral_site(host, 1, offset) for offset in ((0.0, 0.0, 0.0), (0.25, 0.25, 0.25))]
+    relaxed = [client.calculate(ask.own_lattice(with_interstitials(host, [place]), 0, host)) for place in places]
+    assert [result.cell for result in relaxed] == [whole.cell] * 2
+    ends = []
+    for place, result in zip(places, relaxed, strict=True):
+        atoms = with_interstitials(host, [place])
+        atoms.positions = np.array(result.positions)
+        atoms.set_cell(whole.cell, scale_atoms=True)
+        ends.append(atoms)
+    options = {"images": 1, "fmax": 0.5, "max_steps": 3, "last": Structure.from_atoms(ends[1]).to_json()}
+    path = client.calculate(Calculation("path", Structure.from_atoms(ends[0]), None, options=options))
+    assert path.status in ("converged", "unconverged"), path
+    assert path.energies[0] == pytest.approx(relaxed[0].energy, abs=1e-3)
+
+
 def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
     double = start(tiny("mace", "plain.model"), trust_weights=True)
     reference = single(double, crystal)
@@ -306,3 +347,24 @@ def test_models_from_wheels_in_a_batch(start: Callable[..., WorkerClient], cryst
     wanted = [Calculation("single_point", Structure.from_atoms(atoms), None) for atoms in structures]
     wanted.append(Calculation("relaxation", Structure.from_atoms(crystal), None, Protocol(max_steps=5)))
     compare(start(name), wanted, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["m3gnet-mp-2021", "qet-matq"])
+def test_matgl_in_a_batch(
+    start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
+    client = start(name)
+    charges = (-2, 0, 1) if client.model.definition.charge.how != "none" else (None,)
+    structures = [Structure.from_atoms(crystal), Structure.from_atoms(crystal.repeat((2, 1, 1)))]
+    wanted = [Calculation("single_point", s, q) for q in charges for s in structures]
+    wanted += [Calculation("relaxation", structures[0], q, Protocol(max_steps=5)) for q in charges]
+    compare(client, wanted, 1e-4, 1e-4)
+
+
+def test_mattersim_in_a_batch(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    client = start(tiny("mattersim", "mattersim.pth"), trust_weights=True)
+    structures = [Structure.from_atoms(crystal), Structure.from_atoms(crystal.repeat((2, 1, 1)))]
+    wanted = [Calculation("single_point", s, None) for s in structures]
+    wanted.append(Calculation("relaxation", structures[0], None, Protocol(max_steps=5)))
+    compare(client, wanted, 1e-4, 1e-4)

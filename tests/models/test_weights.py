@@ -201,6 +201,7 @@ def test_which_charge_a_file_is_for_is_part_of_the_identity(per_charge: Callable
     plain, swapped = per_charge(), per_charge({"-1.txt": 1, "0.txt": 0, "1.txt": -1})
     assert plain.weights_sha256 == swapped.weights_sha256
     assert plain.identity != swapped.identity
+    assert (plain.weights_charges["-1.txt"], swapped.weights_charges["-1.txt"]) == (-1, 1)
 
 
 def test_weights_for_each_charge_are_not_replaced_by_one_file(per_charge: Callable[..., ResolvedModel], tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class LoadedModel:
         batch: how many structures a call takes in this run.
         record: the worker's record of the software that calculates; goes into a certificate.
         prepared: the structure that :meth:`prepare` was last called for; None before.
+        lattices: hash of a host → its cell as the model relaxes it, (3, 3), Å, or why it has none; see ``own_lattice``.
     """
 
     has_descriptors: bool = False
@@ -61,6 +62,7 @@ class LoadedModel:
         self.details = details or {}
         self.prepared: Atoms | None = None
         self.record: dict[str, Any] = {}
+        self.lattices: dict[str, NDArray[np.float64] | str] = {}
 
     def prepare(self, atoms: Atoms, charge: int | None) -> None:
         """Attaches the calculator to a structure at a charge; afterwards nothing of an earlier call can come back.

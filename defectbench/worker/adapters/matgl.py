@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,39 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, load_without_code, numpy_features, reject_unknown, set_up_torch
+from .base import LoadedModel, by_structure, count_parameters, load_without_code, numpy_features, reject_unknown, set_up_torch
 
 _FILES = ("model.json", "model.pt", "state.pt")
+_CHARGE = "total_charge"
+"""Key of ``atoms.info`` under which a structure carries its charge to :class:`MatglModel`'s calls."""
 
 
 class MatglModel(LoadedModel):
-    """A MatGL potential; its charge, where it has one, is the calculator's ``total_charge`` tensor."""
+    """A MatGL potential. A structure carries its charge, where the potential takes one; calls hand it over as QET's ``total_charge``."""
 
     has_descriptors = True
+    batches = True
 
     def set_charge(self, atoms: Atoms, charge: int) -> None:
-        """QET reads a tensor with the total charge of each graph: shape (1,)."""
+        """``atoms.info``: one calculator serves structures of several charges."""
         if self.charge != "total_charge":
             super().set_charge(atoms, charge)
-            return
-        torch = require("torch")
-        parameter = next(self.calculator.potential.parameters())
-        self.calculator.total_charge = torch.tensor([float(charge)], dtype=parameter.dtype, device=parameter.device)
+        else:
+            atoms.info[_CHARGE] = charge
 
     def read_charge(self, atoms: Atoms) -> Any:
         """As :meth:`set_charge` writes it."""
-        return float(self.calculator.total_charge[0]) if self.charge == "total_charge" else super().read_charge(atoms)
+        return atoms.info.get(_CHARGE) if self.charge == "total_charge" else super().read_charge(atoms)
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
+        """As the calculator makes the graph of one structure, for all of them; one call of the potential."""
+        torch, batches = require("torch"), require("torch_geometric.data", "torch_geometric")
+        calculator = self.calculator
+        graphs, cells, states = zip(*(calculator._atoms2graph.get_graph(atoms) for atoms in structures), strict=True)
+        cell, state = torch.cat([one.reshape(1, 3, 3) for one in cells]), torch.tensor(np.array(states))
+        given = {"total_charge": _charges(structures)} if self.charge == "total_charge" else {}
+        found = calculator.potential(batches.Batch.from_data_list(list(graphs)), cell, state, **given)
+        return by_structure(structures, found[0].detach().cpu().numpy().reshape(-1), found[1].detach().cpu().numpy())
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Invariant node features that enter the energy readout, (N, D); QET's contain its charges and potentials."""
@@ -55,6 +67,23 @@ class MatglModel(LoadedModel):
             if node is not None and getattr(node, "ndim", 0) == 2:
                 return numpy_features(node)
         raise WorkerError("unsupported", f"no invariant node features are known for {type(model).__name__}")
+
+
+def _charges(structures: Sequence[Atoms]) -> Any:
+    """What QET reads: a tensor with the total charge of each graph."""
+    return require("torch").tensor([float(atoms.info[_CHARGE]) for atoms in structures])
+
+
+def _calculator(potential: Any, takes_charge: bool) -> Any:
+    """The package's calculator; of a potential that takes a charge, one that reads it from each structure."""
+    base = require("matgl.ext.ase", "matgl").PESCalculator
+
+    class PerStructure(base):  # type: ignore[misc, valid-type]  # the package is not installed where types are checked
+        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
+            self.total_charge = _charges([atoms])
+            super().calculate(atoms, properties, system_changes)
+
+    return (PerStructure if takes_charge else base)(potential, stress_unit="eV/A3")
 
 
 def _onto_neighbours(module: Any) -> None:
@@ -159,7 +188,6 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         raise WorkerError("weights", f"a MatGL model is a folder with {', '.join(_FILES)}; missing: {', '.join(missing)}")
     load_without_code(set_up_torch(), spec)
     matgl = require("matgl")
-    ase_module = require("matgl.ext.ase", "matgl")
     pes = require("matgl.apps.pes", "matgl")
     potential = pes.Potential.load({name: by_name[name] for name in _FILES}).to(spec["device"]).eval()
     saved_by = _saved_by(by_name["model.json"])
@@ -175,9 +203,8 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         raise WorkerError("charge", f"MatGL models take a charge as total_charge, not '{how}'")
     if how == "none" and takes_charge:
         raise WorkerError("charge", "this MatGL potential takes a total charge; write charge: {how: total_charge}")
-    calculator = ase_module.PESCalculator(potential, stress_unit="eV/A3")
     return MatglModel(
-        calculator,
+        _calculator(potential, takes_charge),
         parameters=count_parameters(potential),
         charge=how,
         precision="float32",

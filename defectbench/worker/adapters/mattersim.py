@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,34 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, count_parameters, load_without_code, no_charge, numpy_features, only_file, reject_unknown, set_up_torch
+from .base import (
+    LoadedModel,
+    by_structure,
+    count_parameters,
+    load_without_code,
+    no_charge,
+    numpy_features,
+    only_file,
+    reject_unknown,
+    set_up_torch,
+)
 
 
 class MattersimModel(LoadedModel):
     """Descriptors are the atom features that enter the readout."""
 
     has_descriptors = True
+    batches = True
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, NDArray[np.float64]]]:
+        """One call of the potential with the package's own batch of graphs, made as the calculator makes one of a single graph."""
+        build = require("mattersim.datasets.utils.build", "mattersim").build_dataloader
+        to_dict = require("mattersim.forcefield.potential", "mattersim").batch_to_dict
+        potential, device = self.calculator.potential, self.calculator.device
+        cutoffs = {name: potential.model.model_args[name] for name in ("cutoff", "threebody_cutoff")}
+        (batch,) = build(list(structures), model_type=potential.model_name, batch_size=len(structures), only_inference=True, **cutoffs)
+        found = potential.forward(to_dict(batch, device=device), include_forces=True, include_stresses=False)
+        return by_structure(structures, found["total_energy"].detach().cpu().numpy(), found["forces"].detach().cpu().numpy())
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Atom features after the last block, (N, D)."""
