@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,13 @@ def parse_yaml(text: str, max_values: int = MAX_VALUES) -> Any:
         YAMLError: it is not YAML, or is refused.
         RecursionError: it is nested too deeply.
     """
+
+    return deepcopy(_parsed(text, max_values))
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str, max_values: int) -> Any:
+    """A dataset's metadata takes a second, and one command reads them several times."""
 
     class Limited(_Composer):
         limit = max_values
