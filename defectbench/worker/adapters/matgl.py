@@ -43,7 +43,7 @@ class MatglModel(LoadedModel):
         calculator = self.calculator
         graphs, cells, states = zip(*(calculator._atoms2graph.get_graph(atoms) for atoms in structures), strict=True)
         cell, state = torch.cat([one.reshape(1, 3, 3) for one in cells]), torch.tensor(np.array(states))
-        given = {"total_charge": _charges(structures)} if self.charge == "total_charge" else {}
+        given = {"total_charge": _charges(structures, calculator.potential)} if self.charge == "total_charge" else {}
         found = calculator.potential(batches.Batch.from_data_list(list(graphs)), cell, state, **given)
         return by_structure(structures, found[0].detach().cpu().numpy().reshape(-1), found[1].detach().cpu().numpy())
 
@@ -69,9 +69,11 @@ class MatglModel(LoadedModel):
         raise WorkerError("unsupported", f"no invariant node features are known for {type(model).__name__}")
 
 
-def _charges(structures: Sequence[Atoms]) -> Any:
-    """What QET reads: a tensor with the total charge of each graph."""
-    return require("torch").tensor([float(atoms.info[_CHARGE]) for atoms in structures])
+def _charges(structures: Sequence[Atoms], potential: Any) -> Any:
+    """What QET reads: a tensor with the total charge of each graph, where the potential is; it moves all else itself, but not this."""
+    parameter = next(potential.parameters())
+    charges = [float(atoms.info[_CHARGE]) for atoms in structures]
+    return require("torch").tensor(charges, dtype=parameter.dtype, device=parameter.device)
 
 
 def _calculator(potential: Any, takes_charge: bool) -> Any:
@@ -80,7 +82,7 @@ def _calculator(potential: Any, takes_charge: bool) -> Any:
 
     class PerStructure(base):  # type: ignore[misc, valid-type]  # the package is not installed where types are checked
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
-            self.total_charge = _charges([atoms])
+            self.total_charge = _charges([atoms], potential)
             super().calculate(atoms, properties, system_changes)
 
     return (PerStructure if takes_charge else base)(potential, stress_unit="eV/A3")
