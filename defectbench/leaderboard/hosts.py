@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained
@@ -164,19 +163,16 @@ def across_hosts(groups: Iterable[Group]) -> AcrossHosts:
 
 
 def _agreement(hosts: tuple[str, str], scores: Mapping[str, Mapping[str, float]]) -> Agreement:
+    from scipy.stats import spearmanr
+
     both = [tuple(found[host] for host in hosts) for found in scores.values() if all(host in found for host in hosts)]
     count = len(both)
     if count < FEWEST_MODELS:
         return Agreement(hosts, count, None, None)
     table = np.array(both)
     varies = all(len(set(column)) > 1 for column in table.T)
-    correlation = float(np.corrcoef(_ranks(table[:, 0]), _ranks(table[:, 1]))[0, 1]) if varies else None
+    correlation = float(spearmanr(table).statistic) if varies else None
     return Agreement(hosts, count, correlation, chance_correlation(count))
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 0; equal values share the mean of theirs."""
-    return np.array([(values < value).sum() + 0.5 * ((values == value).sum() - 1) for value in values])
 
 
 @cache
