@@ -170,7 +170,7 @@ def choose_model(model: Any, options: ModelOptions) -> ChosenModel:
         DefectbenchError: options that do not go with the model.
     """
     from defectbench.models.naming import with_head, with_own_weights
-    from defectbench.models.registry import definition_folder, load_model
+    from defectbench.models.registry import definition_folder, is_registered, load_model
     from defectbench.models.trust import require_trust
 
     o = options
@@ -204,6 +204,6 @@ def choose_model(model: Any, options: ModelOptions) -> ChosenModel:
         trust_code=o.trust_code,
         trust_weights=o.trust_weights,
     )
-    embedded = not given and origin is None and not o.model_weights
     definition = with_own_weights(with_head(definition, o.head), Path(o.model_weights) if o.model_weights else None, o.name)
+    embedded = not given and origin is None and is_registered(definition)
     return ChosenModel(definition, embedded, origin, None, o)

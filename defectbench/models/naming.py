@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from defectbench.base.errors import DefectbenchError, ModelError
 from defectbench.base.files import sha256_of
-from defectbench.models.registry import list_models
+from defectbench.models.registry import is_registered, list_models
 from defectbench.models.schema import ModelDefinition
 
 
@@ -58,9 +58,8 @@ def with_head(definition: ModelDefinition, head: str | None) -> ModelDefinition:
     if "head" not in definition.arguments:
         raise ModelError(f"{definition.id} has no heads to choose from; leave out --head", code="bad-head")
     wanted = f"{definition.id}-{re.sub('[^a-z0-9.+_-]', '-', head.lower())}"
-    for model in list_models():
-        if model.id == wanted:
-            return model
+    if is_registered(definition) and (own := next((model for model in list_models() if model.id == wanted), None)) is not None:
+        return own
     arguments = {**definition.arguments, "head": head}
     changed = {"id": wanted, "name": f"{definition.name} (head {head})", "arguments": arguments, "level_of_theory": head}
     return ModelDefinition.model_validate({**definition.model_dump(), **changed})

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from refusals import raises_code
 
+from defectbench.calculations.preparation import ModelOptions, choose_model
 from defectbench.models.environment import PythonEnvironment, list_environments
+from defectbench.models.naming import with_head
 from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
 from defectbench.models.schema import ModelDefinition, Weights
 
@@ -342,3 +344,26 @@ def test_what_the_worker_loaded_is_compared() -> None:
         check_against_definition(resolved, {**good, "weights": [{"name": name, "path": "x", "sha256": "0" * 64}]})
     with raises_code("wrong-weights", "parameters"):
         check_against_definition(resolved, {**good, "parameters": 1})
+
+
+def test_a_head_has_a_model_of_its_own() -> None:
+    model = load_model("mace-mf-sb2se3")
+    assert with_head(model, None) == with_head(model, "PBE") == model
+    assert with_head(model, "HSE06") == load_model("mace-mf-sb2se3-hse06")
+    other = with_head(model, "another")
+    assert (other.id, other.arguments["head"], other.level_of_theory) == ("mace-mf-sb2se3-another", "another", "another")
+    assert other.weights == model.weights
+    assert not choose_model("mace-mf-sb2se3", ModelOptions(head="another")).embedded
+    with raises_code("bad-head", "chgnet-0.3.0"):
+        with_head(load_model("chgnet-0.3.0"), "PBE")
+
+
+def test_a_head_of_one_s_own_training_is_not_the_registered_model(tmp_path: Path) -> None:
+    """A training of one's own may well have the published model's id."""
+    content = load_model("mace-mf-sb2se3").model_dump(mode="json")
+    content["weights"] = {"source": "path", "files": [{"path": "own.model"}]}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(content))
+    chosen = choose_model(tmp_path / "m.yaml", ModelOptions(head="HSE06", trust_weights=True))
+    assert [file.path for file in chosen.definition.weights.files] == ["own.model"]
+    assert chosen.definition.arguments["head"] == "HSE06"
+    assert not chosen.embedded
