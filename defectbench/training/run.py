@@ -172,7 +172,7 @@ def train(
             python = ensure_environment(environment or ENVIRONMENTS[recipe.kind], progress=tell)
             process = _Process(python, device, threads, on_epoch)
             initial = None
-            if recipe.pretraining is not None:
+            if recipe.pretraining is not None and not (folder / STATE_FILE).is_file():
                 from defectbench.training.pretraining import pretraining_files
 
                 stage = folder / PRETRAINING

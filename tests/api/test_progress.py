@@ -53,6 +53,16 @@ def test_a_log_gets_a_line_per_minute(clock):
     assert len(lines) - before == 4  # three minutes, and the end
 
 
+def test_a_log_names_each_failure_once(clock):
+    lines = []
+    work = plan(*["single_point"] * 3)
+    with LineReport(lines.append) as reporter:
+        reporter.planned(work, work.calculations)
+        for calculation, why in zip(work.calculations, ("no", "no", "other"), strict=True):
+            reporter.finished(calculation, SimpleNamespace(status="failed", failure=why))
+    assert [line for line in lines if line.startswith("failed")] == ["failed: no", "failed: other"]
+
+
 def test_a_failure_and_a_stage_are_shown_as_they_are():
     console = make_console(file=io.StringIO(), width=200, force_terminal=False)
     report = LiveReport(console)

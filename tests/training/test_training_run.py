@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -50,7 +51,9 @@ def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path
     whole = run.train(dataset, recipe, tmp_path / "whole")
     assert [epoch.epoch for epoch in whole.history] == [1, 2, 3]
 
-    padded_like_plain(tmp_path / "whole", run.ensure_environment("mace").python)
+    python = run.ensure_environment("mace").python
+    padded_like_plain(tmp_path / "whole", python)
+    measured_again(tmp_path / "whole", python, whole.history[-1])
 
     started: list[subprocess.Popen[str]] = []
 
@@ -119,6 +122,16 @@ def padded_like_plain(folder: Path, python: Path) -> None:
     command = [str(python), "-c", PADDED, str(Path(run.__file__).parent), str(folder / "job.json")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert max(float(line) for line in said.splitlines()[-2:]) < 1e-5  # the first line is mace-torch's own
+
+
+def measured_again(folder: Path, python: Path, last: run.Epoch) -> None:
+    """``scripts/measure_training.py`` finds the errors of the last epoch in the state that it left."""
+    script = Path(run.__file__).parents[2] / "scripts" / "measure_training.py"
+    said = subprocess.run([str(python), str(script), str(folder)], capture_output=True, text=True, check=True).stdout
+    found = json.loads(said[said.index("{") :])
+    assert found["epoch"] == last.epoch
+    for level, errors in last.errors.items():
+        assert found["validation"][level] == pytest.approx(errors, rel=1e-5)
 
 
 def test_missing_package_is_one_line(tmp_path: Path):
