@@ -143,11 +143,6 @@ class PathResult(_Result):
             raise ValueError("without a failure there are energies, positions and fmax")
         return self
 
-    @property
-    def barrier(self) -> float | None:
-        """The highest energy above the first structure, eV; None if it failed."""
-        return max(self.energies) - self.energies[0] if self.energies else None
-
 
 class SinglePointResult(_Result):
     """Energy (eV) and forces (N, 3; eV/Å) of a structure."""

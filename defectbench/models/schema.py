@@ -219,11 +219,6 @@ class ModelDefinition(_Closed):
     def __repr__(self) -> str:
         return f"<model {self.id}: {self.name}, {self.level_of_theory}, charge: {self.charge.how}>"
 
-    @property
-    def requires_fetch(self) -> bool:
-        """Whether its weights are downloaded at run time."""
-        return self.weights.source == "url"
-
     def charges_among(self, charges: Iterable[int]) -> list[int]:
         """Those of some charges that the model can be asked at, as far as its definition says."""
         if self.charge.how == "weights":
