@@ -114,6 +114,18 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfileobj(content, handle)
 
 
+def files_below(folder: Path, name: str) -> list[Path]:
+    """Files of one name in a folder and at most four folders below it, sorted: a folder given by mistake, ``/`` say, is not searched whole.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as text:
+    ...     write_text(Path(text) / "dataset.yaml", "id: x")
+    ...     [path.name for path in files_below(Path(text), "dataset.yaml")]
+    ['dataset.yaml']
+    """
+    return sorted(path for depth in range(5) for path in folder.glob("*/" * depth + name))
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's content.
 

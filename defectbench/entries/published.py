@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from defectbench.base.downloads import MIRROR_VARIABLES, RemoteFile, fetch, mirror, place_of, read_small
 from defectbench.base.errors import DefectbenchError, UnknownNameError
-from defectbench.base.files import contained, read_bytes, relative_name, write_bytes
+from defectbench.base.files import contained, files_below, read_bytes, relative_name, write_bytes
 from defectbench.base.schema import problems
 from defectbench.base.text import one_line
 from defectbench.datasets.schema import DatasetId, LevelName, Sha256
@@ -152,10 +152,10 @@ def _checkout() -> Path | None:
 def _in_folder(place: Path, model: str, dataset: tuple[str, str]) -> Path:
     if not place.is_dir():
         raise DefectbenchError(f"no folder {place}; give one with published entries", code="no-entry")
-    found = [(path.parent, read_entry(path.parent)) for path in sorted(place.rglob("entry.json")) if _may_be(path, model)]
+    found = [(path.parent, read_entry(path.parent)) for path in files_below(place, "entry.json") if _may_be(path, model)]
     best = _best([(e.dataset.id, e.dataset.sha256, len(e.configurations), f) for f, e in found if e.model.id == model], dataset)
     if best is None:
-        _refuse(place, model, dataset, (path.parent.name for path in place.rglob("entry.json")))
+        _refuse(place, model, dataset, (path.parent.name for path in files_below(place, "entry.json")))
     return best
 
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import files_below
 from defectbench.entries.folder import read_entry
 from defectbench.entries.schema import Entry
-from defectbench.leaderboard.scores import (
-    Score,
-    score_results,
-)
-
-if TYPE_CHECKING:
-    pass
-
+from defectbench.leaderboard.scores import Score, score_results
 
 GroupKey = tuple[str, str, str, bool, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
 
@@ -60,7 +53,7 @@ def find_entries(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DefectbenchError(f"no folder {folder}; give one that holds entries of 'defectbench evaluate'", code="no-entry")
-    found = sorted(path.parent for path in folder.rglob("entry.json"))
+    found = sorted(path.parent for path in files_below(folder, "entry.json"))
     if not found:
         raise DefectbenchError(f"no entry.json in or below {folder}; 'defectbench evaluate --output' writes one", code="no-entry")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectbench.base.files import files_below
 from defectbench.base.text import markdown as safe
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Ranked, find_entries, group_key
@@ -31,7 +32,7 @@ def comment(submission: Submission, leaderboards: Path) -> str:
     mine = Ranked(submission.folder, entry, score_results(entry.tasks))
     key = group_key(entry)
     others = []
-    for folder in find_entries(leaderboards) if any(leaderboards.rglob("entry.json")) else []:
+    for folder in find_entries(leaderboards) if files_below(leaderboards, "entry.json") else []:
         other = read_entry(folder)
         if group_key(other) == key and other.model.id != entry.model.id:
             others.append(Ranked(folder, other, score_results(other.tasks)))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.files import read_bytes, write_text
+from defectbench.base.files import files_below, read_bytes, write_text
 from defectbench.base.hardware import Count, Machine
 from defectbench.base.schema import problems
 from defectbench.models.schema import ModelId, Sha256
@@ -165,7 +165,7 @@ def find_records(folder: Path) -> list[SanityRecord]:
     Raises:
         DefectbenchError: there is no such folder, no record in it, or one that cannot be read.
     """
-    found = sorted(folder.rglob(RECORD_FILE)) if folder.is_dir() else []
+    found = files_below(folder, RECORD_FILE)
     if not found:
         raise DefectbenchError(f"no {RECORD_FILE} in or below {folder}; 'defectbench sanity run --output' writes one", code="no-entry")
     return sorted((read_record(path) for path in found), key=lambda record: record.model.id)

@@ -201,7 +201,8 @@ def test_a_certificate_without_batches_is_measured_again_for_a_run_with_batches(
 
 
 def test_what_a_calculation_costs_is_its_share() -> None:
+    before = set(threading.enumerate())
     found = run(Toy(), calculations(), 10)
     costs = [result["wall_s"] for result in found.values()]
     assert all(cost > 0 for cost in costs)
-    assert threading.active_count() < 10, "no thread is left behind"
+    assert not set(threading.enumerate()) - before, "no thread is left behind"
