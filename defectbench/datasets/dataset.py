@@ -103,6 +103,7 @@ class Dataset:
         self._starts = {state: dict(sorted(named.items(), key=lambda item: sort_key(item[0]))) for state, named in starts.items()}
         self._relaxations = dict(relaxations)
         self._frames: dict[RelaxationKey, tuple[Atoms, ...]] = {}
+        self._lasts: dict[tuple[str, int, str], dict[str, Atoms]] = {}
         self._host_indices: dict[str, NDArray[np.int64]] = {}
 
     def __repr__(self) -> str:
@@ -247,13 +248,11 @@ class Dataset:
             DatasetError: a file contradicts the dataset.
         """
         name = self.metadata.level(level).name
-        out = {}
-        for configuration in self.configurations(defect, charge, level):
-            last = self._read((name, defect, charge, configuration))[-1]
-            if last.info["converged"]:
-                energy = float(stored_results(last)["energy"])
-                out[configuration] = ReferenceMinimum(defect, charge, configuration, name, copy_with_results(last), energy)
-        return out
+        lasts = self._converged(defect, charge, name)
+        return {
+            configuration: ReferenceMinimum(defect, charge, configuration, name, copy_with_results(last), _energy(last))
+            for configuration, last in lasts.items()
+        }
 
     def ground_state(self, defect: str, charge: int, level: str | None = None) -> ReferenceMinimum | None:
         """The lowest minimum of a charge state; None if there is none yet.
@@ -262,7 +261,13 @@ class Dataset:
             UnknownNameError: no such state or level.
             DatasetError: a file contradicts the dataset.
         """
-        return min(self.minima(defect, charge, level).values(), key=lambda minimum: minimum.energy, default=None)
+        name = self.metadata.level(level).name
+        lasts = self._converged(defect, charge, name)
+        if not lasts:
+            return None
+        configuration = min(lasts, key=lambda one: _energy(lasts[one]))
+        last = lasts[configuration]
+        return ReferenceMinimum(defect, charge, configuration, name, copy_with_results(last), _energy(last))
 
     def has_reference(self, defect: str, charge: int, level: str | None = None) -> bool:
         """Whether a charge state has a minimum at a level of theory (default: the reference level).
@@ -270,11 +275,7 @@ class Dataset:
         Raises:
             UnknownNameError: no such state or level.
         """
-        name = self.metadata.level(level).name
-        return any(
-            self._read((name, defect, charge, configuration))[-1].info["converged"]
-            for configuration in self.configurations(defect, charge, level)
-        )
+        return bool(self._converged(defect, charge, self.metadata.level(level).name))
 
     def states_without_reference(self, level: str | None = None) -> tuple[StateKey, ...]:
         """Charge states for which a level of theory has no minimum yet.
@@ -283,6 +284,14 @@ class Dataset:
             UnknownNameError: no such level.
         """
         return tuple(state for state in self.states if not self.has_reference(*state, level))
+
+    def _converged(self, defect: str, charge: int, level: str) -> dict[str, Atoms]:
+        """Last frames of converged relaxations by configuration, in plotting order: not copies."""
+        key = (defect, charge, level)
+        if key not in self._lasts:
+            lasts = {c: self._read((level, defect, charge, c))[-1] for c in self.configurations(defect, charge, level)}
+            self._lasts[key] = {c: last for c, last in lasts.items() if last.info["converged"]}
+        return self._lasts[key]
 
     def _state(self, defect: str, charge: int) -> None:
         charges = self.metadata.defect(defect).charges
@@ -323,6 +332,10 @@ class Dataset:
             self.path, checks.check_frames(file, frames, self._host, entry, charge, configuration, level, theory.convergence, start)
         )
         return tuple(frames)
+
+
+def _energy(atoms: Atoms) -> float:
+    return float(stored_results(atoms)["energy"])
 
 
 def ideal_structure(host: Atoms, defect: Defect, position: NDArray[np.float64] | None = None) -> Atoms:

@@ -175,20 +175,25 @@ class _Geometries:
     def __init__(self, lattice: Lattice) -> None:
         self._lattice = lattice
         self._places: list[Floats] = []
+        self._firsts = np.empty((64, 3))
         self._frames: list[dict[int, tuple[float, ReferenceFrame]]] = []
 
     def add(self, frame: ReferenceFrame) -> None:
         """Puts a frame to the nearest geometry within the tolerance, or opens a new one."""
         here = np.asarray(frame.atoms.positions, dtype=float)
-        near = np.arange(len(self._places))
-        for part in (slice(0, 1), slice(None)):  # one atom tells most of them apart
-            if not len(near):
-                break
-            apart = np.array([self._places[k][part] for k in near]) - here[part]
+        # one atom tells most of them apart
+        one = self._lattice.minimum_image(self._firsts[: len(self._places)] - here[0])
+        near = np.flatnonzero((one**2).sum(axis=1) <= SAME_GEOMETRY**2)
+        farthest = np.zeros(0)
+        if len(near):
+            apart = np.array([self._places[k] for k in near]) - here
             vectors = self._lattice.minimum_image(apart.reshape(-1, 3)).reshape(apart.shape)
             farthest = np.sqrt((vectors**2).sum(axis=2)).max(axis=1)
             near, farthest = near[farthest <= SAME_GEOMETRY], farthest[farthest <= SAME_GEOMETRY]
         if not len(near):
+            if len(self._places) == len(self._firsts):
+                self._firsts = np.concatenate([self._firsts, self._firsts])
+            self._firsts[len(self._places)] = here[0]
             self._places.append(here)
             self._frames.append({frame.charge: (0.0, frame)})
             return

@@ -76,7 +76,7 @@ def bootstrap_interval(
 
     Args:
         values: (n, …), one entry per row.
-        statistic: from resampled rows to a number.
+        statistic: from resampled rows, in any order, to a number.
         labels: n labels; rows of one unit (:func:`units`) are drawn together. None: every row is a unit.
 
     Returns:
@@ -87,11 +87,13 @@ def bootstrap_interval(
         return None
     generator = rng(seed)
     picks = generator.integers(0, len(rows), (samples, len(rows)))
+    # of few units the same ones are drawn over and over
+    distinct, which = np.unique(np.sort(picks, axis=1), axis=0, return_inverse=True)
     if len(rows) == len(values):  # a row per unit: nothing to put together
-        drawn = [statistic(values[pick]) for pick in np.concatenate(rows)[picks]]
+        drawn = [statistic(values[pick]) for pick in np.concatenate(rows)[distinct]]
     else:
-        drawn = [statistic(values[np.concatenate([rows[i] for i in pick])]) for pick in picks]
-    return interval_of_draws(np.array(drawn), len(rows))
+        drawn = [statistic(values[np.concatenate([rows[i] for i in pick])]) for pick in distinct]
+    return interval_of_draws(np.array(drawn)[which.ravel()], len(rows))
 
 
 def _rows_by_unit(labels: Sequence[Label] | None, count: int) -> list[NDArray[np.int64]]:
@@ -114,6 +116,15 @@ def mean_interval(
     sums, counts = np.array([values[r].sum() for r in rows]), np.array([len(r) for r in rows], dtype=float)
     picks = rng(seed).integers(0, len(rows), (samples, len(rows)))
     return interval_of_draws(sums[picks].sum(axis=1) / counts[picks].sum(axis=1), len(rows))
+
+
+def median_with_interval(values: Floats) -> tuple[float, tuple[float, float] | None]:
+    """The median of (n,) values, at least one, and its :func:`bootstrap_interval`, all draws at once: the same numbers, much faster."""
+    middle = float(np.median(values))
+    if len(values) < 2:
+        return middle, None
+    picks = rng().integers(0, len(values), (SAMPLES, len(values)))
+    return middle, interval_of_draws(np.median(values[picks], axis=1), len(values))
 
 
 def grouped_interval(

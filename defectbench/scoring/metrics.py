@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.scoring.intervals import Label, bootstrap_interval, capped, grouped_interval, mean_with_interval
+from defectbench.scoring.intervals import Label, bootstrap_interval, capped, grouped_interval, mean_with_interval, median_with_interval
 from defectbench.scoring.paired import Sample
 from defectbench.scoring.task import MetricDefinition, MetricValue
 
@@ -100,7 +100,11 @@ class Metrics:
 
     def median(self, name: str, values: Iterable[float], *, empty: NotAvailable | None = None) -> None:
         """The median with its bootstrap interval."""
-        self.statistic(name, np.array(list(values), dtype=float), lambda v: float(np.median(v)), empty=empty)
+        numbers = np.array(list(values), dtype=float)
+        if not len(numbers):
+            self.lacking(name, empty or self._empty)
+        else:
+            self._add(MetricValue(name, *median_with_interval(numbers), sample=Sample(numbers, _median)))
 
     def statistic(
         self,
@@ -147,6 +151,10 @@ class Metrics:
         if value.name in self._values or all(d.name != value.name for d in self._definitions):
             raise LookupError(f"{value.name} has a value already, or is not a metric of this task")
         self._values[value.name] = value
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values))
 
 
 def _mean(values: Floats) -> float:

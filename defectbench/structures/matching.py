@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,8 +158,8 @@ def _correlation_peaks(
 
 
 def _check(candidate: Atoms, reference: Atoms, operations: Operations) -> None:
-    first, second = candidate.get_chemical_formula(), reference.get_chemical_formula()
-    if first != second:
+    if not np.array_equal(np.sort(candidate.numbers), np.sort(reference.numbers)):
+        first, second = candidate.get_chemical_formula(), reference.get_chemical_formula()
         raise MatchingError(
             f"cannot compare structures of different composition ({first} and {second}); give the same defect in the same supercell",
             code="other-composition",
@@ -176,15 +177,22 @@ def _check(candidate: Atoms, reference: Atoms, operations: Operations) -> None:
 
 def _translations(centre: Floats, atoms: int, lattice: Lattice) -> Floats:
     """All points of ``centre + L/atoms`` within the search radius of the origin, nearest first: (K, 3), Å."""
-    radius = lattice.diagonal / atoms
     base = np.rint(-(centre @ lattice.inverse) * atoms)
-    reach = int(np.ceil(radius * atoms * np.linalg.norm(lattice.inverse, axis=0).max())) + 1
-    steps = np.arange(-reach, reach + 1)
-    offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = centre + (base + offsets) @ lattice.cell / atoms
-    norms = np.linalg.norm(points, axis=1)
+    points = centre + base @ lattice.cell / atoms + _grid(lattice.cell.tobytes(), atoms)
+    norms = np.sqrt((points**2).sum(axis=1))
     order = np.argsort(norms, kind="stable")
-    return np.asarray(points[order][norms[order] <= radius + 1e-9])
+    return np.asarray(points[order][norms[order] <= lattice.diagonal / atoms + 1e-9])
+
+
+@lru_cache(maxsize=64)
+def _grid(cell: bytes, atoms: int) -> Floats:
+    """All points of ``L/atoms`` that can come within the search radius when the origin moves by less than their spacing: (K, 3), Å."""
+    lattice = Lattice.of(np.frombuffer(cell).reshape(3, 3))
+    radius = lattice.diagonal / atoms
+    reach = int(np.ceil(lattice.diagonal * np.linalg.norm(lattice.inverse, axis=0).max())) + 1
+    steps = np.arange(-reach, reach + 1)
+    points = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice.cell / atoms
+    return np.asarray(points[np.linalg.norm(points, axis=1) <= 1.5 * radius + 1e-9])
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +207,7 @@ _FEW = 64
 """Hosts with no more operations need no bounds before all atoms are compared."""
 _CHUNK = 8
 """Of more operations, so many are looked at together."""
-_NEIGHBOURS = 4
+_NEIGHBOURS = 2
 """Atoms near each atom whose distances are followed over the translations."""
 
 
@@ -264,7 +272,7 @@ class _Pair:
         Only the few atoms nearest without translation are followed; all others stay at least the translation's length outside.
         """
         reach = self.radius + 1e-9
-        total = np.zeros(len(points))
+        total, squares = np.zeros(len(points)), (points**2).sum(axis=1)
         for own, goal in self.blocks:
             sums = []
             squared = self.lattice.squared_distances(image[own], self.target[goal])
@@ -277,12 +285,11 @@ class _Pair:
                 vectors = self.lattice.minimum_image(first[order] - second[None, :, :])
                 lengths = np.sqrt((vectors**2).sum(axis=-1))
                 outside = np.maximum(lengths.max(axis=0) - reach, 0.0) ** 2 if kept < len(own) else np.full(len(own), np.inf)
-                moved = vectors[None] + sign * points[:, None, None, :]
-                near = np.einsum("pknx,pknx->pkn", moved, moved)
+                near = vectors @ ((2.0 * sign) * points.T) + (lengths**2)[:, :, None] + squares  # (kept, n, K)
                 wide = lengths + reach >= self.lattice.inradius  # there another image may come nearer
                 if np.any(wide):
-                    near[:, wide] = np.minimum(near[:, wide], np.maximum(lengths[wide] - reach, 0.0) ** 2)
-                sums.append(np.minimum(near.min(axis=1), outside).sum(axis=-1))
+                    near[wide] = np.minimum(near[wide], np.maximum(lengths[wide] - reach, 0.0)[:, None] ** 2)
+                sums.append(np.minimum(near.min(axis=0), outside[:, None]).sum(axis=0))
             total += np.maximum(*sums)
         return total / self.count
 
