@@ -66,13 +66,12 @@ def stored_scoring(
     Raises:
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
     """
-    from defectbench.datasets.dataset import Dataset
     from defectbench.entries.folder import entry_folder, read_calculations, read_entry, stored_result
     from defectbench.tasks import get_tasks
 
     folder = entry_folder(Path(folder))
     entry = read_entry(folder)
-    data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, entry.dataset.id)
+    data = dataset_of(dataset, entry.dataset.id)
     if data.id != entry.dataset.id:
         raise DefectbenchError(
             f"{folder} was made on {entry.dataset.id}, not on {data.id}; give that dataset, or none", code="other-dataset"
@@ -112,14 +111,17 @@ def stored_scoring(
     return entry, scored, chosen
 
 
-def dataset_of(given: str | Path | None, name: str) -> Dataset:
-    """The dataset that the user gave, or the one of that name that comes with the package.
+def dataset_of(given: str | Path | Dataset | None, name: str) -> Dataset:
+    """The dataset that the user gave, loaded or not, or the one of that name that comes with the package.
 
     Raises:
         DefectbenchError: there is none.
     """
     from defectbench.datasets.catalogue import load_dataset, load_named_dataset
+    from defectbench.datasets.dataset import Dataset
 
+    if isinstance(given, Dataset):
+        return given
     if given is not None:
         return load_dataset(given)
     try:

@@ -215,6 +215,8 @@ def compare(
         >>> defectbench.compare(folder, entry).regressions
         ()
     """
+    from defectbench.entries.rescoring import dataset_of
+
     views = [one if isinstance(one, EntryView) else load_entry(one) for one in (baseline, candidate)]
     old, new = (view.record for view in views)
     if not 0.5 <= confidence < 1:
@@ -224,7 +226,8 @@ def compare(
     chosen, notes = _shared_tasks(old, new, tasks)
     check_names(chosen, metrics, tolerances)
     names = [task.name for task in chosen]
-    before, after = (_results(view, dataset, states, names) for view in views)
+    data = dataset_of(dataset, old.dataset.id)  # once for both
+    before, after = (_results(view, data, states, names) for view in views)
     judged = judge(chosen, before, after, metrics=metrics, tolerances=tolerances or {}, confidence=confidence)
     classes = (str(old.certificate["charge_class"]), str(new.certificate["charge_class"]))
     sides = [_side(view, found) for view, found in zip(views, (before, after), strict=True)]
@@ -381,12 +384,10 @@ def _shared_tasks(old: Entry, new: Entry, wanted: Sequence[str] | None) -> tuple
     return tuple(known[name] for name in both if not wanted or name in wanted), notes
 
 
-def _results(
-    view: EntryView, dataset: str | Path | Dataset | None, states: Sequence[SelectedState], tasks: Sequence[str]
-) -> dict[str, TaskResult]:
+def _results(view: EntryView, data: Dataset, states: Sequence[SelectedState], tasks: Sequence[str]) -> dict[str, TaskResult]:
     from defectbench.entries.rescoring import stored_scoring
 
-    _, scored, chosen = stored_scoring(view.folder, dataset, states=states, tasks=tasks)
+    _, scored, chosen = stored_scoring(view.folder, data, states=states, tasks=tasks)
     return {task.name: task.score(scored) for task in chosen}
 
 

@@ -93,13 +93,16 @@ def paired_difference(first: Sample, second: Sample, confidence: float = CONFIDE
     if fewer < 2:
         return Difference(value, None, paired, fewer)
     generator = rng()
-    drawn = []
+    found: dict[tuple[bytes, bytes], list[float]] = {}
+    drawn: list[float] = []
     for _ in range(samples):
-        picks = generator.integers(0, len(one), len(one))
-        others = picks if paired else generator.integers(0, len(other), len(other))
-        rows = [np.concatenate([units[i] for i in chosen]) for units, chosen in ((one, picks), (other, others))]
-        if len(rows[0]) and len(rows[1]):  # a unit for which one model has nothing adds no rows
-            drawn.append(second.function(rows[1]) - first.function(rows[0]))
+        picks = np.sort(generator.integers(0, len(one), len(one)))
+        others = picks if paired else np.sort(generator.integers(0, len(other), len(other)))
+        if (key := (picks.tobytes(), others.tobytes())) not in found:  # of few units the same ones are drawn over and over
+            rows = [np.concatenate([units[i] for i in chosen]) for units, chosen in ((one, picks), (other, others))]
+            # a unit for which one model has nothing adds no rows
+            found[key] = [second.function(rows[1]) - first.function(rows[0])] if len(rows[0]) and len(rows[1]) else []
+        drawn += found[key]
     half = student(confidence, fewer - 1) * math.sqrt(fewer / (fewer - 1)) * float(np.std(drawn))
     return Difference(value, (value - half, value + half), paired, fewer)
 

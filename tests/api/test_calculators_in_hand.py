@@ -57,6 +57,7 @@ def test_a_charge_that_gets_lost_is_told(tmp_path):
         defectbench.evaluate(Springs(0.5, key="other"), charge="info:charge", **SMALL, output=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_evaluation_resumes_and_tells_calculators_apart(tmp_path):
     one = defectbench.evaluate(Springs(0.5), charge="info:charge", **SMALL, output=tmp_path / "run")
     assert (tmp_path / "run" / "index.html").stat().st_size > 1000

@@ -41,6 +41,7 @@ def test_no_number_of_an_entry_is_cut(entry, width):
                 assert f"{metric.interval[0]:.3g} … {metric.interval[1]:.3g}" in text
 
 
+@pytest.mark.slow
 def test_tables_fit_eighty_columns(entry):
     other = defectbench.compare(ENTRY, ENTRY.parent / "sevennet-0")
     definition = defectbench.load_model("qet-matq")

@@ -190,6 +190,7 @@ def test_delta_q_of_published_structures(mirror: Path, site: str, first: int, se
     assert path.identity
 
 
+@pytest.mark.slow
 def test_doped_maps_a_mirror_image_to_the_same_delta_q(mirror: Path) -> None:
     """A scrambled symmetry image of the neutral V_Se_2, brought onto +1 by doped and by us."""
     with warnings.catch_warnings():

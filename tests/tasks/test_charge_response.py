@@ -184,6 +184,7 @@ def test_a_miss_counts_as_the_opposite_response():
     assert any("0/+1" in note for note in half.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [-3.0, -1.0, 0.0, 3.0, 20.0])
 def test_failing_at_a_charge_is_never_better_than_answering(amount):
     wrong = replace(ORACLE, relax=lambda q, name: relaxed(q, name, response=amount) if q == 1 else relaxed(q, name))

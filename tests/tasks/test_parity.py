@@ -401,6 +401,7 @@ def test_what_it_finds_is_json_and_is_drawn(tmp_path):
     assert {m.name for m in result.metrics} == {m.name for m in parity.METRICS}
 
 
+@pytest.mark.slow
 def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
     from defectbench.calculations.plan import make_plan, select_states
     from defectbench.datasets.catalogue import load_dataset

@@ -169,6 +169,7 @@ def test_a_failed_host_is_held_against_the_model():
 # What counts as a miss
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     failed=st.sets(st.sampled_from(CONFIGURATIONS), min_size=1, max_size=7),
@@ -243,6 +244,7 @@ def drifted(amplitude: float, seed: int = 5):
     return model, DATASET.host.positions + field
 
 
+@pytest.mark.slow
 def test_a_drifting_host_is_told_from_a_wrong_defect():
     model, host = drifted(0.3)
     result = relax.score(scoring_input(model, host))
@@ -278,6 +280,7 @@ def test_one_run_of_the_host_has_no_interval_and_more_have_one():
 # Invariance
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), operation=st.integers(0, 23), host_operation=st.integers(0, 23))
 def test_scores_do_not_depend_on_how_structures_are_written(seed: int, operation: int, host_operation: int):
@@ -419,6 +422,7 @@ def test_energies_that_agree_are_no_order_and_the_reason_says_so():
     assert "10 meV apart" in result.metric("energy_slope").reason
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.permutations(range(6)), st.lists(st.integers(0, 5), min_size=6, max_size=6), st.integers(1, 4))
 def test_an_energy_that_is_lacking_takes_the_worst_place(reference, model, lacking):
@@ -620,6 +624,7 @@ def test_baselines_of_the_published_vacancies(shared, monkeypatch):
 CONTEXT = FigureContext("a model", "toy-data", "Toy data", "full", "PBE", "charge-aware")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relax", "pes"])
 def test_a_figure_is_drawn_from_a_result_alone_and_is_the_same_each_time(name: str, tmp_path):
     (task,) = get_tasks([name])

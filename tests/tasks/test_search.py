@@ -87,6 +87,7 @@ def test_the_baselines_are_worked_by_hand():
     assert order["saved_at_full_recall"] == pytest.approx((N - 2) / (N - 1))
 
 
+@pytest.mark.slow
 def test_models_that_know_nothing_do_not_beat_the_baselines():
     for model in (frozen, random_forces, failing(oracle, lambda k: True)):
         result = score(model)
@@ -175,6 +176,7 @@ def test_a_model_that_fails_on_almost_all_starts_saves_nothing():
     assert got["lowest_recall"] == got["saved_at_full_recall"] == 0
 
 
+@pytest.mark.slow
 def test_the_host_s_error_is_taken_off():
     drift = np.random.default_rng(3).normal(size=(len(DATASET.host), 3)) * 0.2
     drift -= drift.mean(axis=0)
