@@ -138,6 +138,7 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters["body"] = _body
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return made
 
 

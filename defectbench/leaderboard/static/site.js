@@ -227,13 +227,15 @@
     if (table) table.destroy();
     var list = columns(), known = sorted && list.some(function (c) { return c.field === sorted.field; });
     if (!known) sorted = { field: "rank", dir: "asc" };
+    /* of many models only the rows in sight are made */
     table = new Tabulator("#table", {
+      maxHeight: board.rows.length > 60 ? "85vh" : false, renderVerticalBuffer: 200,
       data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", dataTree: board.rows.some(function (r) { return r.superseded_by; }), dataTreeElementColumn: "name", placeholder: "No model passes these filters.",
       initialSort: [{ column: sorted.field, dir: sorted.dir }],
       rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
     });
     table.on("tableBuilt", function () {
-      table.setFilter(passes);
+      if (!board.rows.every(passes)) table.setFilter(passes);  /* a filter makes all rows anew */
       count();
       table.element.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
       table.element.querySelector(".tabulator-table").setAttribute("role", "presentation");
@@ -315,7 +317,6 @@
 
   byId("filters").open = window.innerWidth > 640;
   recall();
-  document.querySelectorAll(".plain").forEach(function (part) { part.hidden = true; });
   document.querySelectorAll(".interactive").forEach(function (part) { part.hidden = false; });
   byId("board").addEventListener("change", function () { board = boards[this.value]; options(); state = ""; show(); });
   byId("state").addEventListener("change", function () { state = this.value; show(); });
@@ -365,7 +366,7 @@
   byId("switch").addEventListener("click", function () {
     var plain = this.getAttribute("aria-pressed") !== "true";
     this.setAttribute("aria-pressed", String(plain));
-    document.querySelectorAll(".plain").forEach(function (part) { part.hidden = !plain; });
+    document.documentElement.classList.toggle("tables", plain);
     byId("table").hidden = plain;
   });
   window.addEventListener("hashchange", function () { recall(); show(); });
