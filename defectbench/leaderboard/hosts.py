@@ -14,6 +14,7 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
+from defectbench.scoring.paired import student
 
 FEWEST_MODELS = 3
 """Two models have only two orders: a rank correlation of them says nothing."""
@@ -54,12 +55,14 @@ class ModelOverHosts:
         name: as its authors write it.
         scores: host → overall score there; hosts without an entry of the model are missing.
         score: mean over all hosts, each with the same weight; None unless the model has an entry on each.
+        interval: of the score at 95 %, for hosts like these: Student's t with a host as the unit, within 0 and 1. None for one host.
     """
 
     model: str
     name: str
     scores: Mapping[str, float]
     score: float | None
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,21 @@ def across_hosts(groups: Iterable[Group]) -> AcrossHosts:
             if one.score.overall is not None:
                 scores.setdefault(one.entry.model.id, {})[host] = one.score.overall
                 names[one.entry.model.id] = one.entry.model.name
-    rows = [
-        ModelOverHosts(model, names[model], found, sum(found.values()) / len(hosts) if len(found) == len(hosts) else None)
-        for model, found in scores.items()
-    ]
+    rows = [ModelOverHosts(model, names[model], found, *_mean(list(found.values()), len(hosts))) for model, found in scores.items()]
     rows.sort(key=lambda row: (row.score is None, -(row.score or 0.0), row.model))
     agreements = tuple(_agreement(pair, scores) for pair in itertools.combinations(chosen, 2))
     return AcrossHosts(hosts, tuple(rows), agreements, _statement(hosts, agreements))
+
+
+def _mean(scores: Sequence[float], hosts: int) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean over hosts and its interval; charge states of one host are right or wrong together, so that a host is one value."""
+    if len(scores) < hosts:
+        return None, None
+    mean = float(np.mean(scores))
+    if hosts < 2:
+        return mean, None
+    half = student(0.95, hosts - 1) * float(np.std(scores, ddof=1)) / math.sqrt(hosts)
+    return mean, (max(mean - half, 0.0), min(mean + half, 1.0))
 
 
 def _agreement(hosts: tuple[str, str], scores: Mapping[str, Mapping[str, float]]) -> Agreement:

@@ -396,7 +396,12 @@ def hosts_section(found: AcrossHosts) -> list[str]:
     if len(found.hosts) < 2:
         return parts
     about = [f"{markdown(h.name)} ({markdown(h.dataset)}, {h.suite}, {h.states} charge states)" for h in found.hosts]
-    rows = [[markdown(m.name), number(m.score, 2), *(number(m.scores.get(h.name), 2) for h in found.hosts)] for m in found.models]
+    means = [number(m.score, 2) + (" ({:.2f} to {:.2f})".format(*m.interval) if m.interval else "") for m in found.models]
+    rows = [
+        [markdown(m.name), mean, *(number(m.scores.get(h.name), 2) for h in found.hosts)]
+        for m, mean in zip(found.models, means, strict=True)
+    ]
+    parts.append("In brackets: the 95 % interval for hosts like these, a host counting as one value.")
     parts.append(markdown_table(["model", "mean over hosts", *about], rows))
     pairs = [
         [" and ".join(map(markdown, a.hosts)), str(a.models), number(a.rank_correlation, 2), number(a.by_chance, 2)]

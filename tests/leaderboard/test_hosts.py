@@ -53,10 +53,21 @@ def test_hosts_weigh_equally_whatever_their_number_of_datasets_and_states(write,
     assert [m.model for m in got.models] == list(MODELS)
     for m in got.models:
         assert m.score == pytest.approx((m.scores["MgO"] + m.scores["Sb2Se3"]) / 2)
+        assert m.interval is not None
     (agreement,) = got.agreements
     assert (agreement.models, agreement.rank_correlation, agreement.by_chance) == (5, pytest.approx(1.0), pytest.approx(0.9))
     assert "beyond chance" in got.statement
     assert "not tested" in got.statement
+
+
+def test_the_interval_over_hosts_is_student_s(write, tmp_path):
+    for dataset, symbols, rmsd in (("a", ["Mg", "O"], 0.098), ("b", ["Cd", "Te"], 0.1), ("c", ["Si"], 0.102)):
+        write(dataset, symbols, "m", rmsd)
+    (model,) = found(tmp_path).models
+    scores = list(model.scores.values())
+    half = 4.302652729749 * np.std(scores, ddof=1) / np.sqrt(3)
+    assert model.interval == pytest.approx((model.score - half, model.score + half))
+    assert 0.0 < model.interval[0] < model.interval[1] < 1.0
 
 
 def test_hosts_that_disagree_do_not_generalise(write, tmp_path):
