@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 from defectbench.base.errors import RunError
-from defectbench.base.files import write_bytes
+from defectbench.base.files import copy_file, write_bytes
 from defectbench.base.hardware import Machine
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Stored, check_echo, parse
@@ -155,7 +155,7 @@ class ResultStore:
 
     def _salvaged(self, why: Exception) -> tuple[sqlite3.Connection, set[str]]:
         aside = _free_name(self.path)
-        shutil.copyfile(self.path, aside)
+        copy_file(self.path, aside)
         rows = _readable(self.path)
         _create(self.path, rows)  # in one step: a kill leaves the damaged file or the new one
         self.losses.append(
@@ -209,6 +209,7 @@ def _readable(path: Path) -> list[Row]:
 
 def _free_name(path: Path) -> Path:
     number = 1
-    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
+    # a link that leads nowhere is taken, too
+    while os.path.lexists(aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")):
         number += 1
     return aside

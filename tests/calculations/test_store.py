@@ -139,6 +139,17 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path, content):
     assert list(ResultStore(tmp_path / "c.db")) == ["ab"]
 
 
+def test_a_damaged_file_is_not_set_aside_through_a_link(tmp_path):
+    place = tmp_path / "run"
+    place.mkdir()
+    (place / "c.db").write_bytes(b"a line of somebody else")
+    (place / "c.damaged-1.db").symlink_to(tmp_path / "victim")
+    store = ResultStore(place / "c.db")
+    assert len(store.losses) == 1
+    assert not (tmp_path / "victim").exists()
+    assert (place / "c.damaged-2.db").read_bytes() == b"a line of somebody else"
+
+
 def test_a_database_of_ase_is_set_aside(tmp_path):
     from ase.db import connect
 
