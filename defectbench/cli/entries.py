@@ -77,9 +77,10 @@ def rescore(
     if by_soap is not None:
         render.search_by_soap(console, by_soap)
         if by_soap and not check:
+            from defectbench.base.files import contained
             from defectbench.entries.folder import write_csv
 
-            typer.echo(f"written to {write_csv(found.now.folder / 'tables' / 'search_soap.csv', by_soap)}")
+            typer.echo(f"written to {write_csv(contained(found.now.folder, 'tables/search_soap.csv'), by_soap)}")
 
 
 def _draw(entry: EntryView, dataset: str | None) -> None:

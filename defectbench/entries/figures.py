@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectbench.base.files import contained
 from defectbench.entries.folder import entry_folder, read_entry
 from defectbench.plotting.style import plain
 from defectbench.scoring.task import FigureContext, MetricValue, TaskResult
@@ -71,8 +72,8 @@ def draw_entry(folder: str | Path) -> list[Path]:
         The files written, each figure as PNG and SVG.
 
     Raises:
-        DefectbenchError: there is no entry, or it cannot be read.
+        DefectbenchError: there is no entry, it cannot be read, or ``figures`` is a link out of the folder.
         RunError: the figures cannot be written.
     """
     home = entry_folder(Path(folder))
-    return draw_figures(read_entry(home), home / FIGURES)
+    return draw_figures(read_entry(home), contained(home, FIGURES))

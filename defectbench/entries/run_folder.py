@@ -205,7 +205,7 @@ def remove_foreign_entry(folder: Path, identity: str) -> None:
 
 
 def sweep(folder: Path, tasks: Sequence[str], written: Sequence[Path]) -> None:
-    """Removes tables and figures of tasks that an older run left and this one did not write.
+    """Removes tables and figures of tasks that an older run left and this one did not write. A folder that is a link is left alone.
 
     Args:
         folder: of the run.
@@ -214,7 +214,7 @@ def sweep(folder: Path, tasks: Sequence[str], written: Sequence[Path]) -> None:
     """
     kept = set(written)
     for task in tasks:
-        for pattern in (f"tables/{task}.json", f"tables/{task}_*.csv", f"figures/{task}*.png", f"figures/{task}*.svg"):
-            for path in folder.glob(pattern):
+        for part, pattern in (("tables", ".json"), ("tables", "_*.csv"), ("figures", "*.png"), ("figures", "*.svg")):
+            for path in () if (folder / part).is_symlink() else (folder / part).glob(f"{task}{pattern}"):
                 if path not in kept:
                     path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.files import read_bytes, sha256_of, write_bytes, write_text
+from defectbench.base.files import contained, read_bytes, sha256_of, write_bytes, write_text
 from defectbench.base.states import format_charge
 from defectbench.leaderboard.charts import Chart, entry_charts, group_charts
 from defectbench.leaderboard.entry_view import EntryView
@@ -52,7 +52,7 @@ class _Output:
             self.before = {}
 
     def write(self, name: str, content: str | bytes) -> None:
-        path = self.folder / name
+        path = contained(self.folder, name)
         if isinstance(content, str):
             write_text(path, content)
         else:
@@ -116,7 +116,7 @@ def build_site(
 
     Raises:
         DefectbenchError: no entries, one that cannot be read, ``output`` holds something else (code ``bad-output``), or Parquet is asked
-            for without pyarrow (``no-parquet``).
+            for without pyarrow (``no-parquet``), or a link in ``output`` leads out of it (``link-outside``).
         RunError: a file cannot be written.
     """
     _ours(output)
@@ -246,7 +246,7 @@ def _draw(groups: Sequence[Group], out: _Output) -> list[Path]:
         key = hashlib.sha256(repr((_program(), name, points_of(group), group.first.tasks)).encode()).hexdigest()
         since = len(out.written)
         if not out.kept(f"figures/{name}", key):
-            out.written += draw_pareto(group, out.folder / "figures", name)
+            out.written += draw_pareto(group, contained(out.folder, "figures"), name)
             out.made(f"figures/{name}", key, since)
         drawn += out.written[since:]
     return drawn
@@ -329,6 +329,6 @@ def _remove_others(output: Path, written: list[Path]) -> None:
     """Pages and figures of entries that are gone."""
     kept = set(written)
     for part in PAGES:
-        for path in (output / part).rglob("*"):
+        for path in () if (output / part).is_symlink() else (output / part).rglob("*"):
             if path.is_file() and path not in kept:
                 path.unlink()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defectbench.base.files import contained
 from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
 from defectbench.calculations.results import Stored
 from defectbench.entries.building import RunModel, build_entry, write_entry
@@ -79,6 +80,7 @@ def finish(
 
     Raises:
         RunError: something cannot be written.
+        DefectbenchError: ``tables`` or ``figures`` is a link out of the folder.
     """
     remove_foreign_entry(folder, model.resolved.identity)
     asked, raw = certificate.asked, certificate.raw
@@ -95,7 +97,7 @@ def finish(
     entry = build_entry(owner, model, data, plan, scored, results, outcomes)
     files = write_entry(folder, entry, scored, plan)
     if figures:
-        files += draw_figures(entry, folder / FIGURES)
+        files += draw_figures(entry, contained(folder, FIGURES))
     files.append(write_report(EntryView(entry, folder), data))
     sweep(folder, [task.name for task in get_tasks(None)], files)
     return Written(entry, outcomes, tuple(files))

@@ -21,8 +21,12 @@ from defectbench.cli import app
 from defectbench.cli.render import make_console
 from defectbench.datasets.catalogue import load_dataset, load_named_dataset
 from defectbench.datasets.schema import parse_metadata
+from defectbench.entries.figures import draw_entry
 from defectbench.entries.folder import read_calculations, read_entry, write_tables
 from defectbench.entries.rescoring import stored_scoring
+from defectbench.entries.run_folder import sweep
+from defectbench.leaderboard.exports import FORMAT
+from defectbench.leaderboard.html import build_site
 from defectbench.leaderboard.tables import leaderboard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +144,33 @@ def test_links_in_a_received_entry_are_not_written_through(entry: Callable[..., 
         write_tables(folder, content)
     assert victim.read_text() == "mine"
     assert not list(outside.iterdir())
+
+
+def test_links_in_a_received_run_folder_are_not_drawn_or_swept_through(entry: Callable[..., Path], tmp_path: Path) -> None:
+    folder, outside = entry(), tmp_path / "outside"
+    outside.mkdir()
+    for name in ("figures", "tables"):
+        (folder / name).symlink_to(outside)
+    for name in ("relax.png", "relax_old.png", "relax.json", "relax_old.csv"):
+        (outside / name).write_text("mine")
+    with raises_code("link-outside", "figures"):
+        draw_entry(folder)
+    sweep(folder, ["relax"], [])
+    assert {path.name: path.read_text() for path in outside.iterdir()} == dict.fromkeys(
+        ("relax.png", "relax_old.png", "relax.json", "relax_old.csv"), "mine"
+    )
+
+
+def test_links_in_a_received_site_are_not_written_or_cleaned_through(entry: Callable[..., Path], tmp_path: Path) -> None:
+    site, outside = tmp_path / "site", tmp_path / "outside"
+    for made in (site, outside):
+        made.mkdir()
+    (site / "leaderboard.json").write_text(json.dumps({"format": FORMAT}))
+    (site / "static").symlink_to(outside)
+    (outside / "mine.txt").write_text("mine")
+    with raises_code("link-outside", "static"):
+        build_site(entry(), site)
+    assert [path.name for path in outside.iterdir()] == ["mine.txt"]
 
 
 # ---- sizes
