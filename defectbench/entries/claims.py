@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from defectbench.base.errors import ModelError
 from defectbench.base.files import contained, read_bytes
+from defectbench.base.text import one_line
 from defectbench.entries.evidence import differences, text_difference
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
 
-MAX_FIGURE = 20_000_000
-"""Bytes of one."""
 PIXELS = 0.01
 """Mean difference of two pictures (white to black is 1): fonts drawn by another version of a library differ less."""
 
@@ -124,6 +123,7 @@ def figure_problems(folder: Path, entry: Entry, unchecked: list[str]) -> Iterato
     from tempfile import TemporaryDirectory
 
     from defectbench.entries.figures import FIGURES, draw_figures
+    from defectbench.entries.folder import MAX_FIGURE
 
     other: list[str] = []
     with TemporaryDirectory() as place:
@@ -135,8 +135,8 @@ def figure_problems(folder: Path, entry: Entry, unchecked: list[str]) -> Iterato
             try:
                 text = read_bytes(contained(folder, name), MAX_FIGURE).decode("utf-8")
                 picture = read_bytes(contained(folder, f"{FIGURES}/{path.stem}.png"), MAX_FIGURE)
-            except (OSError, UnicodeDecodeError) as error:
-                yield f"{name}: it or its PNG cannot be read ({getattr(error, 'strerror', None) or 'not text'})"
+            except (OSError, ValueError) as error:
+                yield f"{name}: it or its PNG cannot be read ({getattr(error, 'strerror', None) or one_line(error, 100)})"
                 continue
             if _drawn_by(text) != _drawn_by(wanted):
                 other.append(path.stem)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_ENTRY = 50_000_000
 MAX_CALCULATIONS = 200_000_000
 """Bytes of ``entry.json``, and of ``calculations.json.gz`` unpacked: some hundred times what a full suite takes."""
+MAX_FIGURE = 20_000_000
+"""Bytes of a figure."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def entry_folder(path: Path) -> Path:
@@ -206,6 +209,26 @@ def task_record(result: TaskResult) -> TaskRecord:
         baselines={name: finite(values) for name, values in result.baselines.items()},
         notes=list(result.notes),
     )
+
+
+def read_figure(folder: Path, name: str) -> bytes | None:
+    """A figure of an entry, for a page that others see; None if there is none, or a ``.png`` is not a PNG.
+
+    Args:
+        folder: of the entry.
+        name: ``<task>.png`` or ``<task>.svg``.
+
+    Raises:
+        DefectbenchError: it is larger than 20 MB, cannot be read, or is a link out of the folder.
+    """
+    path = contained(folder, f"figures/{name}")
+    if not path.is_file():
+        return None
+    try:
+        content = read_bytes(path, MAX_FIGURE)
+    except (OSError, ValueError) as error:
+        raise DefectbenchError(f"cannot read the figure {path}: {getattr(error, 'strerror', None) or error}", code="bad-entry") from error
+    return content if path.suffix != ".png" or content.startswith(_PNG) else None
 
 
 def write_tables(folder: Path, entry: Entry) -> list[Path]:

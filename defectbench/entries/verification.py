@@ -421,8 +421,8 @@ class _Checks:
     def _same_text(self, name: str, wanted: str) -> Iterator[str]:
         try:
             text = read_bytes(contained(self.folder, name), MAX_FILE).decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            yield f"{name}: cannot be read ({getattr(error, 'strerror', None) or 'it is not text'})"
+        except (OSError, ValueError) as error:
+            yield f"{name}: cannot be read ({getattr(error, 'strerror', None) or one_line(error, 100)})"
             return
         if (line := text_difference(text, wanted)) is not None:
             yield f"{name}: line {line} is not what the calculations give"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.files import contained, read_bytes, sha256_of, write_bytes, write_text
+from defectbench.base.files import contained, sha256_of, write_bytes, write_text
 from defectbench.base.states import format_charge
+from defectbench.entries.folder import read_figure
 from defectbench.leaderboard.charts import Chart, entry_charts, group_charts
 from defectbench.leaderboard.entry_view import EntryView
 from defectbench.leaderboard.exports import FORMAT, board_rows, state_rows, to_csv, to_json, to_parquet
@@ -34,9 +35,6 @@ BUILD_FILE = "build.json"
 """What each part of the site was made from, and its files: an unchanged part is not made again."""
 
 PAGES = ("models", "tasks", "datasets", "figures", "structures", "data", "static", "entries")
-MAX_FIGURE = 20_000_000
-"""Bytes of a figure."""
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class _Output:
@@ -116,7 +114,7 @@ def build_site(
 
     Raises:
         DefectbenchError: no entries, one that cannot be read, ``output`` holds something else (code ``bad-output``), or Parquet is asked
-            for without pyarrow (``no-parquet``), or a link in ``output`` leads out of it (``link-outside``).
+            for without pyarrow (``no-parquet``), or a link leads out of an entry or of ``output`` (``link-outside``).
         RunError: a file cannot be written.
     """
     _ours(output)
@@ -230,8 +228,8 @@ def _program() -> str:
 
 def _key(page: ModelPage, one: Ranked, reference: _Reference, documentation: str | None) -> str:
     """Of all that a model's page is made from."""
-    names = ("entry.json", "structures.extxyz", *(f"figures/{path.name}" for path in sorted((one.folder / "figures").glob("*.png"))))
-    parts = [sha256_of(path) if (path := one.folder / name).is_file() else "" for name in names]
+    names = ("entry.json", "structures.extxyz", *(f"figures/{task}.png" for task in one.entry.tasks))
+    parts = [sha256_of(path) if (path := contained(one.folder, name)).is_file() else "" for name in names]
     values = json.dumps([_program(), asdict(page), reference.sha256, documentation, names, parts])
     return hashlib.sha256(values.encode()).hexdigest()
 
@@ -293,10 +291,9 @@ def _report(page: ModelPage, one: Ranked) -> tuple[Report, list[tuple[str, bytes
     stem = Path(page.page).stem
     figures, sections = [], []
     for section in found.tasks:
-        source = one.folder / "figures" / f"{section.name}.png"
-        content = read_bytes(source, MAX_FIGURE) if source.is_file() else b""
-        name = f"figures/{stem}/{section.name}.png" if content.startswith(_PNG) else None
-        if name is not None:
+        content = read_figure(one.folder, f"{section.name}.png")
+        name = f"figures/{stem}/{section.name}.png" if content is not None else None
+        if name is not None and content is not None:
             figures.append((name, content))
         sections.append(replace(section, figure=None if name is None else f"../{name}"))
     return replace(found, folder=page.folder, tasks=tuple(sections)), figures

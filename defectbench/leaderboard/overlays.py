@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import contained
 from defectbench.base.states import ChargeState, format_charge
 
 if TYPE_CHECKING:
@@ -93,10 +94,11 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
 
     Raises:
         DatasetError: ``structures.extxyz`` cannot be read.
+        DefectbenchError: it is a link out of the folder.
     """
     from defectbench.datasets.extxyz import read_extxyz
 
-    path = entry.folder / "structures.extxyz"
+    path = contained(entry.folder, "structures.extxyz")
     relax = entry.record.tasks.get("relax")
     if not path.is_file() or relax is None:
         return []

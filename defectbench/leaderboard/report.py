@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.files import write_text
 from defectbench.base.states import format_charge
+from defectbench.entries.folder import read_figure
 from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines, uninformed
 from defectbench.leaderboard.tables import measured, number
 
@@ -98,6 +99,7 @@ def write_report(entry: EntryView, dataset: Dataset | None = None) -> Path:
 
     Raises:
         DatasetError: the entry's structures cannot be read.
+        DefectbenchError: a figure cannot be read, or it or ``structures.extxyz`` is a link out of the folder.
         RunError: it cannot be written.
     """
     from defectbench.leaderboard.overlays import model_scenes
@@ -179,7 +181,7 @@ def report(entry: EntryView) -> Report:
         scores=scores,
         skipped=tuple(_skipped(r)),
         failures=_failures(r),
-        tasks=tuple(_section(t, r.tasks[t.task], _figure(entry.folder / "figures", t.task)) for t in score.tasks),
+        tasks=tuple(_section(t, r.tasks[t.task], _figure(entry.folder, t.task)) for t in score.tasks),
         certificate_says=_certificate_says(r),
         energies=_energies(r),
         checks=_checks(r),
@@ -310,11 +312,11 @@ def _cell(column: str, value: object) -> str:
 def _figure(folder: Path, task: str) -> str | None:
     """The task's figure as a data address: SVG or PNG, whichever is smaller."""
     kinds = {".svg": "image/svg+xml", ".png": "image/png"}
-    found = [path for suffix in kinds if (path := folder / f"{task}{suffix}").is_file()]
+    found = [(content, kind) for suffix, kind in kinds.items() if (content := read_figure(folder, f"{task}{suffix}")) is not None]
     if not found:
         return None
-    path = min(found, key=lambda p: p.stat().st_size)
-    return f"data:{kinds[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    content, kind = min(found, key=lambda one: len(one[0]))
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _certificate_says(entry: Entry) -> str:

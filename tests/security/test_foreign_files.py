@@ -22,11 +22,13 @@ from defectbench.cli.render import make_console
 from defectbench.datasets.catalogue import load_dataset, load_named_dataset
 from defectbench.datasets.schema import parse_metadata
 from defectbench.entries.figures import draw_entry
-from defectbench.entries.folder import read_calculations, read_entry, write_tables
+from defectbench.entries.folder import read_calculations, read_entry, read_figure, write_tables
 from defectbench.entries.rescoring import stored_scoring
 from defectbench.entries.run_folder import sweep
+from defectbench.leaderboard.entry_view import EntryView
 from defectbench.leaderboard.exports import FORMAT
 from defectbench.leaderboard.html import build_site
+from defectbench.leaderboard.report import write_report
 from defectbench.leaderboard.tables import leaderboard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,6 +161,30 @@ def test_links_in_a_received_run_folder_are_not_drawn_or_swept_through(entry: Ca
     assert {path.name: path.read_text() for path in outside.iterdir()} == dict.fromkeys(
         ("relax.png", "relax_old.png", "relax.json", "relax_old.csv"), "mine"
     )
+
+
+@pytest.mark.parametrize("name", ["figures/relax.png", "figures/relax.svg", "structures.extxyz"])
+def test_links_in_a_received_entry_are_not_read_into_a_page(entry: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    folder, secret = entry(), tmp_path / "secret"
+    secret.write_bytes(b"\x89PNG\r\n\x1a\nmine")
+    (folder / "figures").mkdir()
+    (folder / name).symlink_to(secret)
+    view = EntryView(read_entry(folder), folder)
+    for publish in (lambda: write_report(view), lambda: build_site(folder, tmp_path / "site")):
+        with raises_code("link-outside", Path(name).name):
+            publish()
+    assert not (folder / "index.html").exists()
+
+
+def test_a_figure_of_a_received_entry_is_one_and_not_too_large(entry: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = entry()
+    (folder / "figures").mkdir()
+    (folder / "figures" / "relax.png").write_bytes(b"no picture")
+    assert read_figure(folder, "relax.png") is None
+    (folder / "figures" / "relax.svg").write_bytes(b"<svg" + b" " * 100)
+    monkeypatch.setattr("defectbench.entries.folder.MAX_FIGURE", 100)
+    with raises_code("bad-entry", "relax.svg"):
+        write_report(EntryView(read_entry(folder), folder))
 
 
 def test_links_in_a_received_site_are_not_written_or_cleaned_through(entry: Callable[..., Path], tmp_path: Path) -> None:
