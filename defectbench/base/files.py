@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import IO
 
 from defectbench.base.errors import DefectbenchError, RunError
 
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 MAX_PATH = 4096
 MAX_PART = 255
@@ -104,13 +107,29 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file for reading; refuses what is not a regular file: nobody may ever write into a pipe, and some devices never end.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, _READ)  # of a pipe without a writer at once, too
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file but a pipe, a socket or a device", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copies a file's content in one step.
 
     Raises:
         OSError: one cannot be read or the other not be written.
     """
-    with source.open("rb") as content, replacing(target) as handle:
+    with open_file(source) as content, replacing(target) as handle:
         shutil.copyfileobj(content, handle)
 
 
@@ -130,9 +149,9 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's content.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not a regular file.
     """
-    with path.open("rb") as handle:
+    with open_file(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -189,10 +208,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """A file's content, of at most ``limit`` bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is larger.
     """
-    with path.open("rb") as handle:
+    with open_file(path) as handle:
         content = handle.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit:,} bytes")
@@ -203,16 +222,28 @@ def read_gzip(path: Path, limit: int) -> bytes:
     """The unpacked content of a gzip file, of at most ``limit`` bytes; never more than that is held in memory.
 
     Raises:
-        OSError: it cannot be read, or is not gzip.
+        OSError: it cannot be read, or is not a regular file or not gzip.
         ValueError: it is larger, truncated or damaged.
     """
     import gzip
 
     try:
-        with gzip.open(path, "rb") as handle:
+        with open_file(path) as packed, gzip.open(packed, "rb") as handle:
             content = handle.read(limit + 1)
     except (EOFError, zlib.error) as error:
         raise ValueError(str(error)) from error
     if len(content) > limit:
         raise ValueError(f"it holds more than {limit:,} bytes")
     return content
+
+
+def read_maybe_gzip(path: Path, limit: int) -> bytes:
+    """As :func:`read_bytes`, unpacked if the file is gzip, whatever its name.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is larger, truncated or damaged.
+    """
+    with open_file(path) as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+    return (read_gzip if packed else read_bytes)(path, limit)

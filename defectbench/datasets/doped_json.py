@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.files import read_bytes, read_gzip
+from defectbench.base.files import read_maybe_gzip
 from defectbench.datasets.schema import BandEdges, ChemicalPotentials
 
 MAX_BYTES = 500_000_000
@@ -113,10 +113,7 @@ def _json(path: Path) -> Any:
     if not path.is_file():
         raise DatasetError(f"there is no file {path}", code="no-file")
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        raw = read_gzip(path, MAX_BYTES) if packed else read_bytes(path, MAX_BYTES)
-        return json.loads(raw.decode("utf-8-sig"))
+        return json.loads(read_maybe_gzip(path, MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}", code="unreadable-file") from error
     except (ValueError, RecursionError) as error:

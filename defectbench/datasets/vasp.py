@@ -8,7 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.files import read_bytes, read_gzip
+from defectbench.base.files import read_maybe_gzip
 from defectbench.datasets.extxyz import decoded
 
 MAX_BYTES = 100_000_000
@@ -24,9 +24,7 @@ def read_poscar(path: Path) -> Atoms:
     from ase.io import read
 
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        text = decoded((read_gzip if packed else read_bytes)(path, MAX_BYTES))
+        text = decoded(read_maybe_gzip(path, MAX_BYTES))
     except FileNotFoundError as error:
         raise DatasetError(f"there is no file {path}", code="no-file") from error
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.files import contained
+from defectbench.base.files import contained, open_file
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
 from defectbench.scoring.paired import student
@@ -104,8 +104,8 @@ def host_of(one: Ranked) -> str:
     from ase.formula import Formula
 
     try:
-        with contained(one.folder, "structures.extxyz").open(encoding="utf-8") as file:
-            lines = file.read(MOST_HOST_BYTES).splitlines()
+        with open_file(contained(one.folder, "structures.extxyz")) as file:
+            lines = file.read(MOST_HOST_BYTES).decode("utf-8", "replace").splitlines()
         symbols = [line.split()[0] for line in lines[2 : 2 + int(lines[0])]]
         if "defect=host" not in lines[1] or len(symbols) != int(lines[0]):
             raise ValueError("its first structure is not a host")

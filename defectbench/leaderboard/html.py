@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
-from defectbench.base.files import contained, sha256_of, write_bytes, write_text
+from defectbench.base.files import contained, read_bytes, sha256_of, write_bytes, write_text
 from defectbench.base.states import format_charge
 from defectbench.entries.folder import read_figure
 from defectbench.leaderboard.charts import Chart, entry_charts, group_charts
@@ -34,6 +34,8 @@ DATA_FILE = "leaderboard.json"
 BUILD_FILE = "build.json"
 """What each part of the site was made from, and its files: an unchanged part is not made again."""
 
+MAX_DATA = 200_000_000
+"""Bytes of either: some hundred times what hundreds of entries take."""
 PAGES = ("models", "tasks", "datasets", "figures", "structures", "data", "static", "entries")
 
 
@@ -45,7 +47,7 @@ class _Output:
         self.written: list[Path] = []
         self.parts: dict[str, dict[str, Any]] = {}
         try:
-            self.before: Mapping[str, Any] = json.loads((folder / BUILD_FILE).read_text(encoding="utf-8"))
+            self.before: Mapping[str, Any] = json.loads(read_bytes(folder / BUILD_FILE, MAX_DATA))
         except (OSError, ValueError):
             self.before = {}
 
@@ -315,7 +317,7 @@ def _ours(output: Path) -> None:
     if not output.is_dir() or not any(output.iterdir()):
         return
     try:
-        mine = json.loads((output / DATA_FILE).read_text(encoding="utf-8")).get("format") == FORMAT
+        mine = json.loads(read_bytes(output / DATA_FILE, MAX_DATA)).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         mine = False
     if not mine:

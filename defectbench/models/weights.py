@@ -10,7 +10,7 @@ from pathlib import Path
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError
-from defectbench.base.files import contained, copy_file, making_folder, sha256_of
+from defectbench.base.files import contained, copy_file, making_folder, open_file, sha256_of
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 
 
@@ -160,7 +160,7 @@ def git_blob_of(path: Path) -> str:
     'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
     """
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as handle:
+    with open_file(path) as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from refusals import raises_code
 
-from defectbench.base.files import contained, copy_file, making_folder, read_bytes, read_gzip, replacing, sha256_of, write_bytes, write_text
+from defectbench.base.files import (
+    contained,
+    copy_file,
+    making_folder,
+    open_file,
+    read_bytes,
+    read_gzip,
+    read_maybe_gzip,
+    replacing,
+    sha256_of,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path: Path) -> None:
@@ -138,6 +150,25 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     (tmp_path / "half.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"."):
         read_gzip(tmp_path / "half.gz", 6_000_000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        for read in (
+            open_file,
+            sha256_of,
+            lambda path: read_bytes(path, 100),
+            lambda path: read_gzip(path, 100),
+            lambda path: read_maybe_gzip(path, 100),
+            lambda path: copy_file(path, tmp_path / "copy"),
+        ):
+            with pytest.raises(OSError, match="regular"):
+                read(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    with pytest.raises(IsADirectoryError):
+        read_bytes(tmp_path, 100)
 
 
 def test_copies_are_whole(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -140,7 +141,7 @@ def _spoil_bytes(path: Path, content: bytes, chance: random.Random) -> str:
     lines = content.splitlines(keepends=True) or [b""]
     at, where = chance.randrange(len(lines)), chance.randrange(len(content) + 1)
     how = chance.choice(
-        ["cut", "flip", "empty", "drop line", "repeat line", "odd number", "mark", "latin-1", "folder", "link", "gone", "insert"]
+        ["cut", "flip", "empty", "drop line", "repeat line", "odd number", "mark", "latin-1", "folder", "link", "pipe", "gone", "insert"]
     )
     if how == "cut":
         path.write_bytes(content[:where])
@@ -168,6 +169,8 @@ def _spoil_bytes(path: Path, content: bytes, chance: random.Random) -> str:
             path.mkdir()
         elif how == "link":
             path.symlink_to(path.name)
+        elif how == "pipe":
+            os.mkfifo(path)
     return f"{how} at line {at} or byte {where}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,16 @@ def test_extreme_values_are_refused_with_entry_and_field(entry: Callable[..., Pa
         read_entry(folder)
     assert len(str(caught.value)) < 1000
     assert refused("leaderboard", "figure", str(folder), "-o", str(tmp_path / "out")) == "bad-entry"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("m.yaml", "entry.json", "dataset.yaml"):
+        os.mkfifo(name)
+    assert refused("models", "show", "m.yaml") == "unreadable-file"
+    assert refused("score", "explain", ".") == "bad-entry"
+    assert runner.invoke(app, ["datasets", "validate", "."]).exit_code == 2
 
 
 # ---- texts
