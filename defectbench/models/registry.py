@@ -20,7 +20,7 @@ from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.own_code import own_code_sha256
 from defectbench.models.schema import ModelDefinition
-from defectbench.models.weights import download, shipped, unpack_folder, unpacked
+from defectbench.models.weights import download, own_file, shipped, unpack_folder, unpacked
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
@@ -221,7 +221,7 @@ def resolve_model(
         ModelError: code or weights are not trusted; weights are missing or have another hash than the definition says; or a file that
             the arguments name cannot be read.
         DownloadError: a download failed.
-        DefectbenchError: no home folder is known for a leading ``~name``.
+        DefectbenchError: a weights file of the definition lies outside its folder, or no home folder is known for a leading ``~name``.
     """
     from defectbench.models.environment import pins_sha256
     from defectbench.models.trust import refuse_known_wrong, require_trust
@@ -251,11 +251,12 @@ def resolve_model(
         known = {file.path: file.sha256 for file in definition.weights.files if file.sha256 is not None}
     elif definition.weights.source in ("path", "shipped"):
         for file in definition.weights.files:
-            place = shipped(file.path) if definition.weights.source == "shipped" else _below(folder, file.path)
+            own = definition.weights.source == "path"
+            place = own_file(folder, file.path, trusted=trust_weights) if own else shipped(file.path)
             members = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
             for member in members:
                 name = f"{file.path}/{member.relative_to(place).as_posix()}" if place.is_dir() else file.path
-                paths[name] = _checked(member, file.sha256)
+                paths[name] = _checked(own_file(folder, name, trusted=trust_weights) if own else member, file.sha256)
                 known[name] = sha256_of(member)
     elif definition.weights.source == "url":
         for file in definition.weights.files:
@@ -278,11 +279,6 @@ def resolve_model(
         own_weights=weights is not None,
         code_sha256=own_code_sha256(definition.arguments, folder, environment) if definition.adapter == "ase_calculator" else None,
     )
-
-
-def _below(folder: Path | None, path: str) -> Path:
-    given = user_path(path)
-    return given if given.is_absolute() else ((folder or Path.cwd()) / given).resolve()
 
 
 def _checked(path: Path, sha256: str | None) -> Path:

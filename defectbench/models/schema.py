@@ -50,7 +50,8 @@ class WeightsFileDefinition(_Closed):
 
     Attributes:
         path: relative POSIX path: inside site-packages (``package``), below the weights mirror and cache (``url``; without a hash
-            below ``unhashed/<digest of the URL>/`` in the cache), or relative to the YAML's folder (``path``; absolute allowed).
+            below ``unhashed/<digest of the URL>/`` in the cache), or below the YAML's folder (``path``; an absolute one needs
+            ``--trust-weights``).
         url: where it comes from; only and always with source ``url``.
         sha256: hex digest; null where it is not known, and then running it needs ``--trust-weights``.
         size: in bytes, as its publisher or others state it.

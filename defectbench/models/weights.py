@@ -11,6 +11,7 @@ from pathlib import Path
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch, mirror
 from defectbench.base.errors import DownloadError, ModelError
 from defectbench.base.files import contained, copy_file, making_folder, open_file, sha256_of
+from defectbench.base.paths import user_path
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
 
 
@@ -101,7 +102,7 @@ def verify_weights(definition: ModelDefinition, *, given: Path | None = None, fo
 
     Raises:
         ModelError: a file is not on this machine.
-        DefectbenchError: a definition's path leads out of the cache.
+        DefectbenchError: a definition's path leads out of the cache or of its folder.
     """
     from defectbench.models.trust import known_wrong
 
@@ -141,7 +142,30 @@ def _place(definition: ModelDefinition, file: WeightsFileDefinition, given: Path
 
         site_packages = environment_folder(definition.environment)
         return next(site_packages.glob(f"[Ll]ib/**/site-packages/{file.path}"), site_packages / file.path)
-    return shipped(file.path) if definition.weights.source == "shipped" else (folder or Path.cwd()) / file.path
+    return shipped(file.path) if definition.weights.source == "shipped" else own_file(folder, file.path, trusted=True)
+
+
+def own_file(folder: Path | None, path: str, *, trusted: bool) -> Path:
+    """Where a weights file or folder lies that a definition names: below the definition's folder, also after all links are followed.
+
+    Args:
+        folder: of the definition's YAML; None is the working directory.
+        path: as the definition names it.
+        trusted: whether the path may be absolute: a definition from anywhere must not reach for other files of the user's.
+
+    Raises:
+        ModelError: it is absolute, and the weights are not trusted.
+        DefectbenchError: it leads out of the folder, or no home folder is known for a leading ``~name``.
+    """
+    given = user_path(path)
+    if not given.is_absolute():
+        return contained(folder or Path.cwd(), given.as_posix()).resolve()
+    if not trusted:
+        raise ModelError(
+            f"the weights {given} do not lie below the folder of the definition that names them; pass --trust-weights if you trust it",
+            code="untrusted-model",
+        )
+    return given
 
 
 def shipped(path: str) -> Path:

@@ -143,6 +143,28 @@ def test_formats_without_code_need_no_trust_where_a_users_own_code_reads_them(ad
             require_trust(model, trust_code=True)
 
 
+@pytest.mark.parametrize("name", ["../priv.npz", "sub/../../priv.npz", "link.npz", "folder"])
+def test_relative_weights_lie_below_the_definition(tmp_path: Path, name: str) -> None:
+    (tmp_path / "priv.npz").write_bytes(b"private")
+    (tmp_path / "received" / "folder").mkdir(parents=True)
+    for link in ("link.npz", "folder/a.npz"):
+        (tmp_path / "received" / link).symlink_to(tmp_path / "priv.npz")
+    model = ModelDefinition.model_validate(definition(environment="current", weights={"source": "path", "files": [{"path": name}]}))
+    with raises_code("link-outside" if name in ("link.npz", "folder") else "bad-path", name):
+        resolve_model(model, folder=tmp_path / "received", trust_code=True, trust_weights=True)
+
+
+def test_absolute_weights_need_trust(tmp_path: Path) -> None:
+    (tmp_path / "priv.npz").write_bytes(b"private")
+    path = str(tmp_path / "priv.npz")
+    Path("make.py").write_text("")
+    fields = {"arguments": {"factory": "make:make"}, "weights": {"source": "path", "files": [{"path": path}]}}
+    model = ModelDefinition.model_validate(definition(**fields))
+    with raises_code("untrusted-model", "--trust-weights", path):
+        resolve_model(model, folder=tmp_path, trust_code=True)
+    assert resolve_model(model, folder=tmp_path, trust_code=True, trust_weights=True).weights_paths == {path: Path(path)}
+
+
 def test_own_weights_of_a_registered_model_need_trust_but_its_own_do_not() -> None:
     Path("w.pt").write_bytes(pickle.dumps(Malicious()))
     with raises_code("untrusted-model", "--trust-weights"):
