@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -247,3 +248,24 @@ def read_maybe_gzip(path: Path, limit: int) -> bytes:
     with open_file(path) as handle:
         packed = handle.read(2) == b"\x1f\x8b"
     return (read_gzip if packed else read_bytes)(path, limit)
+
+
+@contextmanager
+def plain_file(path: Path, limit: int) -> Iterator[Path]:
+    """A file for a reader that takes a path: the file itself or, if it is gzip, what it holds, in a temporary file.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it, or what it holds, is larger than ``limit`` bytes, truncated or damaged.
+    """
+    with open_file(path) as handle:
+        packed, size = handle.read(2) == b"\x1f\x8b", os.fstat(handle.fileno()).st_size
+    if not packed:
+        if size > limit:
+            raise ValueError(f"it is larger than {limit:,} bytes")
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as place:
+        plain = Path(place) / path.name.removesuffix(".gz")
+        plain.write_bytes(read_gzip(path, limit))
+        yield plain

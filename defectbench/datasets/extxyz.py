@@ -17,7 +17,7 @@ from defectbench.base.files import read_bytes, read_gzip, write_text
 from defectbench.base.states import ChargeState
 
 _PAIR = re.compile(r'(\w+)=("[^"]*"|\S+)')
-MAX_BYTES = 1_000_000_000
+MAX_BYTES = 500_000_000
 """Of an extxyz file, unpacked."""
 _FRAME_FILE = re.compile(r"^(?P<defect>.+)_q(?P<charge>[+-]\d+)_(?P<configuration>.+)\.extxyz$")
 

@@ -265,15 +265,15 @@ class EntryView:
         """The relaxed structures, with defect, charge, configuration, status and model_energy (eV) in ``info``.
 
         Raises:
-            DefectbenchError: the folder holds none.
+            DefectbenchError: the folder holds none, or they cannot be read.
         """
-        from ase.io import read
+        from defectbench.base.files import contained
+        from defectbench.datasets.extxyz import read_extxyz
 
-        path = self.folder / "structures.extxyz"
+        path = contained(self.folder, "structures.extxyz")
         if not path.is_file():
             raise DefectbenchError(f"no structures at {path}; run 'defectbench evaluate' with --output {self.folder}", code="no-structures")
-        found = read(path, index=":", format="extxyz")
-        return found if isinstance(found, list) else [found]
+        return read_extxyz(path)
 
     def plot(self, task: str) -> Drawing:
         """Draws a task's figure from what the entry holds.

@@ -16,6 +16,7 @@ from defectbench.base.files import (
     copy_file,
     making_folder,
     open_file,
+    plain_file,
     read_bytes,
     read_gzip,
     read_maybe_gzip,
@@ -169,6 +170,17 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
     with pytest.raises(IsADirectoryError):
         read_bytes(tmp_path, 100)
+
+
+def test_a_file_for_a_reader_that_takes_a_path_is_unpacked_up_to_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "a.out").write_bytes(b"x" * 100)
+    (tmp_path / "b.out.gz").write_bytes(gzip.compress(b"y" * 100))
+    for name in ("a.out", "b.out.gz"):
+        with plain_file(tmp_path / name, 100) as plain:
+            assert plain.name == name.removesuffix(".gz")
+            assert len(plain.read_bytes()) == 100
+        with pytest.raises(ValueError, match="99"), plain_file(tmp_path / name, 99):
+            pass
 
 
 def test_copies_are_whole(tmp_path: Path) -> None:

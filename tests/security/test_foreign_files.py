@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ase import Atoms
 from refusals import check_refusal, raises_code
 from typer.testing import CliRunner
 
@@ -21,7 +22,10 @@ from defectbench.base.text import markdown, one_line
 from defectbench.cli import app
 from defectbench.cli.render import make_console
 from defectbench.datasets.catalogue import load_dataset, load_named_dataset
-from defectbench.datasets.schema import parse_metadata
+from defectbench.datasets.importing import outputs
+from defectbench.datasets.importing.assemble import read_host_file
+from defectbench.datasets.readers import mgo_antisite_doped
+from defectbench.datasets.schema import Defect, parse_metadata
 from defectbench.entries.figures import draw_entry
 from defectbench.entries.folder import read_calculations, read_entry, read_figure, write_tables
 from defectbench.entries.rescoring import stored_scoring
@@ -211,6 +215,29 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(entry: Callable[..., Pa
             handle.write(b" " * 1_000_000)
     with raises_code("bad-entry", "calculations.json.gz"):
         read_calculations(folder, content)
+
+
+def test_outputs_and_hosts_that_unpack_to_more_than_any_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, limit in (
+        ("readers.mgo_antisite_doped", "MAX_OUTCAR"),
+        ("importing.outputs", "MAX_BYTES"),
+        ("importing.assemble", "MAX_BYTES"),
+    ):
+        monkeypatch.setattr(f"defectbench.datasets.{module}.{limit}", 1000)
+    packed = gzip.compress(b" " * 1001)
+    for name in ("OUTCAR.gz", "host.cif.gz"):
+        (tmp_path / name).write_bytes(packed)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "OUTCAR").write_bytes(b" " * 1001)
+    (tmp_path / "host.cif.xz").write_bytes(b"")
+    with raises_code("unreadable-file", "1,000"):
+        mgo_antisite_doped._final(tmp_path / "OUTCAR.gz", Atoms(), Defect.model_construct(), 0)
+    for path in (tmp_path / "OUTCAR.gz", tmp_path / "plain" / "OUTCAR"):
+        with raises_code("bad-format", "1,000"):
+            outputs._read(path, "vasp-out")
+    for name, why in (("host.cif.gz", "1,000"), ("host.cif.xz", "unpack")):
+        with raises_code("bad-format", why):
+            read_host_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["1" * 1_000_000, "[" * 100_000, '{"a": ' * 100_000, "nonsense"])

@@ -13,6 +13,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.files import plain_file
 from defectbench.base.paths import full_path, user_path
 from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
@@ -21,7 +22,7 @@ from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structur
 from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import MAX_CHARGE, DatasetFile, Defect, Host, LevelOfTheory, explain
 from defectbench.datasets.validation import validate_dataset
-from defectbench.datasets.vasp import read_poscar
+from defectbench.datasets.vasp import MAX_BYTES, read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
 from defectbench.structures.lattice import minimum_image
 from defectbench.structures.symmetry import host_operations
@@ -119,7 +120,10 @@ def read_host_file(path: str | Path) -> Atoms:
     from ase.io import read
 
     try:
-        atoms = read(file)
+        if file.suffix in (".bz2", ".xz"):  # ASE would unpack them, however large
+            raise ValueError("unpack it first")
+        with plain_file(file, MAX_BYTES) as plain:
+            atoms = read(plain)
     except Exception as error:  # ASE raises anything on malformed text
         try:
             return read_poscar(file)  # under whatever name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.files import read_gzip
+from defectbench.base.files import plain_file
 from defectbench.datasets.extxyz import attach_results, stored_results
 
-MAX_BYTES = 1_000_000_000
-"""Larger outputs are refused."""
+MAX_BYTES = 500_000_000
+"""Larger outputs are refused, also those that are packed."""
 _OUTPUTS = (
     ("vasprun.xml", "vasp-xml"),
     ("OUTCAR", "vasp-out"),
@@ -92,15 +91,8 @@ def _read(path: Path, name: str) -> list[Atoms]:
 
     index = slice(-1, None) if name in _STRUCTURES else slice(None)
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        if packed:
-            with tempfile.NamedTemporaryFile(suffix=path.name.removesuffix(".gz")) as plain:
-                plain.write(read_gzip(path, MAX_BYTES))
-                plain.flush()
-                images = read(plain.name, index=index, format=name)
-        else:
-            images = read(path, index=index, format=name)
+        with plain_file(path, MAX_BYTES) as plain:
+            images = read(plain, index=index, format=name)
     except Exception as error:  # ASE raises anything on malformed text
         raise DatasetError(
             f"{path} cannot be read as {name}: {' '.join(str(error).split())[:120] or type(error).__name__}", code="bad-format"

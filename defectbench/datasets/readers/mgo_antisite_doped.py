@@ -6,13 +6,13 @@ Two calculations must not be mixed: the landscapes (level ``PBEsol-gamma``; Γ o
 
 from __future__ import annotations
 
-import gzip
 import io
 from pathlib import Path
 
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.files import read_gzip
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash
@@ -27,6 +27,8 @@ from defectbench.datasets.vasp import read_poscar
 EXAMPLES = "examples/MgO"
 HOST = f"{EXAMPLES}/Defects/Pre_Calculated_Results/MgO_bulk/vasp_std/POSCAR"
 THERMODYNAMICS = f"{EXAMPLES}/MgO_thermo.json.gz"
+MAX_OUTCAR = 200_000_000
+"""Bytes of an OUTCAR, unpacked: the published ones take some MB."""
 LANDSCAPE, FINALS = "PBEsol-gamma", "PBEsol"
 
 
@@ -97,8 +99,11 @@ def _energies(remote: dict[str, Path], charge: int) -> dict[str, float]:
 def _final(path: Path, host: Atoms, defect: Defect, charge: int) -> tuple[Atoms, ...]:
     from ase.io import read
 
-    with io.TextIOWrapper(gzip.open(path), encoding="utf-8") as file:
-        images = read(file, index=":", format="vasp-out")
+    try:
+        content = read_gzip(path, MAX_OUTCAR).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
+    images = read(io.StringIO(content), index=":", format="vasp-out")
     if not isinstance(images, list):
         raise DatasetError(f"{path} holds no relaxation", code="bad-format")
     out, order = [], None
