@@ -23,6 +23,8 @@ from defectbench.entries.claims import registered_problems
 from defectbench.entries.folder import outcome, read_entry, write_structures
 from defectbench.entries.rescoring import stored_scoring
 from defectbench.entries.sampling import SampleOptions
+from defectbench.entries.schema import Training
+from defectbench.models.schema import TrainedOn
 from defectbench.tasks import get_tasks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
@@ -346,6 +348,8 @@ CLAIMS = {
     "level": {"level_of_theory": "HSE06"},
     "adapter": {"adapter": "mace"},
     "charge": {"charge": "total_charge"},
+    "training": {"training": Training(statement="OMat24")},
+    "training datasets": {"training": Training(statement="MPtrj", datasets=[TrainedOn(dataset="sb2se3-vacancies", dataset_sha256="0" * 64)])},
 }
 
 
