@@ -6,6 +6,7 @@ Only measures; what the numbers mean is decided in ``defectbench.models.certific
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +27,14 @@ STEPS = 3
 """Optimiser steps whose end is compared with a fresh call."""
 SPEAKS = 1e-6
 """eV and eV/Å: a change that is worth looking for its cause; whether it counts is judged elsewhere."""
+OTHER_KEYS = frozenset(
+    (
+        *("spin", "Spin", "total_spin", "spin_multiplicity", "multiplicity", "magmom", "total_magmom", "uhf"),
+        *("temperature", "elec_temp", "pressure", "external_pressure", "electric_field", "external_field"),
+        *("head", "modal", "task", "task_name", "dataset", "dataset_id"),
+    )
+)
+"""Keys of ``atoms.info`` that models read and that say no charge."""
 
 
 def rattle(generator: np.random.Generator, count: int) -> Array:
@@ -279,19 +288,67 @@ def _batched(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) ->
     return _largest_of(*(_difference(found, single) for batch in (forwards, backwards) for found, single in zip(batch, at, strict=True)))
 
 
+def watched(atoms: Atoms) -> tuple[Atoms, set[Any]]:
+    """A copy of a structure, and the keys of its ``info`` that are asked for from now on, also of copies of the copy."""
+    asked: set[Any] = set()
+
+    class Info(dict[Any, Any]):
+        def __contains__(self, key: Any) -> bool:
+            asked.add(key)
+            return super().__contains__(key)
+
+        def __getitem__(self, key: Any) -> Any:
+            asked.add(key)
+            return super().__getitem__(key)
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            asked.add(key)
+            return super().get(key, default)
+
+        def pop(self, key: Any, *default: Any) -> Any:
+            asked.add(key)
+            return super().pop(key, *default)
+
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            asked.add(key)
+            return super().setdefault(key, default)
+
+    class Watched(Atoms):
+        @property
+        def info(self) -> Info:
+            return self._own
+
+        @info.setter
+        def info(self, value: dict[Any, Any]) -> None:
+            self._own = Info(value)
+
+    return Watched(atoms), asked
+
+
 def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> list[dict[str, Any]]:
     """What a model that takes no charge makes of one that is said in other ways; where it responds, how it reads it."""
     model, probe = call.model, charges[-1] if charges[-1] else charges[0]
-    silent = call(base.copy(), None)
+    structure, asked = watched(base)
+    model.prepare(structure, None)
+    by_adapter = set(structure.info)
+    silent = call.evaluated(structure, None)
     written = _largest_of(*(_difference(answer, silent) for answer in at))
     found = [{"where": "", **written}]
+
+    def tell(key: Any) -> None:
+        atoms = base.copy()
+        model.prepare(atoms, None)
+        atoms.info[key] = probe
+        if (change := _difference(call.evaluated(atoms, probe), silent))["energy"] > SPEAKS or change["forces"] > SPEAKS:
+            found.append({"where": f"atoms.info[{key!r}]", **change})
+
+    # what the model looks for, under whatever name
+    for key in sorted(asked.difference(by_adapter, OTHER_KEYS, CHARGE_KEYS), key=str):
+        with suppress(Exception):  # of a key for which a number makes no sense
+            tell(key)
     if written["energy"] > SPEAKS or written["forces"] > SPEAKS:
         for key in CHARGE_KEYS:
-            atoms = base.copy()
-            model.prepare(atoms, None)
-            atoms.info[key] = probe
-            if (change := _difference(call.evaluated(atoms, probe), silent))["energy"] > SPEAKS or change["forces"] > SPEAKS:
-                found.append({"where": f"atoms.info['{key}']", **change})
+            tell(key)
         atoms = base.copy()
         model.prepare(atoms, None)
         atoms.set_initial_charges(np.full(len(atoms), probe / len(atoms)))

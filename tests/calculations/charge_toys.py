@@ -76,6 +76,23 @@ def info(*keys: str) -> Callable[[Toy, Atoms], Any]:
     return lambda _toy, atoms: next((atoms.info[key] for key in keys if key in atoms.info), 0)
 
 
+def must_have(key: str) -> Callable[[Toy, Atoms], Any]:
+    """Reads a key as one that is there, and does without where it is not."""
+
+    def read(_toy: Toy, atoms: Atoms) -> Any:
+        try:
+            return atoms.info[key]
+        except KeyError:
+            return 0
+
+    return read
+
+
+def a_word(_toy: Toy, atoms: Atoms) -> Any:
+    """Reads a key whose value is a text."""
+    return 0 * len(atoms.info.get("functional", "PBE"))
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a toy does.
@@ -315,6 +332,14 @@ LOSSY: dict[str, Kind] = {
     "none, reads its attribute": none(lambda toy, _a: toy.total_charge or 0),
     "none, reads its attribute q": none(lambda toy, _a: toy.q or 0),
     "none, reads an attribute of the atoms": none(lambda _t, atoms: getattr(atoms, "charge", 0)),
+    **{
+        f"none, reads {key}": none(info(key))
+        for key in ("total_q", "formal_charge", "my_charge", "oxidation", "nelect", "charge_q", "spin_charge")
+    },
+    "none, gets a key of its own": none(lambda _t, atoms: atoms.info.get("my_charge", 0)),
+    "none, looks a key of its own up": none(lambda _t, atoms: atoms.info.setdefault("my_charge", 0)),
+    "none, reads a copy": none(lambda _t, atoms: atoms.copy().info.get("total_q") or 0),
+    "none, reads a key that must be there": none(must_have("my_charge")),
     "none, parity of q": none(info("q"), change=of(lambda q: q % 2)),
     "none, energy by charge_state": none(info("charge_state"), stiffening=0.0),
 }
@@ -357,6 +382,7 @@ HONEST: dict[str, Kind] = {
     "blind, float32": none(lambda _t, _a: 0, after=single, precision="float32"),
     "blind, noise": none(lambda _t, _a: 0, after=noisy),
     "blind, reads another key": none(info("spin")),
+    "blind, reads a text": none(a_word),
 }
 """None of them loses anything."""
 

@@ -349,7 +349,7 @@ CLAIMS = {
     "adapter": {"adapter": "mace"},
     "charge": {"charge": "total_charge"},
     "training": {"training": Training(statement="OMat24")},
-    "training datasets": {"training": Training(statement="MPtrj", datasets=[TrainedOn(dataset="sb2se3-vacancies", dataset_sha256="0" * 64)])},
+    "training datasets": {"training": Training(statement="MPtrj", datasets=[TrainedOn(dataset="a", dataset_sha256="0" * 64)])},
 }
 
 
