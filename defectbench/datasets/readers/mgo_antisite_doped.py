@@ -6,13 +6,12 @@ Two calculations must not be mixed: the landscapes (level ``PBEsol-gamma``; Γ o
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.files import read_gzip
+from defectbench.base.files import plain_file
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
 from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash
@@ -100,10 +99,10 @@ def _final(path: Path, host: Atoms, defect: Defect, charge: int) -> tuple[Atoms,
     from ase.io import read
 
     try:
-        content = read_gzip(path, MAX_OUTCAR).decode("utf-8")
+        with plain_file(path, MAX_OUTCAR) as plain:
+            images = read(plain, index=":", format="vasp-out")
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
-    images = read(io.StringIO(content), index=":", format="vasp-out")
     if not isinstance(images, list):
         raise DatasetError(f"{path} holds no relaxation", code="bad-format")
     out, order = [], None
