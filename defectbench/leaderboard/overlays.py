@@ -147,7 +147,7 @@ def dft_scenes(dataset: Dataset) -> list[Scene]:
             x.label for x in layers
         )
         ground = Layer(f"lowest minimum ({lowest.configuration})", (_flat(lowest.atoms.positions),), ("",))
-        scenes.append(_scene(defect, charge, lowest.atoms, dataset.defect_position(defect), ground, layers, text))
+        scenes.append(_scene(defect, charge, lowest.atoms, dataset.defect_position(defect, lowest.atoms), ground, layers, text))
     return scenes
 
 
@@ -184,7 +184,7 @@ def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset
     state = _reference(dataset, defect, charge)
     if state is None or sorted(state.ground.atoms.numbers) != sorted(atoms.numbers):
         return None
-    centre = dataset.defect_position(defect)
+    centre = state.centre
     matches = [(match(atoms, one.atoms, operations, centre), one) for one in state.distinct[: state.grounds]]
     found, ground = min(matches, key=lambda item: item[0].rmsd)
     reference = ground.atoms

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from framed_landscape import (
     BLIND,
     BROKEN,
@@ -324,6 +326,18 @@ def test_the_constant_is_the_mean_where_it_fits_and_leaves_out_what_it_does_not(
     if len(kept):
         less = np.minimum((kept - parity.fitted_constant(kept, cap)) ** 2, cap**2).sum() + cap**2
         assert less >= cost(found) - 1e-9, "a value without an answer costs no less than any answer"
+
+
+def test_near_is_around_the_place_of_the_defect_in_the_frame(monkeypatch):
+    atoms = bulk("NaCl", "rocksalt", a=5.8, cubic=True).repeat(4)
+    there = SimpleNamespace(atoms=atoms, defect="V_Na", charge=0)
+    places = {True: atoms.positions[0], False: atoms.positions[300]}
+    dataset = SimpleNamespace(defect_position=lambda _defect, relaxed=None: places[relaxed is atoms])
+    monkeypatch.setattr(parity, "selected_frames", lambda *_: [there])
+    answers = SimpleNamespace(energy_and_forces=lambda *_: "no answer")
+    (pair,) = parity.pairs(SimpleNamespace(dataset=dataset, states=(), answers=answers))
+    assert pair.near[0]
+    assert not pair.near[300]
 
 
 def test_near_and_far_share_all_atoms():

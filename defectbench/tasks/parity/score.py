@@ -96,7 +96,7 @@ def pairs(scoring: ScoringInput, level: str | None = None) -> list[Pair]:
     """All frames of the selected states with the model's results; of one level, or of all."""
     out = []
     for frame in selected_frames(scoring.dataset, scoring.states, None if level is None else [level]):
-        near = local_atoms(frame.atoms, scoring.dataset.defect_position(frame.defect))
+        near = local_atoms(frame.atoms, scoring.dataset.defect_position(frame.defect, frame.atoms))
         found = scoring.answers.energy_and_forces(frame.atoms, frame.charge)
         if isinstance(found, str):
             out.append(Pair(frame, near, None, None, found))
