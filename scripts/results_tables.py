@@ -14,7 +14,6 @@ from defectbench.base.states import format_charge
 from defectbench.leaderboard.entry_view import EntryView
 
 FIRST = "sb2se3-vacancies"
-DATASETS = (FIRST, "sb2se3-savory-2019", "cdte-doped", "mgo-antisite-doped")
 METRICS = [
     ("relax", "rmsd", "RMSD (Å)"),
     ("relax", "ground_state_found", "ground state found"),
@@ -82,12 +81,14 @@ def states(entries: list[EntryView]) -> str:
 
 def hosts(leaderboards: Path) -> str:
     """A row per model that was not trained on the data, a column per dataset: score, and charge states whose ground state it finds."""
-    found = {name: {e.record.model.name: e for e in entries_of(leaderboards / name) if not e.record.in_domain} for name in DATASETS}
-    order = [name for dataset in DATASETS for name in found[dataset]]
+    others = sorted({path.parent.parent.name for path in leaderboards.glob("*/*/entry.json")} - {FIRST})
+    names = [FIRST, *others]
+    found = {name: {e.record.model.name: e for e in entries_of(leaderboards / name) if not e.record.in_domain} for name in names}
+    order = [name for dataset in names for name in found[dataset]]
     rows = []
     for model in dict.fromkeys(order):
         cells = []
-        for dataset in DATASETS:
+        for dataset in names:
             entry = found[dataset].get(model)
             if entry is None:
                 cells.append("–")
@@ -96,7 +97,7 @@ def hosts(leaderboards: Path) -> str:
             score = "–" if entry.score.overall is None else f"{entry.score.overall:.2f}"
             cells.append(f"{score}, {int(states['success'].fillna(False).sum())} of {len(states)}")
         rows.append([model, *cells])
-    return markdown(["model", *(f"`{name}`" for name in DATASETS)], rows)
+    return markdown(["model", *(f"`{name}`" for name in names)], rows)
 
 
 def markdown(heading: list[str], rows: list[list[str]]) -> str:
