@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from defectbench.base.downloads import RemoteFile
 from defectbench.base.errors import DefectbenchError
+from defectbench.base.files import write_bytes
 from defectbench.base.text import markdown, one_line
 from defectbench.cli import app
 from defectbench.cli.render import make_console
@@ -27,7 +28,7 @@ from defectbench.datasets.importing.assemble import read_host_file
 from defectbench.datasets.readers import mgo_antisite_doped
 from defectbench.datasets.schema import Defect, parse_metadata
 from defectbench.entries.figures import draw_entry
-from defectbench.entries.folder import read_calculations, read_entry, read_figure, write_tables
+from defectbench.entries.folder import read_calculations, read_entry, read_figure, write_rescored, write_tables
 from defectbench.entries.rescoring import stored_scoring
 from defectbench.entries.run_folder import sweep
 from defectbench.leaderboard.entry_view import EntryView
@@ -202,6 +203,19 @@ def test_links_in_a_received_site_are_not_written_or_cleaned_through(entry: Call
     with raises_code("link-outside", "static"):
         build_site(entry(), site)
     assert [path.name for path in outside.iterdir()] == ["mine.txt"]
+
+
+def test_links_under_the_names_of_unfinished_files_are_not_written_through(entry: Callable[..., Path], tmp_path: Path) -> None:
+    folder, victim = entry(), tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("entry.json", "calculations.json.gz", "structures.extxyz"):
+        (folder / f".{name}.part").symlink_to(victim)
+    shutil.copy(PUBLISHED / "calculations.json.gz", folder)
+    write_rescored(folder, read_entry(folder))
+    write_bytes(folder / "calculations.json.gz", b"new")
+    write_bytes(folder / "structures.extxyz", b"new")
+    assert victim.read_text() == "mine"
+    assert (folder / ".entry.json.part").is_symlink()
 
 
 # ---- sizes

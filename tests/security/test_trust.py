@@ -180,3 +180,13 @@ def test_shared_cases_are_refused(case: str) -> None:
     done = CliRunner().invoke(app, ["models", "check", "m.yaml"])
     check_refusal(done.exception, "untrusted-model", "--trust-code")
     assert not list(Path.cwd().glob("PWNED*"))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the shared reference material")
+@pytest.mark.slow
+def test_a_shared_case_runs_once_it_is_trusted() -> None:
+    """It prints while it calculates, gives its energy as an array of one float32, and writes to the atoms."""
+    shutil.copytree(CASES / "model" / "model-array1", "case")
+    found = defectbench.certify("case/m.yaml", "case/dataset", trust_code=True)
+    assert (found.charge_class, found.contradiction) == ("charge-aware", None)
+    assert [check.name for check in found.failed] == ["charge_response_size_consistent"]  # its springs all stiffen, however many
