@@ -189,4 +189,4 @@ def test_a_shared_case_runs_once_it_is_trusted() -> None:
     shutil.copytree(CASES / "model" / "model-array1", "case")
     found = defectbench.certify("case/m.yaml", "case/dataset", trust_code=True)
     assert (found.charge_class, found.contradiction) == ("charge-aware", None)
-    assert [check.name for check in found.failed] == ["charge_response_size_consistent"]  # its springs all stiffen, however many
+    assert [check.name for check in found.certificate.failed] == ["charge_response_size_consistent"]  # its springs all stiffen, however many
