@@ -185,8 +185,8 @@ def test_shared_cases_are_refused(case: str) -> None:
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the shared reference material")
 @pytest.mark.slow
 def test_a_shared_case_runs_once_it_is_trusted() -> None:
-    """It prints while it calculates, gives its energy as an array of one float32, and writes to the atoms."""
+    """It prints while it calculates, gives its energy as an array of one float32, and writes to the atoms. Its springs all stiffen."""
     shutil.copytree(CASES / "model" / "model-array1", "case")
     found = defectbench.certify("case/m.yaml", "case/dataset", trust_code=True)
     assert (found.charge_class, found.contradiction) == ("charge-aware", None)
-    assert [check.name for check in found.certificate.failed] == ["charge_response_size_consistent"]  # its springs all stiffen, however many
+    assert [check.name for check in found.certificate.failed] == ["charge_response_size_consistent"]
