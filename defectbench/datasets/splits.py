@@ -17,10 +17,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from defectbench.base.errors import DatasetError
+from defectbench.base.schema import problems
 from defectbench.base.states import relaxation_group
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import parse_frame_file_name
-from defectbench.datasets.schema import Charge, DatasetFile, DefectName, explain, read_yaml
+from defectbench.datasets.schema import Charge, DatasetFile, DefectName, read_yaml
 
 SPLITS_FILE = "splits.yaml"
 
@@ -143,7 +144,7 @@ def read_splits(folder: Path) -> Splits | None:
     try:
         return Splits.model_validate(read_yaml(path))
     except ValidationError as error:
-        found = explain(error)
+        found = problems(error, Splits)
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
         raise DatasetError(
             f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more, code="bad-metadata"

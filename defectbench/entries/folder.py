@@ -15,6 +15,7 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
 from defectbench.base.hardware import Machine
 from defectbench.base.redaction import redact
+from defectbench.base.schema import problems
 from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
@@ -53,9 +54,7 @@ def read_entry(folder: Path) -> Entry:
     except FileNotFoundError as error:
         raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote", code="no-entry") from error
     except ValidationError as error:  # which is a ValueError
-        first = error.errors()[0]
-        field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
-        why = one_line(first["msg"].removeprefix("Value error, "), 300)
+        field, why = problems(error, Entry)[0]
         raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}", code="bad-entry") from error
     except (OSError, RecursionError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
