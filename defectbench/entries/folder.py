@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult
 
+BUNDLE_FILE = "entry.json.sigstore.json"
+"""The signature of ``entry.json``, beside it."""
+
 MAX_ENTRY = 50_000_000
 MAX_CALCULATIONS = 200_000_000
 """Bytes of ``entry.json``, and of ``calculations.json.gz`` unpacked: some hundred times what a full suite takes."""
@@ -157,6 +160,23 @@ def stored_result(calculation: Calculation, content: Any) -> Stored:
     return Stored(result, None if content["machine"] is None else Machine.model_validate(content["machine"]))
 
 
+def write_record(folder: Path, entry: Entry) -> Path:
+    """Writes ``entry.json``; returns its path. A signature of what was there before is removed: it would not hold.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    remove_signature(folder)
+    path = folder / "entry.json"
+    write_text(path, entry.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def remove_signature(folder: Path) -> None:
+    """Removes the signature of an ``entry.json`` that is about to change or go."""
+    (folder / BUNDLE_FILE).unlink(missing_ok=True)
+
+
 def write_rescored(folder: Path, entry: Entry) -> None:
     """Writes an entry that was scored again, with its tables. A ``calculations.json.gz`` of an earlier version becomes one of this.
 
@@ -166,7 +186,7 @@ def write_rescored(folder: Path, entry: Entry) -> None:
     content = _read_packed(folder)
     if content.get("schema_version") != SCHEMA_VERSION:
         _write_packed(folder, current_calculations(content, [share.machine for share in entry.provenance.machines]))
-    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
+    write_record(folder, entry)
     write_tables(folder, entry)
 
 

@@ -31,6 +31,7 @@ from defectbench.entries.evidence import (
     text_difference,
 )
 from defectbench.entries.folder import (
+    BUNDLE_FILE,
     MAX_CALCULATIONS,
     MAX_ENTRY,
     entry_folder,
@@ -181,7 +182,7 @@ class _Checks:
             self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
 
     def _signature(self) -> None:
-        from defectbench.entries.signing import BUNDLE_FILE, BadSignature, signature_of
+        from defectbench.entries.signing import BadSignature, signature_of
 
         try:
             found = signature_of(self.folder)

@@ -393,15 +393,13 @@ def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None 
         >>> again.differences  # doctest: +SKIP
         ()
     """
-    from defectbench.base.files import write_text
     from defectbench.base.paths import user_path
-    from defectbench.entries.folder import entry_folder, write_tables
+    from defectbench.entries.folder import entry_folder, write_rescored
     from defectbench.entries.rescoring import rescore as score_again
     from defectbench.entries.rescoring import same_metrics
 
     folder = entry.folder if isinstance(entry, EntryView) else entry_folder(user_path(entry))
     old, new = score_again(folder, dataset)
     if write:
-        write_text(folder / "entry.json", new.model_dump_json(indent=1) + "\n")
-        write_tables(folder, new)
+        write_rescored(folder, new)
     return Rescored(EntryView(old, folder), EntryView(new, folder), tuple(same_metrics(old, new)))
