@@ -167,7 +167,7 @@ class LiveReport:
 
 
 class LineReport:
-    """For logs: stages and the plan as lines, and how far the run is once per minute, whether or not anything is heard of it."""
+    """For logs: stages and the plan as lines, and how far the run is once per minute, also while nothing is reported."""
 
     def __init__(self, say: Callable[[str], None], every_s: float = LINE_EVERY_S) -> None:
         """Args: what prints a line, and the seconds between two of them."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.schema import problems
-from defectbench.base.states import relaxation_group
+from defectbench.base.states import format_charge, relaxation_group
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import parse_frame_file_name
 from defectbench.datasets.schema import Charge, DatasetFile, DefectName, read_yaml
@@ -162,7 +162,7 @@ def check_splits(splits: Splits, metadata: DatasetFile) -> Iterator[Problem]:
                 yield Problem(SPLITS_FILE, None, f"{field}.defects", f"'{defect}' is not a defect of the dataset")
         for charge in rule.charges:
             if not any(q == charge and (not rule.defects or defect in rule.defects) for defect, q in states):
-                yield Problem(SPLITS_FILE, None, f"{field}.charges", f"{charge:+d} is not a charge state of these defects")
+                yield Problem(SPLITS_FILE, None, f"{field}.charges", f"{format_charge(charge)} is not a charge state of these defects")
         for earlier in splits.rules[:index]:
             if _covers(earlier, rule):
                 yield Problem(SPLITS_FILE, None, field, f"never decides: rule '{earlier.name}' before it matches the same groups")

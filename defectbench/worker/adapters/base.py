@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ..errors import WorkerError, require
+from ..errors import WorkerError, format_charge, require
 
 CHARGE_KEYS = (
     *("charge", "total_charge", "Charge", "TotalCharge", "Total_Charge", "CHARGE", "TOTAL_CHARGE", "totalcharge", "totalCharge"),
@@ -83,7 +83,8 @@ class LoadedModel:
         if charge is not None and self.charge_range is not None:
             low, high = self.charge_range
             if not low <= charge <= high:
-                raise WorkerError("charge", f"the model was trained on charges {low:+d} to {high:+d}, not {charge:+d}")
+                trained = f"{format_charge(low)} to {format_charge(high)}"
+                raise WorkerError("charge", f"the model was trained on charges {trained}, not {format_charge(charge)}")
         self.calculator.reset()
         if charge is not None:
             self.set_charge(atoms, charge)
@@ -198,8 +199,8 @@ class PerChargeModel(LoadedModel):
         if charge is None:
             raise WorkerError("charge", "this model has weights for each charge, and no charge was given")
         if charge not in self.models:
-            there = ", ".join(f"{known:+d}" for known in self.models)
-            raise WorkerError("charge", f"there are weights for the charges {there}, not {int(charge):+d}")
+            there = ", ".join(map(format_charge, self.models))
+            raise WorkerError("charge", f"there are weights for the charges {there}, not {format_charge(charge)}")
         chosen = self.models[charge]
         chosen.prepare(atoms, None)
         self.calculator = chosen.calculator
