@@ -10,7 +10,7 @@ In a notebook::
     entry.verdict                                                 # two sentences
     entry["relax"]["rmsd"]                                        # a metric with unit and interval
     entry["relax"].to_frame()                                     # a table as a pandas frame
-    entry.plot("pes")                                             # a matplotlib figure
+    entry.plot("pes")                                             # a drawing: a notebook shows it
     defectbench.compare("old-entry", entry).regressions           # what got worse
 
 Importing the package is cheap: each name is imported when it is first used.
@@ -86,4 +86,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

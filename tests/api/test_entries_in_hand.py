@@ -57,6 +57,12 @@ def test_everything_has_a_short_repr_and_html(entry):
         assert "<table" in shown._repr_html_()
 
 
+def test_what_an_entry_holds_has_a_short_repr(entry):
+    for shown in (entry.record, entry.score, entry.score.tasks[0], defectbench.list_datasets()[0]):
+        assert len(repr(shown)) < 400
+        assert str(shown) == repr(shown)
+
+
 def test_the_structures_carry_their_charge(entry):
     found = entry.structures()
     assert {(a.info["defect"], a.info.get("charge")) for a in found if a.info["defect"] != "host"} == {
