@@ -41,7 +41,6 @@ WITH_ASCII_MINUS = {
     "base/states.py": 2,  # format_charge itself, and names of files
     "datasets/readers/mgo_antisite_doped.py": 1,  # names of files
     "datasets/splits.py": 1,  # what is hashed
-    "worker/adapters/base.py": 1,  # keys of a record
     "worker/errors.py": 1,  # the worker's format_charge
 }
 

@@ -350,17 +350,6 @@ def load_entry(folder: str | Path) -> EntryView:
     return EntryView(read_entry(place), place)
 
 
-def record_of(entry: str | Path | Entry | EntryView) -> Entry:
-    """What an entry holds, by folder or of a loaded one.
-
-    Raises:
-        DefectbenchError: as :func:`load_entry`.
-    """
-    if isinstance(entry, EntryView):
-        return entry.record
-    return load_entry(entry).record if isinstance(entry, str | Path) else entry
-
-
 @dataclass(frozen=True)
 class Rescored:
     """An entry scored again.
