@@ -7,7 +7,7 @@ In a notebook::
     defectbench.list_models()                                     # what can be evaluated by name
     entry = defectbench.evaluate("chgnet-0.3.0", suite="quick")   # or a YAML, or an ASE calculator:
     entry = defectbench.evaluate(my_calculator, name="mine", charge="info:charge")
-    entry.verdict                                                 # two sentences
+    entry.verdict                                                 # what to think of it
     entry["relax"]["rmsd"]                                        # a metric with unit and interval
     entry["relax"].to_frame()                                     # a table as a pandas frame
     entry.plot("pes")                                             # a drawing: a notebook shows it

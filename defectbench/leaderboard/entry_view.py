@@ -227,7 +227,7 @@ class EntryView:
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """What to think of the entry, in two sentences."""
+        """What to think of the entry: what the model is worth here, and where it fails worst."""
         return verdict(self.record)
 
     @property
@@ -324,7 +324,7 @@ class EntryView:
             f"<tr><td>{escape(t.task)}</td><td>{escape(t.title)}</td><td>{'–' if t.score is None else format(t.score, '.2f')}</td></tr>"
             for t in self.score.tasks
         )
-        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.verdict)
+        said = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in self.verdict)
         return f"{heading}{said}<table><tr><th>task</th><th></th><th>score</th></tr>{rows}</table>"
 
 

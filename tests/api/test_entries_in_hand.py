@@ -80,9 +80,9 @@ def test_the_verdict_follows_the_scores(entry):
     record = entry.record
     assert "charge" in verdict(record)[0]
     assert "of 7 charge states" in verdict(record)[1]
-    assert "do not rely on it" in verdict(at_anchors(record, "bad"))[0]
+    assert "Do not rely on it" in verdict(at_anchors(record, "bad"))[0]
     assert "close to DFT" in verdict(at_anchors(record, "good"))[0]
-    assert "nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
+    assert "Nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
 
 
 def at_anchors(record, anchor):
