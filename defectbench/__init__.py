@@ -7,10 +7,10 @@ In a notebook::
     defectbench.list_models()                                     # what can be evaluated by name
     entry = defectbench.evaluate("chgnet-0.3.0", suite="quick")   # or a YAML, or an ASE calculator:
     entry = defectbench.evaluate(my_calculator, name="mine", charge="info:charge")
-    entry.verdict                                                 # two sentences
+    entry.verdict                                                 # what to think of it
     entry["relax"]["rmsd"]                                        # a metric with unit and interval
     entry["relax"].to_frame()                                     # a table as a pandas frame
-    entry.plot("pes")                                             # a matplotlib figure
+    entry.plot("pes")                                             # a drawing: a notebook shows it
     defectbench.compare("old-entry", entry).regressions           # what got worse
 
 Importing the package is cheap: each name is imported when it is first used.
@@ -86,4 +86,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

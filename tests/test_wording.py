@@ -35,3 +35,17 @@ def test_plain_words(pattern: str, instead: str) -> None:
             if avoid.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:160]}")
     assert not found, f"write '{instead}':\n" + "\n".join(found)
+
+
+WITH_ASCII_MINUS = {
+    "base/states.py": 2,  # format_charge itself, and names of files
+    "datasets/readers/mgo_antisite_doped.py": 1,  # names of files
+    "datasets/splits.py": 1,  # what is hashed
+    "worker/errors.py": 1,  # the worker's format_charge
+}
+
+
+def test_charges_are_written_by_format_charge() -> None:
+    package = ROOT / "defectbench"
+    found = {path.relative_to(package).as_posix(): path.read_text(encoding="utf-8").count(":+d}") for path in package.rglob("*.py")}
+    assert {name: count for name, count in found.items() if count} == WITH_ASCII_MINUS

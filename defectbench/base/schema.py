@@ -13,6 +13,8 @@ from defectbench.base.text import one_line
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[tuple[str, str]]:
     """(field, what is wrong) for each problem of a pydantic error; the field is written like ``levels.0.code``.
 
+    Unknown keys come first: a misspelt key is the cause, and the required key that is missing for it only the consequence.
+
     Args:
         error: from validating against ``schema``.
         schema: the whole file's.
@@ -28,7 +30,7 @@ def problems(error: ValidationError, schema: type[BaseModel]) -> list[tuple[str,
         [('chrage', 'unknown key; did you mean charge?')]
     """
     out = []
-    for item in error.errors(include_url=False):
+    for item in sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"):
         where = item["loc"]
         field = one_line(".".join(str(part) for part in where), 200) or "(top level)"
         message = one_line(item["msg"].removeprefix("Value error, "), 300)

@@ -74,7 +74,9 @@ def certify(
     name: str | None = None,
     charge: str = "none",
     charge_range: tuple[int, int] | None = None,
+    level_of_theory: str = "not stated",
     precision: str = "float64",
+    head: str | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Certified:
     """Asks a model at several charges and checks its forces: repeatability, stale results, gradients, invariances, a doubled cell.
@@ -87,10 +89,13 @@ def certify(
         model_weights: a weights file that replaces the registered one.
         trust_code: run the code that a definition of your own names: its factory, its environment.
         trust_weights: load weights whose SHA-256 is unknown. Weight files can execute code; use only with trusted sources.
-        name: of a calculator in hand; default: its class.
+        name: the model's id with these weights, or that of a calculator in hand; default: the model's with the start of their hash, or
+            the calculator's class.
         charge: of a calculator in hand: how a charge reaches it; see :func:`~defectbench.models.in_hand.model_in_hand`.
         charge_range: of a calculator in hand: smallest and largest charge that it may be asked at.
+        level_of_theory: of a calculator in hand: that of its training labels, e.g. ``PBE``.
         precision: of a calculator in hand: ``float32`` or ``float64``.
+        head: of a model with one head per level of theory: check this one.
         progress: called with a line on what is being done.
 
     Raises:
@@ -115,9 +120,11 @@ def certify(
         name=name,
         charge=charge,
         charge_range=charge_range,
+        level_of_theory=level_of_theory,
         precision=precision,
         trust_code=trust_code,
         trust_weights=trust_weights,
+        head=head,
     )
     chosen = choose_model(model, options)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)

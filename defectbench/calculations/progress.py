@@ -75,6 +75,10 @@ class _Count:
         self.done, self.work_done = len(stored), work(stored)
         self.total, self.work_total = self.done + len(todo), self.work_done + work(todo)
 
+    def more(self, todo: Sequence[Calculation]) -> None:
+        self.total += len(todo)
+        self.work_total += work(todo)
+
     def add(self, calculation: Calculation) -> None:
         self.done += 1
         self.work_done += WORK[calculation.kind]
@@ -118,7 +122,9 @@ class LiveReport:
 
     def __enter__(self) -> Reporter:
         self.progress.start()
-        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self.note)
+        return Reporter(
+            stage=self.stage, planned=self.planned, added=self.added, progress=self.step, finished=self.finished, note=self.note
+        )
 
     def __exit__(self, *exc: object) -> None:
         self.progress.stop()
@@ -139,6 +145,12 @@ class LiveReport:
         self.progress.reset(self.bar, total=self.count.work_total, completed=int(self.count.work_done), description="calculating")
         self._show()
 
+    def added(self, todo: Sequence[Calculation]) -> None:
+        """Makes the bar longer by what is calculated besides."""
+        self.count.more(todo)
+        self.progress.update(self.bar, total=self.count.work_total)
+        self._show()
+
     def step(self, step: int, _energy: float, fmax: float) -> None:
         """Shows the step and the largest force of a running relaxation."""
         self.progress.update(self.bar, description=f"step {step}, fmax {fmax:.3f} eV/Å")
@@ -155,57 +167,89 @@ class LiveReport:
 
 
 class LineReport:
-    """For logs: stages and the plan as lines, and how far the run is once a minute."""
+    """For logs: stages and the plan as lines, and how far the run is once per minute, also while nothing is reported."""
 
     def __init__(self, say: Callable[[str], None], every_s: float = LINE_EVERY_S) -> None:
         """Args: what prints a line, and the seconds between two of them."""
         self._say = say
         self._every_s = every_s
         self._lock = threading.Lock()
-        self._last = time.monotonic()
+        self._over = threading.Event()
+        self._timer = threading.Thread(target=self._keep_time, name="progress", daemon=True)
+        self._last = self._began = time.monotonic()
         self.count = _Count()
-        self._stage = ""
+        self._stage = "starting"
         self._failures: set[str] = set()
 
     def __enter__(self) -> Reporter:
-        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self._say)
+        self._timer.start()
+        return Reporter(
+            stage=self.stage, planned=self.planned, added=self.added, progress=self.step, finished=self.finished, note=self.note
+        )
 
     def __exit__(self, *exc: object) -> None:
-        return None
+        self._over.set()
+        self._timer.join()
 
     def stage(self, text: str) -> None:
-        """The first line of each stage; an installer's many lines at most once a minute."""
+        """The first line of each stage; an installer's many lines at most once per minute."""
         with self._lock:
-            due = time.monotonic() - self._last >= self._every_s
-            if self._stage and text.split()[:1] == self._stage.split()[:1] and not due:
+            now = time.monotonic()
+            goes_on = text.split()[:1] == self._stage.split()[:1]
+            if goes_on and now - self._last < self._every_s:
                 return
-            self._stage, self._last = text, time.monotonic()
-        self._say(text)
+            self._stage, self._last = text, now
+            if not goes_on:
+                self._began = now
+            self._say(text)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        with self._lock:
+            self._say(text)
 
     def planned(self, plan: Plan, todo: Sequence[Calculation]) -> None:
         """The plan."""
-        self.count.plan(plan, todo)
-        for line in plan_in_words(plan, todo):
-            self._say(line)
+        with self._lock:
+            self._stage = ""
+            self.count.plan(plan, todo)
+            for line in plan_in_words(plan, todo):
+                self._say(line)
+
+    def added(self, todo: Sequence[Calculation]) -> None:
+        """What is calculated besides counts, too."""
+        with self._lock:
+            self._stage = ""
+            self.count.more(todo)
 
     def step(self, _step: int, _energy: float, _fmax: float) -> None:
         """A line, if the last one is a minute old."""
-        self._tick()
+        with self._lock:
+            self._tick()
 
     def finished(self, calculation: Calculation, result: Result) -> None:
         """A line, if the last one is a minute old or this was the last calculation; each failure once."""
-        self.count.add(calculation)
-        if result.status == "failed" and str(result.failure) not in self._failures:
-            self._failures.add(str(result.failure))
-            self._say(f"failed: {result.failure}")
-        self._tick(now=self.count.done == self.count.total)
+        with self._lock:
+            self.count.add(calculation)
+            if result.status == "failed" and str(result.failure) not in self._failures:
+                self._failures.add(str(result.failure))
+                self._say(f"failed: {result.failure}")
+            self._tick(now=self.count.done == self.count.total)
 
     def _tick(self, now: bool = False) -> None:
-        with self._lock:
-            if not now and time.monotonic() - self._last < self._every_s:
-                return
-            self._last = time.monotonic()
-        self._say(self.count.line())
+        if not now and time.monotonic() - self._last < self._every_s:
+            return
+        self._last = time.monotonic()
+        self._say(f"{self._stage}, {duration(self._last - self._began)}" if self._stage else self.count.line())
+
+    def _keep_time(self) -> None:
+        """A path, a batch or a cluster may report nothing for long."""
+        while not self._over.wait(self._every_s - (time.monotonic() - self._last)):
+            with self._lock:
+                try:
+                    self._tick()
+                except OSError:  # nobody reads on; the run's own next line meets it and ends the run
+                    return
 
 
 class NotebookReport:
@@ -221,7 +265,9 @@ class NotebookReport:
         self._notes: list[str] = []
 
     def __enter__(self) -> Reporter:
-        return Reporter(stage=self.stage, planned=self.planned, progress=self.step, finished=self.finished, note=self.note)
+        return Reporter(
+            stage=self.stage, planned=self.planned, added=self.added, progress=self.step, finished=self.finished, note=self.note
+        )
 
     def __exit__(self, *exc: object) -> None:
         self._show(self.count.line() if self.count.total else "done")
@@ -240,6 +286,11 @@ class NotebookReport:
         self.count.plan(plan, todo)
         self._notes += plan_in_words(plan, todo)
         self._show("calculating")
+
+    def added(self, todo: Sequence[Calculation]) -> None:
+        """Makes the bar longer by what is calculated besides."""
+        self.count.more(todo)
+        self._show(self._text)
 
     def step(self, step: int, _energy: float, fmax: float) -> None:
         """The step of a running relaxation."""

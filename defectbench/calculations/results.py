@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from defectbench.base.errors import RunError
 from defectbench.base.hardware import Count, Machine
+from defectbench.base.states import format_charge
 from defectbench.calculations.requests import Calculation, Relaxation
 
 Vectors = tuple[tuple[float, float, float], ...]
@@ -389,7 +390,7 @@ def check_echo(calculation: Calculation, result: Result) -> None:
 
 
 def _written(charge: int | None) -> str:
-    return "none" if charge is None else f"{charge:+d}"
+    return "none" if charge is None else format_charge(charge)
 
 
 def failed_result(calculation: Calculation, failure: str, kind: str) -> Result:

@@ -24,6 +24,7 @@ class Reporter:
     Attributes:
         stage: a sentence about what begins now.
         planned: the plan, and what of it is not stored yet.
+        added: what is calculated besides, after the plan.
         progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
         finished: a calculation is stored: calculation and result.
         note: a sentence that the user should still see when the run is over.
@@ -31,6 +32,7 @@ class Reporter:
 
     stage: Callable[[str], None] = lambda _text: None
     planned: Callable[[Plan, Sequence[Calculation]], None] = lambda _plan, _todo: None
+    added: Callable[[Sequence[Calculation]], None] = lambda _todo: None
     progress: Callable[[int, float, float], None] = lambda _step, _energy, _fmax: None
     finished: Callable[[Calculation, Result], None] = lambda _calculation, _result: None
     note: Callable[[str], None] = lambda _text: None
@@ -142,7 +144,7 @@ def calculate_again(
         store: of the run.
         identity: of the model.
         executor: runs what is missing.
-        reporter: is told what begins.
+        reporter: is told what begins, and receives each result.
 
     Returns:
         Content hash → result.
@@ -150,7 +152,8 @@ def calculate_again(
     todo = [c for c in {c.content_hash: c for c in calculations}.values() if store.get(c.key(identity), c) is None]
     if todo:
         reporter.stage("calculating some results again")
-    _run(todo, store, identity, executor, lambda _calculation, _result: None)
+        reporter.added(todo)
+    _run(todo, store, identity, executor, reporter.finished)
     return {c.content_hash: found for c in calculations if (found := store.get(c.key(identity), c)) is not None}
 
 

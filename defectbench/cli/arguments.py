@@ -133,6 +133,19 @@ WeightsOption = Annotated[
         help="Your own weights, a file or folder.",
     ),
 ]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        parser=text_of("--name"),
+        metavar="ID",
+        help="Model id with --model-weights. Default: the model's id and the start of their hash.",
+    ),
+]
+HeadOption = Annotated[
+    str | None,
+    typer.Option("--head", parser=text_of("--head"), metavar="NAME", help="Head of a model that has one per level of theory, e.g. HSE06."),
+]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the code that your model YAML names. Use only with trusted sources.")]
 TrustWeights = Annotated[
     bool,

@@ -14,6 +14,8 @@ from defectbench.cli.arguments import (
     DeviceName,
     DeviceOption,
     EnvironmentOption,
+    HeadOption,
+    NameOption,
     SuiteName,
     TrustCode,
     TrustWeights,
@@ -85,21 +87,8 @@ def evaluate(
     ] = None,
     environment: EnvironmentOption = None,
     model_weights: WeightsOption = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            parser=text_of("--name"),
-            metavar="ID",
-            help="Model id with --model-weights. Default: the model's id and the start of their hash.",
-        ),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(
-            "--head", parser=text_of("--head"), metavar="NAME", help="Head of a model that has one per level of theory, e.g. HSE06."
-        ),
-    ] = None,
+    name: NameOption = None,
+    head: HeadOption = None,
     trust_code: TrustCode = False,
     trust_weights: TrustWeights = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed relaxations again.")] = False,

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from defectbench.cli.arguments import DatasetOption, DeviceName, DeviceOption, EnvironmentOption, TrustCode, TrustWeights, WeightsOption
+from defectbench.cli.arguments import (
+    DatasetOption,
+    DeviceName,
+    DeviceOption,
+    EnvironmentOption,
+    HeadOption,
+    NameOption,
+    TrustCode,
+    TrustWeights,
+    WeightsOption,
+)
 from defectbench.cli.groups import group
 
 app = group("List, inspect and check models.")
@@ -87,10 +97,12 @@ def verify(name: NameOrYaml, model_weights: WeightsOption = None) -> None:
 
 @app.command()
 def check(
-    name: NameOrYaml,
+    model: NameOrYaml,
     dataset: DatasetOption = "sb2se3-vacancies",
     environment: EnvironmentOption = None,
     model_weights: WeightsOption = None,
+    name: NameOption = None,
+    head: HeadOption = None,
     trust_code: TrustCode = False,
     trust_weights: TrustWeights = False,
     device: DeviceOption = DeviceName.cpu,
@@ -106,10 +118,12 @@ def check(
     console = make_console()
     with console.status("preparing the environment") as status:
         found = defectbench.certify(
-            name,
+            model,
             dataset,
             environment=environment,
             model_weights=model_weights,
+            name=name,
+            head=head,
             trust_code=trust_code,
             trust_weights=trust_weights,
             device=device.value,

@@ -139,8 +139,8 @@ def evaluation(console: Console, done: EntryView) -> None:
     """A finished run: the entry, where its files are, and what to think of it."""
     entry(console, done)
     console.print()
-    for sentence in done.verdict:
-        line(console, sentence, style="bold")
+    for paragraph in done.verdict:
+        line(console, paragraph, style="bold")
     console.print()
     line(console, f"Report:  {done.folder / REPORT_FILE}")
     line(console, f"Files:   {done.folder}: entry.json, structures.extxyz, figures/, tables/")

@@ -87,10 +87,12 @@ def _line(epoch: Epoch) -> str:
 
 
 def _report(console: Console, done: Training, made: Registered) -> None:
+    from defectbench.base.states import format_charge
+
     for level in done.selection.missing_levels:
         console.print(f"level {level} of the recipe has no training frame in this dataset; it was left out", highlight=False, markup=False)
     for level, charges in done.selection.missing_charges.items():
-        named = ", ".join(f"{charge:+d}" for charge in charges)
+        named = ", ".join(map(format_charge, charges))
         console.print(f"{level} has no training frame at charge {named}: do not rely on this head there", highlight=False, markup=False)
     for level, count in done.selection.left_out.items():
         console.print(f"{count} frames of {level} were left out: their forces are above the recipe's max_force", highlight=False)

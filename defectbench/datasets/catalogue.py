@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DatasetSummary:
     """What a list of datasets shows.
 
@@ -41,6 +41,9 @@ class DatasetSummary:
     relaxations: int
     remote_files: int
     licence: str
+
+    def __repr__(self) -> str:
+        return f"<dataset {self.id}: {self.level}, {len(self.defects)} defects, {self.states} charge states>"
 
 
 def embedded_folder() -> Path:

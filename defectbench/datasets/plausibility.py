@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
-from defectbench.base.states import ChargeState, is_relaxation
+from defectbench.base.states import ChargeState, format_charge, is_relaxation
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import frame_file_name, stored_results
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, LevelOfTheory
@@ -68,7 +68,7 @@ def check_metadata(metadata: DatasetFile) -> Iterator[Problem]:
             if not abs(correction.total) < limit:
                 yield Problem(
                     METADATA_FILE, None, f"{field}.corrections.{number}",
-                    f"{correction.total:g} eV cannot be the finite-size correction of charge {correction.charge:+d}",
+                    f"{correction.total:g} eV cannot be the finite-size correction of charge {format_charge(correction.charge)}",
                 )  # fmt: skip
         for number, condition in enumerate(level.chemical_potentials):
             for element, value in condition.potentials.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from defectbench.base.states import format_charge
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import stored_results
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile
@@ -43,7 +44,7 @@ def check_image_charge(metadata: DatasetFile, host: Atoms) -> Iterator[Problem]:
         for correction in level.corrections:
             expected = unit * correction.charge**2
             if abs(correction.image_charge - expected) > IMAGE_CHARGE * expected + 1e-4:
-                name = f"{correction.defect} {correction.charge:+d}"
+                name = f"{correction.defect} {format_charge(correction.charge)}"
                 message = f"{name}: {correction.image_charge:.4f} eV, but a point charge in this dielectric has {expected:.4f} eV"
                 yield Problem(METADATA_FILE, None, f"levels.{index}.corrections", message)
 

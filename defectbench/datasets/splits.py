@@ -17,10 +17,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.states import relaxation_group
+from defectbench.base.schema import problems
+from defectbench.base.states import format_charge, relaxation_group
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.extxyz import parse_frame_file_name
-from defectbench.datasets.schema import Charge, DatasetFile, DefectName, explain, read_yaml
+from defectbench.datasets.schema import Charge, DatasetFile, DefectName, read_yaml
 
 SPLITS_FILE = "splits.yaml"
 
@@ -143,7 +144,7 @@ def read_splits(folder: Path) -> Splits | None:
     try:
         return Splits.model_validate(read_yaml(path))
     except ValidationError as error:
-        found = explain(error)
+        found = problems(error, Splits)
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
         raise DatasetError(
             f"{path}: " + "; ".join(f"{field}: {message}" for field, message in found[:3]) + more, code="bad-metadata"
@@ -161,7 +162,7 @@ def check_splits(splits: Splits, metadata: DatasetFile) -> Iterator[Problem]:
                 yield Problem(SPLITS_FILE, None, f"{field}.defects", f"'{defect}' is not a defect of the dataset")
         for charge in rule.charges:
             if not any(q == charge and (not rule.defects or defect in rule.defects) for defect, q in states):
-                yield Problem(SPLITS_FILE, None, f"{field}.charges", f"{charge:+d} is not a charge state of these defects")
+                yield Problem(SPLITS_FILE, None, f"{field}.charges", f"{format_charge(charge)} is not a charge state of these defects")
         for earlier in splits.rules[:index]:
             if _covers(earlier, rule):
                 yield Problem(SPLITS_FILE, None, field, f"never decides: rule '{earlier.name}' before it matches the same groups")

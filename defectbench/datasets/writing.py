@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path, PurePath
 
@@ -311,11 +311,3 @@ def _relaxation_frame(atoms: Atoms, level: str | None, defect: str | None, charg
 def _plain(value: object) -> object:
     item = getattr(value, "item", None)
     return item() if callable(item) else value
-
-
-def states_of(keys: Iterable[StateKey]) -> dict[str, tuple[int, ...]]:
-    """Groups (defect, charge) pairs: defect → ascending charges."""
-    out: dict[str, set[int]] = {}
-    for defect, charge in keys:
-        out.setdefault(defect, set()).add(charge)
-    return {defect: tuple(sorted(charges)) for defect, charges in out.items()}

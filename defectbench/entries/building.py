@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.base.files import write_text
 from defectbench.base.redaction import redact, redact_values
 from defectbench.calculations.requests import PROTOCOL
-from defectbench.entries.folder import outcome, task_record, write_structures, write_tables
+from defectbench.entries.folder import outcome, task_record, write_record, write_structures, write_tables
 from defectbench.entries.schema import (
     ConfigurationRecord,
     DatasetRecord,
@@ -169,5 +168,9 @@ def write_entry(folder: Path, entry: Entry, scored: ScoringInput, plan: Plan) ->
     Raises:
         RunError: something cannot be written.
     """
-    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
-    return [folder / "entry.json", folder / "calculations.json.gz", *write_tables(folder, entry), write_structures(folder, scored, plan)]
+    return [
+        write_record(folder, entry),
+        folder / "calculations.json.gz",
+        *write_tables(folder, entry),
+        write_structures(folder, scored, plan),
+    ]

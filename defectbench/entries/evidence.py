@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from defectbench.base.states import format_charge
 from defectbench.calculations.results import (
     CertificateResult,
     DescriptorsResult,
@@ -228,7 +229,7 @@ def reference_problems(labels: Mapping[str, str], dataset: Dataset, plan: Plan, 
             for name, minimum in dataset.minima(defect, charge).items():
                 positions = minimum.atoms.positions
                 if positions.shape == end.shape and _apart(end, positions, np.array(calculation.structure.cell)) < DFT_MINIMUM:
-                    yield f"{labels[calculation.content_hash]}: the positions are DFT's own, of {defect} {charge:+d} {name}"
+                    yield f"{labels[calculation.content_hash]}: the positions are DFT's own, of {defect} {format_charge(charge)} {name}"
 
 
 def _apart(one: Numbers, other: Numbers, cell: Numbers) -> float:

@@ -15,6 +15,7 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, read_gzip, write_bytes, write_text
 from defectbench.base.hardware import Machine
 from defectbench.base.redaction import redact
+from defectbench.base.schema import problems
 from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import Plan
@@ -26,6 +27,9 @@ from defectbench.entries.schema import SCHEMA_VERSION, Entry, extreme, out_of_ra
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult
+
+BUNDLE_FILE = "entry.json.sigstore.json"
+"""The signature of ``entry.json``, beside it."""
 
 MAX_ENTRY = 50_000_000
 MAX_CALCULATIONS = 200_000_000
@@ -53,9 +57,7 @@ def read_entry(folder: Path) -> Entry:
     except FileNotFoundError as error:
         raise DefectbenchError(f"no entry at {path}; give a folder that 'defectbench evaluate' wrote", code="no-entry") from error
     except ValidationError as error:  # which is a ValueError
-        first = error.errors()[0]
-        field = one_line(".".join(str(part) for part in first["loc"]), 200) or "(whole file)"
-        why = one_line(first["msg"].removeprefix("Value error, "), 300)
+        field, why = problems(error, Entry)[0]
         raise DefectbenchError(f"{path} is not a valid entry: {field}: {why}", code="bad-entry") from error
     except (OSError, RecursionError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -158,6 +160,23 @@ def stored_result(calculation: Calculation, content: Any) -> Stored:
     return Stored(result, None if content["machine"] is None else Machine.model_validate(content["machine"]))
 
 
+def write_record(folder: Path, entry: Entry) -> Path:
+    """Writes ``entry.json``; returns its path. A signature of what was there before is removed: it would not hold.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    remove_signature(folder)
+    path = folder / "entry.json"
+    write_text(path, entry.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def remove_signature(folder: Path) -> None:
+    """Removes the signature of an ``entry.json`` that is about to change or go."""
+    (folder / BUNDLE_FILE).unlink(missing_ok=True)
+
+
 def write_rescored(folder: Path, entry: Entry) -> None:
     """Writes an entry that was scored again, with its tables. A ``calculations.json.gz`` of an earlier version becomes one of this.
 
@@ -167,7 +186,7 @@ def write_rescored(folder: Path, entry: Entry) -> None:
     content = _read_packed(folder)
     if content.get("schema_version") != SCHEMA_VERSION:
         _write_packed(folder, current_calculations(content, [share.machine for share in entry.provenance.machines]))
-    write_text(folder / "entry.json", entry.model_dump_json(indent=1) + "\n")
+    write_record(folder, entry)
     write_tables(folder, entry)
 
 

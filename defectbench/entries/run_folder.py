@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.files import read_bytes, write_text
-from defectbench.entries.folder import MAX_ENTRY, read_calculations, read_entry, stored_result
+from defectbench.entries.folder import MAX_ENTRY, read_calculations, read_entry, remove_signature, stored_result
 from defectbench.entries.schema import Entry, SelectedState
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def remove_foreign_entry(folder: Path, identity: str) -> None:
         if read_entry(folder).model.identity == identity:
             return
     (folder / "entry.json").unlink(missing_ok=True)
+    remove_signature(folder)
 
 
 def sweep(folder: Path, tasks: Sequence[str], written: Sequence[Path]) -> None:

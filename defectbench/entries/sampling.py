@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectbench.base.states import format_charge
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.preparation import MakeExecutor, ModelOptions, Prepared, choose_model
@@ -171,7 +172,8 @@ def _certificate_problems(entry: Entry, fresh: Result, tolerance: Tolerance) -> 
     allowed = tolerance.limits.energy_per_atom * found.atoms
     for charge, energy in zip(said.get("charges", ()), said.get("energies", ()), strict=False):
         if charge in now and abs(energy - now[charge]) > allowed:
-            yield f"certificate.energies, measured again: {energy:.6f} eV stored at charge {charge:+d}, {now[charge]:.6f} eV now"
+            stored = f"{energy:.6f} eV stored at charge {format_charge(charge)}"
+            yield f"certificate.energies, measured again: {stored}, {now[charge]:.6f} eV now"
 
 
 def _compare(stored: Result, fresh: Result, tolerance: Tolerance) -> Iterator[str]:

@@ -257,6 +257,13 @@ class Entry(_Closed):
         """Whether the model was trained on the dataset that it is tested on: such an entry does not test transfer."""
         return any(seen.dataset == self.dataset.id for seen in self.model.training.datasets)
 
+    def __repr__(self) -> str:
+        selected = f"{len(self.selection.states)} charge states, {len(self.configurations)} configurations"
+        return f"<entry of {self.model.id} on {self.dataset.id} ({self.selection.suite} suite): {selected}, {len(self.tasks)} tasks>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
 
 def out_of_range(value: object) -> bool:
     """Whether a number is one that no entry holds: not finite, or larger than ``MAX_NUMBER``."""

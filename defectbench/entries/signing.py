@@ -12,9 +12,8 @@ from pathlib import Path
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, write_text
 from defectbench.base.text import one_line
-from defectbench.entries.folder import MAX_ENTRY, entry_folder, read_entry
+from defectbench.entries.folder import BUNDLE_FILE, MAX_ENTRY, entry_folder, read_entry
 
-BUNDLE_FILE = "entry.json.sigstore.json"
 MAX_BUNDLE = 1_000_000
 
 _ISSUER = "1.3.6.1.4.1.57264.1.1"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, read_bytes, read_gzip
+from defectbench.base.states import format_charge
 from defectbench.base.text import one_line
 from defectbench.calculations.audit import asked_again, audit, first_questions, with_audit
 from defectbench.calculations.judging import judge
@@ -31,6 +32,7 @@ from defectbench.entries.evidence import (
     text_difference,
 )
 from defectbench.entries.folder import (
+    BUNDLE_FILE,
     MAX_CALCULATIONS,
     MAX_ENTRY,
     entry_folder,
@@ -181,7 +183,7 @@ class _Checks:
             self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
 
     def _signature(self) -> None:
-        from defectbench.entries.signing import BUNDLE_FILE, BadSignature, signature_of
+        from defectbench.entries.signing import BadSignature, signature_of
 
         try:
             found = signature_of(self.folder)
@@ -432,7 +434,7 @@ def _labels(plan: Plan) -> dict[str, str]:
     """Content hash → what people call the calculation."""
     found = {c.content_hash: f"{c.kind} {c.content_hash[:12]}…" for c in plan.calculations}
     for (defect, charge, name), c in reversed(list(plan.relaxations.items())):
-        found[c.content_hash] = f"{defect} {charge:+d} {name}"
+        found[c.content_hash] = f"{defect} {format_charge(charge)} {name}"
     return found | {c.content_hash: f"host {name}" for name, c in plan.host.items()}
 
 

@@ -227,7 +227,7 @@ class EntryView:
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """What to think of the entry, in two sentences."""
+        """What to think of the entry: what the model is worth here, and where it fails worst."""
         return verdict(self.record)
 
     @property
@@ -324,7 +324,7 @@ class EntryView:
             f"<tr><td>{escape(t.task)}</td><td>{escape(t.title)}</td><td>{'–' if t.score is None else format(t.score, '.2f')}</td></tr>"
             for t in self.score.tasks
         )
-        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.verdict)
+        said = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in self.verdict)
         return f"{heading}{said}<table><tr><th>task</th><th></th><th>score</th></tr>{rows}</table>"
 
 
@@ -348,17 +348,6 @@ def load_entry(folder: str | Path) -> EntryView:
 
     place = entry_folder(user_path(folder))
     return EntryView(read_entry(place), place)
-
-
-def record_of(entry: str | Path | Entry | EntryView) -> Entry:
-    """What an entry holds, by folder or of a loaded one.
-
-    Raises:
-        DefectbenchError: as :func:`load_entry`.
-    """
-    if isinstance(entry, EntryView):
-        return entry.record
-    return load_entry(entry).record if isinstance(entry, str | Path) else entry
 
 
 @dataclass(frozen=True)
@@ -393,15 +382,13 @@ def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None 
         >>> again.differences  # doctest: +SKIP
         ()
     """
-    from defectbench.base.files import write_text
     from defectbench.base.paths import user_path
-    from defectbench.entries.folder import entry_folder, write_tables
+    from defectbench.entries.folder import entry_folder, write_rescored
     from defectbench.entries.rescoring import rescore as score_again
     from defectbench.entries.rescoring import same_metrics
 
     folder = entry.folder if isinstance(entry, EntryView) else entry_folder(user_path(entry))
     old, new = score_again(folder, dataset)
     if write:
-        write_text(folder / "entry.json", new.model_dump_json(indent=1) + "\n")
-        write_tables(folder, new)
+        write_rescored(folder, new)
     return Rescored(EntryView(old, folder), EntryView(new, folder), tuple(same_metrics(old, new)))

@@ -50,7 +50,7 @@ class MetricScore:
         return self.score is not None and self.weight > 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskScore:
     """A task's score.
 
@@ -86,8 +86,12 @@ class TaskScore:
                 return item
         raise KeyError(name)
 
+    def __repr__(self) -> str:
+        counting = sum(m.counts for m in self.metrics)
+        return f"<score of {self.task}: {_in_words(self.score, self.bounds)}; {counting} of {len(self.metrics)} metrics count>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Score:
     """An overall score.
 
@@ -106,6 +110,16 @@ class Score:
     def task(self, name: str) -> TaskScore | None:
         """The task of that name, if it ran."""
         return next((t for t in self.tasks if t.task == name), None)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(f"{t.task} {_in_words(t.score)}" for t in self.tasks)
+        return f"<score {_in_words(self.overall, self.bounds)}; tasks: {tasks}>"
+
+
+def _in_words(score: float | None, bounds: Interval | None = None) -> str:
+    """A score to two digits, ``–`` for none; with its bounds where there are some."""
+    between = f" ({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else ""
+    return "–" if score is None else f"{score:.2f}{between}"
 
 
 def anchored(value: float, bad: float, good: float) -> float:

@@ -16,9 +16,6 @@ from defectbench.sanity.structures import crystal, nearest_atom, split, tetrahed
 SUITE = "neutral-sanity-1"
 """Name and version: a change of starts or checks makes another suite, and records of two do not compare."""
 
-PAPER = "I. Batatia et al., J. Chem. Phys. 163 (2025), arXiv:2401.00096"
-"""Where the published values stand: sections 1 (silicon) and 13 (bcc metals) of its collection of applications."""
-
 METALS = ("W", "Mo", "Nb")
 RATTLE, SEED = 0.02, 0
 """Å: silicon's starts lose their symmetry by this, so that what only symmetry holds in place falls apart."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.hardware import Machine
+from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.calculations.asking import Answers
 from defectbench.calculations.plan import PlanInput, SelectedState
@@ -117,9 +118,8 @@ def read_metrics(path: Path) -> tuple[tuple[MetricDefinition, ...], float]:
     try:
         content = _MetricsFile.model_validate(read_yaml(path, DefectbenchError))
     except ValidationError as error:
-        first = error.errors()[0]
-        field_name = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise DefectbenchError(f"{path}: {field_name}: {first['msg'].removeprefix('Value error, ')}") from error
+        field_name, wrong = problems(error, _MetricsFile)[0]
+        raise DefectbenchError(f"{path}: {field_name}: {wrong}") from error
     metrics = (MetricDefinition(name=name, **{**dict(m), "weight": m.weight or 0.0}) for name, m in content.metrics.items())
     return tuple(metrics), content.weight
 

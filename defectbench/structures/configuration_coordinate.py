@@ -138,16 +138,6 @@ def mass_weighted_displacements(candidate: Atoms, reference: Atoms) -> Floats:
     return np.asarray(out - np.sum(masses * out, axis=0) / np.sum(masses))
 
 
-def mass_weighted_distance(candidate: Atoms, reference: Atoms) -> float:
-    """ΔQ in amu^½ Å between two structures with the same atom order in the same frame, rigid translation subtracted.
-
-    Raises:
-        ConfigurationCoordinateError: the structures list different atoms or have different cells.
-    """
-    displacements = mass_weighted_displacements(candidate, reference)
-    return float(np.sqrt(np.sum(reference.get_masses()[:, None] * displacements**2)))
-
-
 def map_onto(candidate: Atoms, reference: Atoms, operations: Operations) -> tuple[Atoms, NDArray[np.intp], bool]:
     """The candidate as it lies nearest to the reference: operation, permutation, translation and minimum images applied.
 
@@ -228,37 +218,29 @@ def huang_rhys_factor(relaxation_energy: float, quantum: float) -> float:
     return relaxation_energy / quantum
 
 
-def fit_parabola(coordinates: ArrayLike, energies: ArrayLike, q0: float | None = None) -> Parabola:
+def fit_parabola(coordinates: ArrayLike, energies: ArrayLike) -> Parabola:
     """Least-squares parabola through points of a path.
 
     Args:
         coordinates: (n,), Q in amu^½ Å.
         energies: (n,), eV.
-        q0: fixes the position of the extremum, amu^½ Å; None fits it.
 
     Raises:
-        ConfigurationCoordinateError: too few different points (three, or two with ``q0``), or numbers that are not finite.
+        ConfigurationCoordinateError: fewer than three different points, or numbers that are not finite.
     """
     q, e = np.asarray(coordinates, dtype=float), np.asarray(energies, dtype=float)
     if q.shape != e.shape or q.ndim != 1 or not (np.all(np.isfinite(q)) and np.all(np.isfinite(e))):
         raise ConfigurationCoordinateError("a parabola needs as many coordinates as energies, all finite")
-    origin, scale = (float(q.mean()) if len(q) else 0.0, float(np.ptp(q)) if len(q) else 0.0)
-    if scale == 0.0 or len(np.unique(q)) < (3 if q0 is None else 2):
-        raise ConfigurationCoordinateError(f"a parabola needs at least {3 if q0 is None else 2} different points, not {len(np.unique(q))}")
-    if q0 is None:
-        x = (q - origin) / scale
-        columns = np.stack([np.ones_like(x), x, x**2], axis=1)
-        (constant, slope, square), *_ = np.linalg.lstsq(columns, e, rcond=None)
-        fitted = columns @ np.array([constant, slope, square])
-        curvature = 2.0 * float(square) / scale**2
-        at = origin - scale * float(slope) / (2.0 * float(square)) if square != 0.0 else origin
-        bottom = float(constant - slope**2 / (4.0 * square)) if square != 0.0 else float(constant)
-    else:
-        x = (q - q0) / scale
-        columns = np.stack([np.ones_like(x), x**2], axis=1)
-        (constant, square), *_ = np.linalg.lstsq(columns, e, rcond=None)
-        fitted = columns @ np.array([constant, square])
-        curvature, at, bottom = 2.0 * float(square) / scale**2, q0, float(constant)
+    if (different := len(np.unique(q))) < 3:
+        raise ConfigurationCoordinateError(f"a parabola needs at least 3 different points, not {different}")
+    origin, scale = float(q.mean()), float(np.ptp(q))
+    x = (q - origin) / scale
+    columns = np.stack([np.ones_like(x), x, x**2], axis=1)
+    (constant, slope, square), *_ = np.linalg.lstsq(columns, e, rcond=None)
+    fitted = columns @ np.array([constant, slope, square])
+    curvature = 2.0 * float(square) / scale**2
+    at = origin - scale * float(slope) / (2.0 * float(square)) if square != 0.0 else origin
+    bottom = float(constant - slope**2 / (4.0 * square)) if square != 0.0 else float(constant)
     return Parabola(curvature, at, bottom, float(np.sqrt(np.mean((e - fitted) ** 2))))
 
 

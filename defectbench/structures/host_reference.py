@@ -95,8 +95,9 @@ def match_host_referenced(
 ) -> tuple[Match, Atoms]:
     """The match of displacement fields, defect minus own host, whatever the order of atoms, origin or symmetry image of each.
 
-    Like :func:`host_referenced` followed by :func:`match`, but the drift is laid onto the host sites by matching, not by index, and the
-    best of its equivalent orientations (:func:`host_fields`) is taken.
+    (Model's defect − model's host) against (reference's defect − reference's host) is the same as the model's defect minus the host's
+    drift against the reference's defect. The drift is laid onto the host sites by matching, not by index, and the best of its equivalent
+    orientations (:func:`host_fields`) is taken.
 
     Returns:
         The match, and the candidate with the host's drift subtracted.

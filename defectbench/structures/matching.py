@@ -428,31 +428,3 @@ def _match_of(found: _Laid, reference: Atoms, centre: ArrayLike | None, local_ra
 def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
     """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. Never below :func:`match`'s but for its search radius."""
     return root_mean_square(displacements(candidate, reference))
-
-
-def host_referenced(candidate: Atoms, candidate_host: Atoms, reference_host: Atoms, host_indices: ArrayLike) -> Atoms:
-    """The candidate with the model's own host error subtracted, to be matched against the reference as usual.
-
-    Compares displacement fields: (model's defect − model's host) against (reference's defect − reference's host) is the same as
-    the model's defect minus the host's drift against the reference's defect. The drift's rigid part is kept out.
-
-    Args:
-        candidate: the model's relaxed defect, n atoms.
-        candidate_host: the model's relaxed host, N atoms in the order of ``reference_host``.
-        reference_host: N atoms.
-        host_indices: (n,), the host site each atom of the candidate came from; −1 for an added atom, which is left where it is.
-
-    Raises:
-        MatchingError: the hosts differ in species, order or cell, or the indices do not fit.
-    """
-    indices = np.asarray(host_indices, dtype=int)
-    if indices.shape != (len(candidate),) or np.any(indices >= len(reference_host)) or np.any(indices < -1):
-        raise MatchingError(f"host indices must be {len(candidate)} numbers from -1 to {len(reference_host) - 1}, one per atom")
-    drift = displacements(candidate_host, reference_host)
-    out: Atoms = candidate.copy()
-    out.calc = None
-    kept = indices >= 0
-    positions = np.array(out.positions)
-    positions[kept] -= drift[indices[kept]]
-    out.positions = positions
-    return out

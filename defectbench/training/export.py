@@ -16,6 +16,7 @@ from ase.data import atomic_numbers
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.files import write_text
+from defectbench.base.states import format_charge
 from defectbench.training.splits import Frame, Selection
 
 if TYPE_CHECKING:
@@ -129,13 +130,14 @@ def _check(dataset: Dataset, selection: Selection) -> None:
     low, high = selection.charges
     if gap := sorted(set(range(low, high + 1)) - {frame.charge for frame in selection.train}):
         raise DatasetError(
-            f"dataset {dataset.id}: no training frame has charge {gap[0]:+d}, between {low:+d} and {high:+d}; choose 'charges'",
+            f"dataset {dataset.id}: no training frame has charge {format_charge(gap[0])}, "
+            f"between {format_charge(low)} and {format_charge(high)}; choose 'charges'",
             code="charge-gap",
         )
     sides = [{(frame.defect, frame.charge, frame.group) for frame in frames} for frames in (selection.train, selection.validation)]
     if both := sides[0] & sides[1]:
         defect, charge, group = min(both)
-        raise DatasetError(f"dataset {dataset.id}: the relaxation {group} of {defect} {charge:+d} would train and validate")
+        raise DatasetError(f"dataset {dataset.id}: the relaxation {group} of {defect} {format_charge(charge)} would train and validate")
 
 
 def _labelled(atoms: Atoms, charge: int, level: str) -> Atoms:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.paths import user_path
+from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
-from defectbench.datasets.schema import DefectName, LevelName, explain
+from defectbench.datasets.schema import DefectName, LevelName
 from defectbench.datasets.splits import Part
 
 Positive = Annotated[float, Field(gt=0)]
@@ -207,6 +208,6 @@ def load_recipe(name: str | Path, *, preset: str | None = None, seed: int | None
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        found = explain(error)
+        found = problems(error, Recipe)
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise DefectbenchError(f"{path}: {found[0][0]}: {found[0][1]}{more}", code="bad-recipe") from error

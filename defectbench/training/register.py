@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import sha256_of, write_text
+from defectbench.base.states import format_charge
 from defectbench.base.yaml import to_yaml
 from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.calculations.plan import certificate_of
@@ -88,6 +89,7 @@ def register(
 def _definition(training: Training, dataset: Dataset, recipe: Recipe, model_id: str, level: str, sha256: str) -> dict[str, Any]:
     best, charges = training.best, training.files.charges
     frames = sum(count for (_, use, _), count in training.files.counts.items() if use == "train")
+    from_to = f"{format_charge(charges[0])} to {format_charge(charges[1])}"
     arguments: dict[str, Any] = {"head": level, "dtype": "float64"}
     charge: dict[str, Any] = {"how": "none"}
     if recipe.architecture.charge:
@@ -103,7 +105,7 @@ def _definition(training: Training, dataset: Dataset, recipe: Recipe, model_id: 
         "weights": {"source": "path", "parameters": training.parameters, "files": [{"path": MODEL_FILE, "sha256": sha256}]},
         "charge": charge,
         "level_of_theory": level,
-        "training_data": f"{frames} frames of {dataset.id} ({', '.join(training.selection.levels)}), {charges[0]:+d} to {charges[1]:+d}",
+        "training_data": f"{frames} frames of {dataset.id} ({', '.join(training.selection.levels)}), {from_to}",
         "trained_on": [
             {
                 "dataset": dataset.id,

@@ -14,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from .adapters.base import CHARGE_KEYS, LoadedModel
-from .errors import WorkerError, one_line
+from .errors import WorkerError, format_charge, one_line
 from .relaxation import Optimizer, atoms_of, energy_and_forces, peak_memory_mb
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ class _Calls:
         self.count += 1
         before = atoms.positions.copy()
         energy, forces = energy_and_forces(atoms)
-        at = "" if charge is None or self.model.charge == "none" else f" at charge {charge:+d}" if charge else " at charge 0"
+        at = "" if charge is None or self.model.charge == "none" else f" at charge {format_charge(charge)}"
         if not np.isfinite(energy) or not np.isfinite(forces).all():
             what = "forces that are not numbers" if np.isfinite(energy) else "an energy that is not a number"
             bound = "; charge.range in its definition says at which charges it may be asked" if at else ""

@@ -18,6 +18,11 @@ class WorkerError(Exception):
         super().__init__(message)
 
 
+def format_charge(charge: int) -> str:
+    """A charge as people read it, with a true minus sign; as in ``defectbench.base.states``, which a worker does not have."""
+    return f"{charge:+d}".replace("-", "\N{MINUS SIGN}") if charge else "0"
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """``Type: first non-empty line of the message``, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -138,7 +138,6 @@ def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             "precision": model.precision,
             "batch": model.batch,
         },
-        "details": model.details,
     }
     record = {key: ready[key] for key in ("versions", "parameters", "threads")}
     model.record = {**record, "weights": [{"name": f.name, "sha256": f.sha256} for f in files]}

@@ -42,9 +42,9 @@ class Springs(Calculator):
 
 
 def test_a_charge_reaches_the_calculator_and_is_certified():
-    found = defectbench.certify(Springs(0.5), name="springs", charge="info:charge")
+    found = defectbench.certify(Springs(0.5), name="springs", charge="info:charge", level_of_theory="PBE")
     assert found.charge_class == "charge-aware"
-    assert found.model.id == "springs"
+    assert (found.model.id, found.model.level_of_theory) == ("springs", "PBE")
     # the charge stretches every spring, so its effect grows with the cell
     assert [check.name for check in found.certificate.failed] == ["charge_response_size_consistent"]
 

@@ -57,6 +57,12 @@ def test_everything_has_a_short_repr_and_html(entry):
         assert "<table" in shown._repr_html_()
 
 
+def test_what_an_entry_holds_has_a_short_repr(entry):
+    for shown in (entry.record, entry.score, entry.score.tasks[0], defectbench.list_datasets()[0]):
+        assert len(repr(shown)) < 400
+        assert str(shown) == repr(shown)
+
+
 def test_the_structures_carry_their_charge(entry):
     found = entry.structures()
     assert {(a.info["defect"], a.info.get("charge")) for a in found if a.info["defect"] != "host"} == {
@@ -74,9 +80,9 @@ def test_the_verdict_follows_the_scores(entry):
     record = entry.record
     assert "charge" in verdict(record)[0]
     assert "of 7 charge states" in verdict(record)[1]
-    assert "do not rely on it" in verdict(at_anchors(record, "bad"))[0]
+    assert "Do not rely on it" in verdict(at_anchors(record, "bad"))[0]
     assert "close to DFT" in verdict(at_anchors(record, "good"))[0]
-    assert "nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
+    assert "Nothing of this selection" in verdict(record.model_copy(update={"tasks": {}}))[0]
 
 
 def at_anchors(record, anchor):

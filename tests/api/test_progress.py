@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import queue
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +53,47 @@ def test_a_log_gets_a_line_per_minute(clock):
             reporter.progress(1, 0.0, 0.1)
             reporter.finished(calculation, OK)
     assert len(lines) - before == 4  # three minutes, and the end
+
+
+def test_a_log_gets_its_line_also_while_nothing_is_heard():
+    before, lines = threading.enumerate(), queue.Queue()
+
+    def wait_for(start):
+        while not lines.get(timeout=60).startswith(start):
+            pass
+
+    work = plan("path")
+    with LineReport(lines.put, every_s=0.001) as reporter:
+        wait_for("starting, ")
+        reporter.stage("building")
+        wait_for("building, ")
+        reporter.planned(work, work.calculations)
+        wait_for("0 of 1 calculations")
+        with pytest.raises(ZeroDivisionError), LineReport(lines.put):
+            _ = 1 / 0
+    assert threading.enumerate() == before
+
+
+def test_a_log_whose_reader_is_gone_ends_quietly():
+    def say(_line):
+        raise BrokenPipeError
+
+    with LineReport(say, every_s=0.0) as reporter, pytest.raises(BrokenPipeError):
+        reporter.note("a line")
+
+
+@pytest.mark.parametrize("kind", [LineReport, LiveReport])
+def test_what_is_calculated_besides_counts_too(kind):
+    report = kind([].append) if kind is LineReport else kind(make_console(file=io.StringIO()))
+    work = plan("single_point")
+    with report as reporter:
+        reporter.planned(work, work.calculations)
+        reporter.finished(work.calculations[0], OK)
+        besides = plan("single_point", "single_point").calculations
+        reporter.added(besides)
+        reporter.finished(besides[0], OK)
+    assert (report.count.done, report.count.total) == (2, 3)
+    assert (report.count.work_done, report.count.work_total) == (2.0, 3.0)
 
 
 def test_a_log_names_each_failure_once(clock):

@@ -18,6 +18,10 @@ def test_names_are_visible_before_they_are_used():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+def test_only_public_names_are_listed():
+    assert [name for name in dir(defectbench) if not name.startswith("__")] == PUBLIC
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_has_a_docstring_with_an_example(name):
     documented = getattr(defectbench, name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from refusals import check_refusal, raises_code
 from typer.testing import CliRunner
 
 import defectbench
+from defectbench.calculations.preparation import ModelOptions
 from defectbench.cli import app
 from defectbench.cli.arguments import path_of, several, several_charges, text_of
 
@@ -100,3 +103,26 @@ def test_help_of_every_command(command):
 
 def test_a_default_path_is_taken_as_it_is():
     assert path_of("FOLDER")(Path("leaderboards")) == Path("leaderboards")
+
+
+def test_models_check_takes_what_evaluate_says_of_a_model(monkeypatch):
+    said = {}
+
+    def certify(model, dataset, **options):
+        said.update(options, model=model)
+        raise defectbench.DefectbenchError("far enough", code="bad-input")
+
+    monkeypatch.setattr("defectbench.certify", certify, raising=False)
+    found = run("models", "check", "mace-mf-sb2se3", "--head", "HSE06", "--model-weights", "mine.model", "--name", "mine")
+    check_refusal(found.exception, "bad-input")
+    assert (said["model"], said["head"], said["model_weights"], said["name"]) == ("mace-mf-sb2se3", "HSE06", Path("mine.model"), "mine")
+
+
+def test_certify_takes_what_evaluate_says_of_a_model():
+    of_model = {field.name for field in fields(ModelOptions)}
+    assert of_model <= set(signature(defectbench.certify).parameters)
+    assert of_model <= set(signature(defectbench.evaluate).parameters)
+
+
+def test_a_head_that_there_cannot_be_is_refused_by_models_check():
+    check_refusal(run("models", "check", "chgnet-0.3.0", "--head", "HSE06").exception, "bad-head")

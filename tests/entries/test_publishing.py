@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import defectbench
 from defectbench.base.errors import DefectbenchError, DownloadError, RunError
 from defectbench.cli import app
-from defectbench.entries.folder import read_entry
+from defectbench.entries.folder import BUNDLE_FILE, read_entry
 from defectbench.entries.published import find_baseline
 from defectbench.entries.staleness import stale
 from defectbench.entries.submission import add, check_submission
@@ -258,14 +258,12 @@ def test_a_signature_is_shown_if_it_holds_and_is_a_difference_if_not(entry, monk
     monkeypatch.setattr(signing, "_check", check)
     assert run("leaderboard", "sign", entry).exit_code == 0
     assert defectbench.verify(entry, figures=False).signed_by == "ada@example.org (https://example.org)"
-    assert signing.BUNDLE_FILE in check_submission(entry).files
+    assert BUNDLE_FILE in check_submission(entry).files
     (entry / "entry.json").write_text((entry / "entry.json").read_text() + " ")
-    assert any(signing.BUNDLE_FILE in problem for problem in defectbench.verify(entry, figures=False).problems)
+    assert any(BUNDLE_FILE in problem for problem in defectbench.verify(entry, figures=False).problems)
 
 
 def test_a_signature_that_cannot_be_checked_is_said(entry):
-    from defectbench.entries.signing import BUNDLE_FILE
-
     (entry / BUNDLE_FILE).write_text("{}")
     found = defectbench.verify(entry, figures=False)
     # without the package it is not checked; with it, this is no signature

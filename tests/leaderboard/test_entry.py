@@ -8,8 +8,10 @@ import json
 import pytest
 from refusals import check_refusal, raises_code
 
+import defectbench
 from defectbench.base.hardware import Machine
-from defectbench.entries.folder import entry_folder, read_calculations, read_entry, write_rescored
+from defectbench.entries.folder import BUNDLE_FILE, entry_folder, read_calculations, read_entry, write_record, write_rescored
+from defectbench.entries.run_folder import remove_foreign_entry
 
 
 def change(folder, *path_and_value):
@@ -109,6 +111,24 @@ def test_an_entry_of_version_1_keeps_its_content_and_nothing_is_invented(write_e
     assert json.loads(gzip.decompress((folder / "calculations.json.gz").read_bytes()))["schema_version"] == 2
     assert read_entry(folder) == entry
     assert read_calculations(folder, entry) == content
+
+
+def test_a_signature_does_not_outlive_what_it_signs(write_entry, monkeypatch):
+    folder = write_entry("one")
+    as_version_1(folder)
+    entry = read_entry(folder)
+    monkeypatch.setattr("defectbench.entries.rescoring.rescore", lambda *_: (entry, entry))
+    changes = [
+        lambda: write_record(folder, entry),
+        lambda: defectbench.rescore(folder, write=True),
+        lambda: remove_foreign_entry(folder, "another model"),
+    ]
+    for change in changes:
+        (folder / BUNDLE_FILE).write_text("{}")
+        remove_foreign_entry(folder, entry.model.identity)
+        assert (folder / BUNDLE_FILE).exists(), "an entry that stays keeps its signature"
+        change()
+        assert not (folder / BUNDLE_FILE).exists()
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,6 @@ def test_tiny_models_in_their_own_format(
 def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
     hse = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
     pbe = start(tiny("mace", "charged.model", arguments={"head": "PBE"}, charge={"how": "info:total_q"}), trust_weights=True)
-    assert hse.ready["details"]["head"] == "HSE06"
     assert hse.ready["capabilities"]["charge_range"] == [-3, 1]
     energies = {q: single(hse, crystal, q)[0] for q in (-3, 0, 1, 0)}
     assert len({round(e, 6) for e in energies.values()}) == 3

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from defectbench.base import hardware
 from defectbench.base.errors import DefectbenchError, RunError
 from defectbench.base.hardware import Machine
+from defectbench.base.schema import problems
 from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml
 from defectbench.calculations.client import WorkerClient, WorkerSpec
@@ -65,9 +66,8 @@ class JobQueue(BaseModel):
         try:
             found = cls.model_validate(read_yaml(path, DefectbenchError))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise DefectbenchError(f"{path}: {where}: {first['msg']}; see docs/cluster.md", code="bad-jobqueue") from error
+            field_name, wrong = problems(error, cls)[0]
+            raise DefectbenchError(f"{path}: {field_name}: {wrong}; see docs/cluster.md", code="bad-jobqueue") from error
         if found.cluster not in CLUSTERS:
             raise DefectbenchError(f"{path}: cluster is one of {', '.join(CLUSTERS)}, not '{found.cluster}'", code="bad-jobqueue")
         return found

@@ -159,7 +159,7 @@ def run(
                     failed_starts += 1
                     if failed_starts == _STARTS:
                         raise RunError(
-                            f"{error}; it died {_STARTS} times in a row while it loaded the model. Run the same command again to resume; "
+                            f"{error}; it crashed {_STARTS} times while loading the model. Run the same command again to resume; "
                             "use fewer --workers if memory is limited",
                             code="worker-died",
                         ) from error

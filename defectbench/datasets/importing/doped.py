@@ -9,6 +9,7 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.paths import full_path, user_path
+from defectbench.base.states import format_charge
 from defectbench.datasets.alignment import find_defect, in_host_cell
 from defectbench.datasets.doped_json import read_doped
 from defectbench.datasets.extxyz import attach_results
@@ -65,7 +66,7 @@ def import_doped(
     for entry in entries:
         item = _Item(entry.defect, entry.charge, CONFIGURATION, entry.name)
         if abs(entry.charge) > MAX_CHARGE:
-            found.drop(entry.name, None, f"its charge {entry.charge:+d} is not from -{MAX_CHARGE} to {MAX_CHARGE}")
+            found.drop(entry.name, None, f"its charge {format_charge(entry.charge)} is outside ±{MAX_CHARGE}")
             continue
         start, relaxed = entry.start, entry.relaxed
         try:

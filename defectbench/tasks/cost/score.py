@@ -44,7 +44,7 @@ def seconds(relaxation: Relaxation, clock: str) -> float:
 
 
 def force_calls(relaxation: Relaxation) -> int:
-    """How often energy and forces were calculated: once a step, and once for the start."""
+    """How often energy and forces were calculated: once per step, and once for the start."""
     return max(len(relaxation.energies), relaxation.steps + 1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ..errors import WorkerError, require
+from ..errors import WorkerError, format_charge, require
 
 CHARGE_KEYS = (
     *("charge", "total_charge", "Charge", "TotalCharge", "Total_Charge", "CHARGE", "TOTAL_CHARGE", "totalcharge", "totalCharge"),
@@ -32,7 +32,6 @@ class LoadedModel:
         charge_range: charges the model itself declares, both ends included; None if it declares none.
         precision: ``float32`` or ``float64``: of the energies, as finite differences need to know.
         has_descriptors: whether :meth:`descriptors` gives anything.
-        details: JSON values worth recording (head, element list, …).
         batches: whether :meth:`evaluate` gives energies and forces of many structures in one call.
         batch: how many structures a call takes in this run.
         record: the worker's record of the software that calculates; goes into a certificate.
@@ -52,14 +51,12 @@ class LoadedModel:
         charge: str = "none",
         charge_range: tuple[int, int] | None = None,
         precision: str = "float64",
-        details: dict[str, Any] | None = None,
     ) -> None:
         self.calculator = calculator
         self.parameters = parameters
         self.charge = charge
         self.charge_range = charge_range
         self.precision = precision
-        self.details = details or {}
         self.prepared: Atoms | None = None
         self.record: dict[str, Any] = {}
         self.lattices: dict[str, NDArray[np.float64] | str] = {}
@@ -83,7 +80,8 @@ class LoadedModel:
         if charge is not None and self.charge_range is not None:
             low, high = self.charge_range
             if not low <= charge <= high:
-                raise WorkerError("charge", f"the model was trained on charges {low:+d} to {high:+d}, not {charge:+d}")
+                trained = f"{format_charge(low)} to {format_charge(high)}"
+                raise WorkerError("charge", f"the model was trained on charges {trained}, not {format_charge(charge)}")
         self.calculator.reset()
         if charge is not None:
             self.set_charge(atoms, charge)
@@ -185,7 +183,6 @@ class PerChargeModel(LoadedModel):
             parameters=None if None in counts else sum(count for count in counts if count is not None),
             charge="weights",
             precision="float32" if any(part.precision == "float32" for part in parts) else "float64",
-            details={f"{charge:+d}": part.details for charge, part in self.models.items()},
         )
         self.has_descriptors = all(part.has_descriptors for part in parts)
 
@@ -198,8 +195,8 @@ class PerChargeModel(LoadedModel):
         if charge is None:
             raise WorkerError("charge", "this model has weights for each charge, and no charge was given")
         if charge not in self.models:
-            there = ", ".join(f"{known:+d}" for known in self.models)
-            raise WorkerError("charge", f"there are weights for the charges {there}, not {int(charge):+d}")
+            there = ", ".join(map(format_charge, self.models))
+            raise WorkerError("charge", f"there are weights for the charges {there}, not {format_charge(charge)}")
         chosen = self.models[charge]
         chosen.prepare(atoms, None)
         self.calculator = chosen.calculator

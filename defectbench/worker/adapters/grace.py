@@ -41,7 +41,6 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         calculator,
         parameters=_count(tensorflow, found[0]),
         precision=precision,
-        details={"elements": len(calculator.element_map), "cutoff": float(calculator.cutoff)},
     )
 
 

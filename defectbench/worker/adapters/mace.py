@@ -214,7 +214,6 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         charge=how,
         charge_range=bounds,
         precision=dtype,
-        details={"head": head, "heads": [str(h) for h in getattr(model, "heads", None) or ["Default"]], "embeddings": sorted(embeddings)},
     )
 
 
@@ -228,7 +227,4 @@ def _polar(module: Any, model: Any, spec: dict[str, Any], arguments: dict[str, A
     calculator = module.MACECalculator(
         models=[model], model_type="PolarMACE", device=spec["device"], default_dtype=dtype, head=head, info_keys=keys
     )
-    details = {"head": head, "heads": [str(h) for h in getattr(model, "heads", None) or ["Default"]], "spin": "lowest"}
-    return PolarModel(
-        calculator, info={}, key="charge", parameters=count_parameters(model), charge="total_charge", precision=dtype, details=details
-    )
+    return PolarModel(calculator, info={}, key="charge", parameters=count_parameters(model), charge="total_charge", precision=dtype)

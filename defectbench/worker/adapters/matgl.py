@@ -189,7 +189,6 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     if missing:
         raise WorkerError("weights", f"a MatGL model is a folder with {', '.join(_FILES)}; missing: {', '.join(missing)}")
     load_without_code(set_up_torch(), spec)
-    matgl = require("matgl")
     pes = require("matgl.apps.pes", "matgl")
     potential = pes.Potential.load({name: by_name[name] for name in _FILES}).to(spec["device"]).eval()
     saved_by = _saved_by(by_name["model.json"])
@@ -210,5 +209,4 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         parameters=count_parameters(potential),
         charge=how,
         precision="float32",
-        details={"architecture": type(potential.model).__name__, "matgl": matgl.__version__, "trained_before_matgl_3": old},
     )

@@ -77,5 +77,4 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         calculator,
         parameters=count_parameters(potential.model),
         precision="float32",
-        details={"description": str(content.get("description", ""))[:200]},
     )

@@ -52,5 +52,4 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
         calculator,
         parameters=_trainable(calculator.model),
         precision="float32",
-        details={"cutoff": float(calculator.cutoff), "elements": len(calculator.atom_indices)},
     )

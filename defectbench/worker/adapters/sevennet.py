@@ -99,6 +99,4 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     known = list(calculator.model.modal_map or [])
     if modal is not None and calculator.modal != modal:
         raise WorkerError("head", f"this SevenNet model has no modal '{modal}'; it has: {', '.join(known) or 'none'}")
-    return SevenNetModel(
-        calculator, parameters=count_parameters(calculator.model), precision="float32", details={"modal": modal, "modals": known}
-    )
+    return SevenNetModel(calculator, parameters=count_parameters(calculator.model), precision="float32")
