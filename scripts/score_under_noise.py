@@ -233,26 +233,19 @@ def curves(bench: Bench) -> dict[str, tuple[tuple[float, ...], list[float]]]:
     }
 
 
-def draw(found: dict[str, tuple[tuple[float, ...], list[float]]], stem: Path) -> list[Path]:
-    """Draws the curves side by side; returns the files."""
-    import matplotlib
+def draw(found: dict[str, tuple[tuple[float, ...], list[float]]], source: str, stem: Path) -> list[Path]:
+    """Draws the curves side by side, with a line that says of what; returns the files."""
+    from defectbench.plotting import style
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(found), figsize=(9.0, 3.2), sharey=True, layout="constrained")
-    for axes, (label, (sizes, scores)) in zip(panels, found.items(), strict=True):
-        axes.plot(sizes, scores, marker="o", markersize=3.5)
-        axes.set(xlabel=label, ylim=(0.0, 1.02))
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("overall score")
-    figure.suptitle("The score falls smoothly with each kind of error.")
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    for path in paths:
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    return paths
+    with style.figure(style.PAGE_WIDTH, 2.6) as made:
+        panels = made.subplots(1, len(found), sharey=True)
+        for axes, (label, (sizes, scores)) in zip(panels, found.items(), strict=True):
+            axes.plot(sizes, scores, marker="o", markersize=3.0, color=style.COLOURS["model"])
+            axes.set(xlabel=label, ylim=(0.0, 1.02))
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel("overall score")
+        style.headline(made, "The score falls smoothly with each kind of error.", source)
+        return style.save(made, stem.parent, stem.name)
 
 
 def table(bench: Bench) -> str:
@@ -265,7 +258,8 @@ def main() -> None:
     """Prints the table and draws the figure."""
     bench = Bench()
     print(table(bench), flush=True)
-    for path in draw(curves(bench), FIGURE):
+    source = f"{bench.dataset.id}, {bench.dataset.level}, synthetic models; each point of the energies is a mean over {SEEDS} seeds"
+    for path in draw(curves(bench), source, FIGURE):
         print(path)
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import ChargeState, format_charge
+from defectbench.entries.figures import figure_context, task_result
 from defectbench.scoring.landscape import SUCCESS_RMSD
+from defectbench.tasks.ccd import figure as ccd
+from defectbench.tasks.descriptors import figure as descriptors
+from defectbench.tasks.parity import figure as parity
+from defectbench.tasks.pes import figure as pes
+from defectbench.tasks.relax import figure as relax
+from defectbench.tasks.search import figure as search
+from defectbench.tasks.transition_levels import figure as transition_levels
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
+    from defectbench.scoring.task import FigureContext, TaskResult
 
 Value = float | str | None
 Row = Mapping[str, Any]
@@ -35,6 +44,7 @@ class Series:
         size: of the points.
         dash, step: whether a line is dashed, or goes in steps.
         named: whether the texts stand beside the points, too.
+        placed: whether y is only a place to be seen at, and no value.
     """
 
     label: str
@@ -49,6 +59,7 @@ class Series:
     dash: bool = False
     step: bool = False
     named: bool = False
+    placed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class Panel:
         marks, lines: (place, text) of vertical and horizontal lines.
         categories: order of the texts on x.
         bottom, top: of the y axis; None leaves it to the data.
+        note: what is not drawn, above the axes.
     """
 
     label: str
@@ -83,14 +95,24 @@ class Panel:
     categories: tuple[str, ...] = ()
     bottom: float | None = None
     top: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with one or more panels; ``note`` says what a reader must know."""
+    """A figure with one or more panels.
+
+    Attributes:
+        name: for files.
+        title: the finding, a sentence.
+        source: dataset, level of theory and suite.
+        panels: at least one.
+        note: what a reader must know.
+    """
 
     name: str
     title: str
+    source: str
     panels: tuple[Panel, ...]
     note: str = ""
 
@@ -99,21 +121,24 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _numbers(rows: Iterable[Row], column: str) -> tuple[float | None, ...]:
+def numbers(rows: Iterable[Row], column: str) -> tuple[float | None, ...]:
+    """A column of a table; None for what is not a number."""
     return tuple(_number(row.get(column)) for row in rows)
 
 
-def _table(entry: Entry, task: str, table: str) -> list[Row]:
+def table_of(entry: Entry, task: str, table: str) -> list[Row]:
+    """A table of an entry; empty if it has none."""
     record = entry.tasks.get(task)
     return list(record.tables.get(table, ())) if record else []
 
 
-def _state(row: Row) -> str:
+def state_name(row: Row) -> str:
+    """A row's charge state, for the axis."""
     return str(ChargeState(str(row["defect"]), int(row["charge"])))
 
 
-def _known(series: Iterable[Series]) -> tuple[Series, ...]:
-    """Those with at least one point."""
+def drawable(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Series with at least one point."""
     return tuple(s for s in series if any(x is not None and y is not None for x, y in zip(s.x, s.y, strict=True)))
 
 
@@ -124,8 +149,8 @@ def entry_charts(entry: Entry) -> dict[str, tuple[Chart, ...]]:
         >>> import defectbench
         >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
         >>> charts = entry_charts(entry.record)
-        >>> [chart.title for chart in charts["relax"]]
-        ['RMSD of the ground states against charge']
+        >>> charts["relax"][0].title
+        'CHGNet 0.3.0 finds 0 of 7 PBE ground states to an RMSD of 0.1 Å; 1 unrelaxed start is as near.'
     """
     drawn: dict[str, tuple[Callable[[Entry], Chart | None], ...]] = {
         "relax": (rmsd_chart,),
@@ -140,28 +165,39 @@ def entry_charts(entry: Entry) -> dict[str, tuple[Chart, ...]]:
     return {task: found for task, found in charts.items() if found}
 
 
+def _chart(
+    entry: Entry, name: str, task: str, sentence: Callable[[TaskResult, FigureContext], str], panels: Sequence[Panel], note: str = ""
+) -> Chart | None:
+    """A chart under the sentence of the task's figure; None without panels."""
+    if not panels:
+        return None
+    # the name as it is: on a page a $ begins no formula
+    context = replace(figure_context(entry), model=entry.model.name)
+    return Chart(name, sentence(task_result(task, entry.tasks[task]), context), context.source, tuple(panels), note)
+
+
 def rmsd_chart(entry: Entry) -> Chart | None:
     """RMSD of each charge state's ground state, beside what needs no model."""
-    rows, starts = _table(entry, "relax", "states"), _table(entry, "relax", "configurations")
+    rows, starts = table_of(entry, "relax", "states"), table_of(entry, "relax", "configurations")
     others = [r for r in starts if r.get("status") == "converged" and not r.get("ground_state")]
-    x, name = tuple(_state(r) for r in rows), entry.model.name
+    x, name = tuple(state_name(r) for r in rows), entry.model.name
     texts = tuple(f"from {r.get('configuration') or '–'}; {r.get('reason') or ''}".rstrip("; ") for r in rows)
     panels = []
     for column, label in (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å of the defect (Å)")):
-        series = _known(
+        series = drawable(
             [
-                Series(f"{name}: ground state", x, _numbers(rows, column), colour="model", texts=texts, size=11),
+                Series(f"{name}: ground state", x, numbers(rows, column), colour="model", texts=texts, size=11),
                 Series(
-                    "host drift subtracted", x, _numbers(rows, f"host_referenced_{column}"), colour="host_referenced", symbol="diamond-open"
+                    "host drift subtracted", x, numbers(rows, f"host_referenced_{column}"), colour="host_referenced", symbol="diamond-open"
                 ),
-                Series("unrelaxed start", x, _numbers(rows, f"unrelaxed_{column}"), colour="reference", symbol="line-ew", size=16),
+                Series("unrelaxed start", x, numbers(rows, f"unrelaxed_{column}"), colour="reference", symbol="line-ew", size=16),
                 Series(
-                    "DFT at another charge", x, _numbers(rows, f"other_charge_{column}"), colour="other_charge", symbol="y-down", size=12
+                    "DFT at another charge", x, numbers(rows, f"other_charge_{column}"), colour="other_charge", symbol="y-down", size=12
                 ),
                 Series(
                     "other relaxed starts",
-                    tuple(_state(r) for r in others),
-                    _numbers(others, column),
+                    tuple(state_name(r) for r in others),
+                    numbers(others, column),
                     colour="muted",
                     size=5,
                     texts=tuple(str(r.get("configuration")) for r in others),
@@ -169,52 +205,74 @@ def rmsd_chart(entry: Entry) -> Chart | None:
             ]
         )
         if series:
-            missed = [r for r in rows if _number(r.get(column)) is None]
+            # above all values, as in the report's figure: at the bottom a miss would look perfect
+            top = 1.08 * max([relax.LEAST_TOP, *(y for s in series for y in s.y if isinstance(y, float))])
+            missed = [r for r in rows if _number(r.get("rmsd")) is None]
             none = Series(
                 "no ground state",
-                tuple(_state(r) for r in missed),
-                (0.0,) * len(missed),
+                tuple(state_name(r) for r in missed),
+                (top,) * len(missed),
                 colour="miss",
                 symbol="x",
                 texts=tuple(str(r.get("reason") or "no value") for r in missed),
+                placed=True,
             )
-            panels.append(Panel(label, "charge state", label, (*series, *_known([none])), limit=SUCCESS_RMSD, bottom=0.0))
-    return Chart("rmsd", "RMSD of the ground states against charge", tuple(panels)) if panels else None
+            panels.append(Panel(label, "charge state", label, (*series, *drawable([none])), limit=SUCCESS_RMSD, bottom=0.0))
+    return _chart(entry, "rmsd", "relax", relax.sentence, panels)
 
 
 def landscape_chart(entry: Entry) -> Chart | None:
-    """Energy against distortion, coloured by RMSD, for the model and DFT."""
-    rows, panels = _table(entry, "pes", "configurations"), []
+    """Energy against distortion, coloured by RMSD, for the model and DFT; a curve has at least two starts, as in the report's figure."""
+    rows, panels = table_of(entry, "pes", "configurations"), []
     level = entry.dataset.level_of_theory
-    for state in dict.fromkeys(_state(r) for r in rows):
-        here = [r for r in rows if _state(r) == state]
+    for state in dict.fromkeys(state_name(r) for r in rows):
+        here = [r for r in rows if state_name(r) == state]
         here.sort(key=lambda r: (r.get("distortion") is None, _number(r.get("distortion")) or 0.0))
-        series, order = [], tuple(str(r["configuration"]).replace("Bond_Distortion_", "") for r in here)
-        for energy, rmsd, label, symbol, colour in (
-            ("dft_relative_energy", "dft_rmsd", level, "square", "reference"),
-            ("relative_energy", "rmsd", entry.model.name, "circle", "model"),
+        series, few = [], []
+        for key, rmsd, label, short, colour in (
+            ("dft_energy", "dft_rmsd", level, level, "reference"),
+            ("energy", "rmsd", entry.model.name, "model", "model"),
         ):
-            have = [r for r in here if _number(r.get(energy)) is not None]
+            energies = pes.relative_energies(here, key)
+            have = [r for r in here if r["configuration"] in energies]
+            if len(have) < pes.FEWEST_STARTS:
+                few.append(pes.no_curve(short, len(have)))
+                continue
             series.append(
                 Series(
                     label,
-                    tuple(str(r["configuration"]).replace("Bond_Distortion_", "") for r in have),
-                    _numbers(have, energy),
+                    tuple(_start(r) for r in have),
+                    tuple(round(energies[r["configuration"]], 6) for r in have),
                     mode="lines+markers",
                     colour="reference" if colour == "reference" else "model",
-                    symbol=symbol,
+                    symbol="square" if colour == "reference" else "circle",
                     dash=colour == "reference",
                     size=12 if colour == "reference" else 10,
-                    values=_numbers(have, rmsd),
+                    values=numbers(have, rmsd),
                     texts=tuple(f"{r['configuration']}: RMSD {_three(r.get(rmsd))} Å, {r.get('status')}" for r in have),
                 )
             )
-        if known := _known(series):
-            scale = f"RMSD to {level}'s ground state (Å)"
-            panels.append(
-                Panel(state, "start (bond distortions in %)", "relative energy (eV)", known, scale=scale, scale_top=0.4, categories=order)
+        heights = [y for s in series for y in s.y if isinstance(y, float)]
+        top, bottom = max([pes.LEAST_TOP, *(1.06 * y for y in heights)]), min([0.0, *heights])
+        panels.append(
+            Panel(
+                state,
+                "start (bond distortions in %)",
+                "relative energy (eV)",
+                tuple(series),
+                scale=f"RMSD to {level}'s ground state (Å)",
+                scale_top=0.4,
+                categories=tuple(_start(r) for r in here),
+                bottom=bottom - 0.06 * (top - bottom),
+                top=top,
+                note="; ".join(few),
             )
-    return Chart("landscape", "Relaxed energies, coloured by RMSD", tuple(panels)) if panels else None
+        )
+    return _chart(entry, "landscape", "pes", pes.sentence, panels)
+
+
+def _start(row: Row) -> str:
+    return str(row["configuration"]).replace("Bond_Distortion_", "")
 
 
 def _three(value: object) -> str:
@@ -223,39 +281,36 @@ def _three(value: object) -> str:
 
 
 def coordinate_chart(entry: Entry) -> Chart | None:
-    """Configuration coordinate diagrams: energy along the path between the ground states of two charges."""
-    points, panels = _table(entry, "ccd", "points"), []
-    for diagram in _table(entry, "ccd", "diagrams"):
-        pair = (diagram["defect"], diagram["upper"], diagram["lower"])
-        above, series = _number(diagram.get("separation_reference_ev")) or 0.0, []
-        for charge in pair[1:]:
-            curve = [p for p in points if (p["defect"], p["upper"], p["lower"]) == pair and p["charge"] == charge]
-            shift = above if charge == pair[2] else 0.0
-            colour: Colour = "model" if charge == pair[2] else "miss"
-            for column, label, dash in (("model_ev", entry.model.name, False), ("reference_ev", entry.dataset.level_of_theory, True)):
-                y = tuple(None if (value := _number(p.get(column))) is None else value + shift for p in curve)
-                series.append(
-                    Series(
-                        f"{label}, charge {format_charge(charge)}",
-                        _numbers(curve, "q_amu_angstrom"),
-                        y,
-                        mode="lines+markers",
-                        colour=colour,
-                        symbol="square-open" if dash else "circle",
-                        dash=dash,
-                        size=13 if dash else 7,
-                    )
-                )
-        if known := _known(series):
-            label = f"{pair[0]} {format_charge(pair[1])}/{format_charge(pair[2])}"
-            panels.append(Panel(label, "Q (amu<sup>1/2</sup> Å)", "energy (eV)", known))
-    note = f"The two charges stand at {entry.dataset.level_of_theory}'s distance, with the Fermi level at the valence band maximum."
-    return Chart("coordinate", "Configuration coordinate diagrams", tuple(panels), note) if panels else None
+    """Configuration coordinate diagrams: energy along the path between the ground states of two charges, as in the report's figure."""
+    points, panels = table_of(entry, "ccd", "points"), []
+    level, name, blind = entry.dataset.level_of_theory, entry.model.name, entry.certificate["charge_class"] == "charge-blind"
+    for diagram in table_of(entry, "ccd", "diagrams") if points else ():
+        series = []
+        colours: tuple[Colour, ...] = ("miss", "model")
+        for curve, colour in zip(ccd.curves(diagram, points, blind=blind), colours, strict=True):
+            charge = f"charge {format_charge(curve.charge)}"
+            label = f"{name}, both charges" if blind else f"{name}, {charge}"
+            series.append(_line(label, curve.model, "muted" if blind else colour, size=7))
+            if len(curve.reference) > 1:
+                series.append(_line(f"{level} on the path, {charge}", curve.reference, colour, size=5, symbol="square", dash=True))
+            minimum = _line(f"{level} minimum, {charge}", [curve.minimum], colour, size=13, symbol="square-open")
+            series.append(replace(minimum, mode="markers"))
+        charges = f"{format_charge(diagram['upper'])}/{format_charge(diagram['lower'])}"
+        panels.append(Panel(f"{diagram['defect']} {charges}", "Q (amu<sup>1/2</sup> Å)", "energy (eV)", drawable(series)))
+    note = f"Energies are above {level}'s minimum of the more positive charge, with the Fermi level at the valence band maximum."
+    return _chart(entry, "coordinate", "ccd", ccd.sentence, panels, note)
+
+
+def _line(
+    label: str, points: Sequence[tuple[float, float]], colour: Colour, *, size: int, symbol: str = "circle", dash: bool = False
+) -> Series:
+    x, y = tuple(q for q, _ in points), tuple(round(energy, 6) for _, energy in points)
+    return Series(label, x, y, "lines+markers", colour, symbol, size=size, dash=dash)
 
 
 def formation_chart(entry: Entry) -> Chart | None:
     """Formation energies of the charge states along the Fermi level."""
-    rows, axis = _table(entry, "transition_levels", "states"), next(iter(_table(entry, "transition_levels", "axis")), None)
+    rows, axis = table_of(entry, "transition_levels", "states"), next(iter(table_of(entry, "transition_levels", "axis")), None)
     gap = _number(axis.get("gap_ev")) if axis else None
     if gap is None:
         return None
@@ -267,9 +322,11 @@ def formation_chart(entry: Entry) -> Chart | None:
     )
     for defect in dict.fromkeys(str(r["defect"]) for r in rows):
         here, series = [r for r in rows if r["defect"] == defect], []
-        reference = _numbers(here, "formation_energy_reference_ev")
+        reference = numbers(here, "formation_energy_reference_ev")
         for column, label, colour, dash in sources:
-            values = _numbers(here, column)
+            values = numbers(here, column)
+            if column == "basin_energy_ev":  # stands in the table above DFT's ground state
+                values = tuple(None if v is None or d is None else v + d for v, d in zip(values, reference, strict=True))
             apart = [abs(v - d) for v, d in zip(values, reference, strict=True) if v is not None and d is not None]
             if apart and min(apart) > OWN_ENERGIES_APART:
                 left_out = True
@@ -294,13 +351,19 @@ def formation_chart(entry: Entry) -> Chart | None:
     note = "A line per charge state; its slope is the charge."
     if left_out:
         note += f" Energies more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn: the model has another zero of energy."
-    return Chart("formation", "Formation energies", tuple(panels), note) if panels else None
+    return _chart(entry, "formation", "transition_levels", _formation_sentence, panels, note)
+
+
+def _formation_sentence(result: TaskResult, context: FigureContext) -> str:
+    above = [e for e in numbers(result.rows, "basin_energy_ev") if e is not None]
+    text = f"{context.model} relaxes {len(above)} of {len(result.rows)} charge states into a minimum of {context.level}"
+    return f"{text}, {sum(above) / len(above):.2f} eV above its ground state on average." if above else f"{text}."
 
 
 def level_chart(entry: Entry) -> Chart | None:
     """Stable transition levels, per defect: DFT, the model's own energies, its basins."""
-    rows = _table(entry, "transition_levels", "levels")
-    axis = next(iter(_table(entry, "transition_levels", "axis")), {})
+    rows = table_of(entry, "transition_levels", "levels")
+    axis = next(iter(table_of(entry, "transition_levels", "axis")), {})
     level, name, series = entry.dataset.level_of_theory, entry.model.name, []
     looks: tuple[tuple[str, str, Colour], ...] = (
         ("reference", level, "reference"),
@@ -314,45 +377,45 @@ def level_chart(entry: Entry) -> Chart | None:
         left_out |= len(near) < len(have)
         texts = tuple(f"{r['level']} {_three(r.get(f'{which}_ev'))} eV" for r in near)
         series.append(
-            Series(
-                label, tuple(str(r["defect"]) for r in near), _numbers(near, f"{which}_ev"), "markers", colour, "line-ew", texts, size=26
-            )
+            Series(label, tuple(str(r["defect"]) for r in near), numbers(near, f"{which}_ev"), "markers", colour, "line-ew", texts, size=26)
         )
-    known = _known(series)
+    known = drawable(series)
     zero = "valence band maximum" if axis.get("zero") == "valence band maximum" else "lowest DFT level"
     gap = _number(axis.get("gap_ev"))
     edges = ((0.0, "VBM"), *(((gap, "CBM"),) if gap is not None else ())) if zero == "valence band maximum" else ()
     panel = Panel("levels", "defect", f"Fermi level above the {zero} (eV)", known, lines=edges)
     note = f"Levels more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn." if left_out else ""
-    return Chart("levels", "Stable transition levels", (panel,), note) if known else None
+    return _chart(entry, "levels", "transition_levels", transition_levels.sentence, [panel] if known else [], note)
 
 
 def parity_chart(entry: Entry) -> Chart | None:
     """Relative energies of minima and force components, model against DFT."""
     level, panels = entry.dataset.level_of_theory, []
-    rows = [r for r in _table(entry, "parity", "relative_energies") if _number(r.get("relative_energy")) is not None]
+    rows = [r for r in table_of(entry, "parity", "relative_energies") if _number(r.get("relative_energy")) is not None]
     if rows:
         series = []
         for charge in sorted({int(r["charge"]) for r in rows}):
             here = [r for r in rows if r["charge"] == charge]
-            texts = tuple(f"{_state(r)} {r.get('configuration')}" for r in here)
+            texts = tuple(f"{state_name(r)} {r.get('configuration')}" for r in here)
             label = f"charge {format_charge(charge)}"
-            series.append(Series(label, _numbers(here, "dft_relative_energy"), _numbers(here, "relative_energy"), texts=texts))
+            series.append(Series(label, numbers(here, "dft_relative_energy"), numbers(here, "relative_energy"), texts=texts))
         axes = (f"{level}: energy above the ground state (eV)", "model: the same (eV)")
-        panels.append(Panel("energies of minima", *axes, _known(series), square=True))
+        panels.append(Panel("energies of minima", *axes, drawable(series), square=True))
     for near, label in ((True, "forces within 5 Å of the defect"), (False, "forces beyond 5 Å")):
-        bins = sorted((r for r in _table(entry, "parity", "force_histogram") if r.get("near") is near), key=lambda r: int(r["components"]))
-        counts = _numbers(bins, "components")
+        bins = sorted(
+            (r for r in table_of(entry, "parity", "force_histogram") if r.get("near") is near), key=lambda r: int(r["components"])
+        )
+        counts = numbers(bins, "components")
         if bins:
             texts = tuple(f"{int(r['components'])} components" for r in bins)
-            one = Series(label, _numbers(bins, "dft"), _numbers(bins, "model"), symbol="square", texts=texts, values=counts, size=6)
+            one = Series(label, numbers(bins, "dft"), numbers(bins, "model"), symbol="square", texts=texts, values=counts, size=6)
             panels.append(Panel(label, f"{level} (eV/Å)", "model (eV/Å)", (one,), square=True, scale="force components"))
-    return Chart("parity", "Model against DFT", tuple(panels)) if panels else None
+    return _chart(entry, "parity", "parity", parity.sentence, panels)
 
 
 def descriptor_chart(entry: Entry) -> Chart | None:
     """First two principal components of the descriptors, by charge."""
-    rows, shares = _table(entry, "descriptors", "frames"), _table(entry, "descriptors", "states")
+    rows, shares = table_of(entry, "descriptors", "frames"), table_of(entry, "descriptors", "states")
     panels = []
     for defect in dict.fromkeys(str(r["defect"]) for r in rows):
         here = [r for r in rows if r["defect"] == defect]
@@ -361,12 +424,10 @@ def descriptor_chart(entry: Entry) -> Chart | None:
         for charge in sorted({int(r["charge"]) for r in here}):
             own = [r for r in here if r["charge"] == charge]
             texts = tuple(f"{r.get('configuration')}, frame {r.get('frame')}" for r in own)
-            series.append(
-                Series(f"charge {format_charge(charge)}", _numbers(own, "component_1"), _numbers(own, "component_2"), texts=texts)
-            )
-        if known := _known(series):
+            series.append(Series(f"charge {format_charge(charge)}", numbers(own, "component_1"), numbers(own, "component_2"), texts=texts))
+        if known := drawable(series):
             panels.append(Panel(defect, _component(share, 1), _component(share, 2), known))
-    return Chart("descriptors", "Principal components of the descriptors", tuple(panels)) if panels else None
+    return _chart(entry, "descriptors", "descriptors", descriptors.sentence, panels)
 
 
 def _component(share: Row, number: int) -> str:
@@ -376,128 +437,14 @@ def _component(share: Row, number: int) -> str:
 
 def recall_chart(entry: Entry) -> Chart | None:
     """Ground states found against DFT relaxations spent."""
-    rows = _table(entry, "search", "curve")
-    x = _numbers(rows, "relaxations")
-    series = _known(
+    rows = table_of(entry, "search", "curve")
+    x = numbers(rows, "relaxations")
+    series = drawable(
         [
-            Series(entry.model.name, x, _numbers(rows, "recall"), "lines+markers", "model", step=True),
-            Series("ShakeNBreak order", x, _numbers(rows, "order_recall"), "lines", "reference", dash=True, step=True),
-            Series("random choice (expected)", x, _numbers(rows, "random_recall"), "lines", "muted", dash=True),
+            Series(entry.model.name, x, numbers(rows, "recall"), "lines+markers", "model", step=True),
+            Series("ShakeNBreak order", x, numbers(rows, "order_recall"), "lines", "reference", dash=True, step=True),
+            Series("random choice (expected)", x, numbers(rows, "random_recall"), "lines", "muted", dash=True),
         ]
     )
     panel = Panel("recall", "DFT relaxations per charge state", "fraction of ground states found", series, bottom=0.0, top=1.05)
-    return Chart("recall", "Recall against cost", (panel,)) if series else None
-
-
-Scored = tuple["Entry", float | None, str | None]
-"""An entry, its overall score and its training data."""
-
-MOST_SERIES = 12
-"""Models that get a colour of their own; with more a figure shows the best."""
-
-
-def group_charts(entries: Sequence[Scored], baseline: float | None) -> dict[str, tuple[Chart, ...]]:
-    """The figures over all models of a board, by task; what is not of one task stands under the empty name.
-
-    Args:
-        entries: best first.
-        baseline: overall score of the best baselines.
-    """
-    lines = ((baseline, "best baselines"),) if baseline is not None else ()
-    best, note = entries[:MOST_SERIES], f"The {MOST_SERIES} best models." if len(entries) > MOST_SERIES else ""
-    found = {
-        "relax": (_rmsd_of_all(best, note),),
-        "search": (_recall_of_all(best, note),),
-        "": (_speed(entries, lines), _data(entries, lines)),
-    }
-    kept = {task: tuple(c for c in charts if c is not None) for task, charts in found.items()}
-    return {task: charts for task, charts in kept.items() if charts}
-
-
-def _rmsd_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
-    panels = []
-    for column, label in (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å of the defect (Å)")):
-        series = []
-        for entry, _, _ in entries:
-            rows = _table(entry, "relax", "states")
-            texts = tuple(f"in {r['minimum']}" if r.get("minimum") else "in no DFT minimum" for r in rows)
-            series.append(Series(entry.model.name, tuple(_state(r) for r in rows), _numbers(rows, column), texts=texts))
-        rows = _table(entries[0][0], "relax", "states")
-        for key, text, colour, symbol in (
-            ("unrelaxed", "unrelaxed start", "reference", "line-ew"),
-            ("other_charge", "DFT at another charge", "other_charge", "y-down"),
-        ):
-            shown: Colour = "reference" if colour == "reference" else "other_charge"
-            series.append(
-                Series(text, tuple(_state(r) for r in rows), _numbers(rows, f"{key}_{column}"), "markers", shown, symbol, size=15)
-            )
-        if known := _known(series):
-            panels.append(Panel(label, "charge state", label, known, limit=SUCCESS_RMSD, bottom=0.0))
-    return Chart("rmsd", "RMSD of the ground states against charge", tuple(panels), note) if panels else None
-
-
-def _recall_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
-    series = []
-    for entry, _, _ in entries:
-        rows = _table(entry, "search", "curve")
-        series.append(Series(entry.model.name, _numbers(rows, "relaxations"), _numbers(rows, "recall"), "lines", step=True))
-    rows = _table(entries[0][0], "search", "curve")
-    x = _numbers(rows, "relaxations")
-    series.append(Series("ShakeNBreak order", x, _numbers(rows, "order_recall"), "lines", "reference", dash=True, step=True))
-    series.append(Series("random choice (expected)", x, _numbers(rows, "random_recall"), "lines", "muted", dash=True))
-    known = _known(series)
-    panel = Panel("recall", "DFT relaxations per charge state", "fraction of ground states found", known, bottom=0.0, top=1.05)
-    return Chart("recall", "Recall against cost", (panel,), note) if known else None
-
-
-def _speed(entries: Sequence[Scored], lines: tuple[tuple[float, str], ...]) -> Chart | None:
-    from defectbench.leaderboard.pareto import TIME_METRIC, hardware_of
-
-    points: dict[str, list[tuple[str, float, float]]] = {}
-    one_each = len(entries) <= MOST_SERIES
-    for entry, overall, _ in entries:
-        cost, hardware = entry.tasks.get("cost"), hardware_of(entry).text
-        time = next((m.value for m in cost.metrics if m.name == TIME_METRIC), None) if cost else None
-        if overall is not None and time is not None and time > 0:
-            label, text = (entry.model.name, hardware) if one_each else (hardware, entry.model.name)
-            points.setdefault(label, []).append((text, time, overall))
-    series = [
-        Series(label, tuple(p[1] for p in found), tuple(p[2] for p in found), texts=tuple(p[0] for p in found), size=11)
-        for label, found in points.items()
-    ]
-    panel = Panel("speed", "seconds per force call", "overall score", tuple(series), x_log=True, bottom=0.0, lines=lines)
-    return (
-        Chart("speed", "Accuracy against speed", (panel,), "Times of different hardware do not compare; point at a model to see its own.")
-        if series
-        else None
-    )
-
-
-def _data(entries: Sequence[Scored], lines: tuple[tuple[float, str], ...]) -> Chart | None:
-    have = [(e, score, data or "not stated") for e, score, data in entries if score is not None]
-    if not have:
-        return None
-    names, scores = tuple(e.model.name for e, _, _ in have), tuple(score for _, score, _ in have)
-    panels = [
-        Panel(
-            "training data",
-            "training data",
-            "overall score",
-            (Series("models", tuple(d for _, _, d in have), scores, "markers", "model", texts=names, size=11),),
-            bottom=0.0,
-            lines=lines,
-        )
-    ]
-    sized = [(e, score) for e, score, _ in have if e.model.parameters]
-    if sized:
-        one = Series(
-            "models",
-            tuple(e.model.parameters for e, _ in sized),
-            tuple(s for _, s in sized),
-            "markers",
-            "model",
-            texts=tuple(e.model.name for e, _ in sized),
-            size=11,
-        )
-        panels.append(Panel("parameters", "number of parameters", "overall score", (one,), x_log=True, bottom=0.0, lines=lines))
-    return Chart("data", "Score against training data and size", tuple(panels))
+    return _chart(entry, "recall", "search", search.sentence, [panel] if series else [])

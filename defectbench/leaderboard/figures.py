@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectbench.leaderboard.pareto import Hardware, Point, atoms_text, front, points_of, stem
+from defectbench.entries.figures import figure_context
+from defectbench.leaderboard.pareto import Hardware, Point, atoms_text, finding, front, points_of, stem
 from defectbench.leaderboard.scores import best_baselines
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ def draw_pareto(group: Group, folder: Path, name: str) -> list[Path]:
     if not points:
         raise ValueError("nothing to draw")
     baseline = best_baselines(group.first.tasks)[1]
-    entry = group.first
     with style.figure(style.PAGE_WIDTH, 3.7) as made:
         made.set_dpi(style.DPI)  # text is measured as it will be drawn
         axes = made.add_subplot()
@@ -80,7 +80,7 @@ def draw_pareto(group: Group, folder: Path, name: str) -> list[Path]:
         _limits(axes, points, baseline)
         axes.set_xlabel(_time_label(points))
         axes.set_ylabel("overall score")
-        axes.set_title(f"{entry.dataset.id} ({entry.dataset.level_of_theory}), {entry.selection.suite} suite", parse_math=False)
+        style.headline(made, finding(points, baseline), figure_context(group.first).source)
         made.supxlabel(_caption(points, missing), fontsize=6.5, parse_math=False)
         segments = _points_and_fronts(axes, points)
         if baseline is not None:

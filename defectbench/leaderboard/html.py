@@ -16,10 +16,11 @@ from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import contained, read_bytes, sha256_of, write_bytes, write_text
 from defectbench.base.states import format_charge
 from defectbench.entries.folder import read_figure
-from defectbench.leaderboard.charts import Chart, entry_charts, group_charts
+from defectbench.leaderboard.charts import Chart, entry_charts
 from defectbench.leaderboard.entry_view import EntryView
 from defectbench.leaderboard.exports import FORMAT, board_rows, state_rows, to_csv, to_json, to_parquet
 from defectbench.leaderboard.figures import draw_pareto
+from defectbench.leaderboard.group_charts import group_charts
 from defectbench.leaderboard.groups import Group, Ranked, find_entries, group_entries
 from defectbench.leaderboard.overlays import Scene, dft_scenes, model_scenes, scene_name
 from defectbench.leaderboard.pareto import points_of, stem

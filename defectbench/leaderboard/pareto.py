@@ -190,6 +190,35 @@ def in_words(group: Group, baseline: float | None) -> list[str]:
     return lines
 
 
+def finding(points: Sequence[Point], baseline: float | None) -> str:
+    """Who scores highest, who is fastest and how many beat the best baselines, in a sentence.
+
+    Times are compared only if all are of one hardware.
+
+    Args:
+        points: at least one.
+        baseline: overall score of the best baselines.
+
+    Example:
+        >>> machine = Hardware("cpu", "one", 1, 1, "processor")
+        >>> finding([Point("A", 0.1, None, 0.2, None, machine, None), Point("B", 1.0, None, 0.4, None, machine, None)], 0.3)
+        'B scores highest (0.40), A is fastest (0.1 s per force call); 1 of 2 models scores above the best baselines (0.30).'
+    """
+    best = max(points, key=lambda p: p.score)
+    if len(points) == 1:
+        text = f"{best.name} scores {best.score:.2f}"
+        return f"{text}." if baseline is None else f"{text}; the best baselines score {baseline:.2f}."
+    text, fastest = f"{best.name} scores highest ({best.score:.2f})", min(points, key=lambda p: (p.seconds, -p.score))
+    if len({p.hardware for p in points}) == 1:
+        speed = f"fastest ({fastest.seconds:.2g} s per force call)"
+        text += f" and is {speed}" if fastest is best else f", {fastest.name} is {speed}"
+    if baseline is not None:
+        above = sum(p.score > baseline for p in points)
+        which = f"{above} of {len(points)} models score{'s' if above == 1 else ''}" if above else "no model scores"
+        text += f"; {which} above the best baselines ({baseline:.2f})"
+    return f"{text}."
+
+
 def figure_paths(folder: Path, group: Group, groups: Sequence[Group]) -> tuple[Path, Path] | None:
     """Where a group's figure lies in a folder, as (PNG, SVG); None if no entry of the group can be drawn."""
     if not points_of(group)[0]:

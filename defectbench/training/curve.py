@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.plotting.style import COLOURS, PAGE_WIDTH, figure, save
+from defectbench.plotting.style import COLOURS, PAGE_WIDTH, figure, headline, save
 
 if TYPE_CHECKING:
     from defectbench.training.run import Epoch
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 _COLOURS = ("model", "miss", "good", "other_charge", "host_referenced", "muted")
 
 
-def draw(history: Sequence[Epoch], folder: Path, stem: str = "curve") -> list[Path]:
+def draw(history: Sequence[Epoch], source: str, folder: Path, stem: str = "curve") -> list[Path]:
     """Validation errors against epochs, energies left and forces right, one line per level; returns the files written.
+
+    Args:
+        history: of one stage.
+        source: what it was trained on, in a few words.
+        folder: where to.
+        stem: of the files.
 
     Raises:
         RunError: the folder cannot be written.
@@ -31,6 +37,6 @@ def draw(history: Sequence[Epoch], folder: Path, stem: str = "curve") -> list[Pa
             axes.set_yscale("log")
             axes.set_xlabel("epoch")
             axes.set_ylabel(label)
-        left.set_title(f"Epoch {best} was kept: lowest validation error", loc="left")
+        headline(made, f"Epoch {best} of {len(history)} was kept: it has the lowest validation error.", source)
         right.legend()
         return save(made, folder, stem)

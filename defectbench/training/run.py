@@ -170,7 +170,7 @@ def train(
         with FileLock(folder / LOCK_FILE, timeout=0):
             selection, files = prepare(dataset, recipe, folder)
             python = ensure_environment(environment or ENVIRONMENTS[recipe.kind], progress=tell)
-            process = _Process(python, device, threads, on_epoch)
+            process = _Process(f"{dataset.id}, recipe {recipe.id}", python, device, threads, on_epoch)
             initial = None
             if recipe.pretraining is not None and not (folder / STATE_FILE).is_file():
                 from defectbench.training.pretraining import pretraining_files
@@ -189,8 +189,9 @@ def train(
 
 @dataclass(frozen=True)
 class _Process:
-    """Where and how the training process runs, and what receives its epochs."""
+    """Where and how the training process runs, what it trains on, and what receives its epochs."""
 
+    source: str
     python: PythonEnvironment
     device: str
     threads: int
@@ -230,7 +231,7 @@ def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tupl
         raise RunError(
             f"the {stage} stopped: {one_line(said, 300)}; the same command resumes after epoch {len(history)}", code="training-failed"
         )
-    draw(history, folder)
+    draw(history, how.source, folder)
     return tuple(history), int(start["parameters"]), bool(end["stopped_early"])
 
 

@@ -39,6 +39,7 @@ def entries(write_entry, make_entry, small_tasks, tmp_path):
     made = make_entry(model="evil")
     state = {"defect": "V_X", "charge": -1, "configuration": "Dimer", "dft_configuration": "Unperturbed", "minimum": "Rattled"}
     state |= {"energy_above_ground_state": 0.25, "rmsd": 0.3, "dft_minima": 2, "reason": None, "verdict": "wrong minimum"}
+    state |= {"success": False, "unrelaxed_success": False}
     relax = TaskRecord(
         metrics=made.tasks["relax"].metrics, tables={"states": [state]}, baselines=made.tasks["relax"].baselines, notes=[EVIL]
     )

@@ -182,4 +182,4 @@ def test_learning_curve(tmp_path):
     lines = curve_csv(history).splitlines()
     assert len(lines) == 4
     assert all(line.count(",") == lines[0].count(",") for line in lines)
-    assert all(path.is_file() for path in draw(history, tmp_path))
+    assert all(path.is_file() for path in draw(history, "toy-data, recipe toy", tmp_path))

@@ -22,7 +22,7 @@
         type: "scatter", mode: s.mode + (s.named ? "+text" : ""), textposition: s.mode === "markers" ? "top center" : "middle right", cliponaxis: false, name: escaped(s.label), x: category(s.x), y: category(s.y), customdata: s.texts.map(escaped), text: s.named ? s.texts.map(function (t, i) { return s.mode === "markers" || i === s.texts.length - 1 ? escaped(t) : ""; }) : undefined, connectgaps: false,
         line: { color: colour, width: s.dash ? 1.5 : 2, dash: s.dash ? "dash" : "solid", shape: s.step ? "hv" : "linear" },
         marker: { color: colour, size: s.size, symbol: symbol, line: { width: /^(line|y-)/.test(s.symbol) ? 2 : 0, color: colour } },
-        legendgroup: s.label, showlegend: !seen[s.label], hovertemplate: (s.texts.length ? "%{customdata}<br>" : "") + "%{x}, %{y:.3f}<extra>" + escaped(s.label) + "</extra>"
+        legendgroup: s.label, showlegend: !seen[s.label], hovertemplate: (s.texts.length ? "%{customdata}<br>" : "") + (s.placed ? "%{x}" : "%{x}, %{y:.3f}") + "<extra>" + escaped(s.label) + "</extra>"
       };
       seen[s.label] = true;
       if (s.values.length) {
@@ -44,6 +44,7 @@
     function axis(label, log) { return { title: { text: escaped(label), standoff: 8 }, type: log ? "log" : undefined, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true }; }
     var x = axis(panel.x_label, panel.x_log), y = axis(panel.y_label, false);
     if (panel.limit !== null) shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: 0, y1: panel.limit, fillcolor: "#009E73", opacity: 0.14, line: { width: 0 }, layer: "below" });
+    if (panel.note) notes.push({ x: 0, y: 1, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", text: escaped(panel.note), font: { color: ink("--soft"), size: 12 }, showarrow: false });
     panel.marks.forEach(function (m) {
       shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: m[0], x1: m[0], line: { color: "#8A8A8A", dash: "dot", width: 1 } });
       notes.push({ x: m[0], y: 1, yref: "paper", yanchor: "bottom", text: escaped(m[1]), showarrow: false });
@@ -75,6 +76,7 @@
       x.constrain = y.constrain = "domain";
     }
     if (panel.bottom !== null || panel.top !== null) { y.rangemode = panel.bottom === 0 ? "tozero" : "normal"; if (panel.top !== null) y.range = [panel.bottom, panel.top]; }
+    if (!panel.series.length) x.visible = y.visible = false;
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, family: "system-ui, sans-serif", size: 13 }, margin: { l: 60, r: 16, t: 24, b: 50 },
       xaxis: x, yaxis: y, shapes: shapes, annotations: notes, hovermode: "closest", showlegend: panel.series.length > 1,
@@ -82,17 +84,25 @@
     };
   }
 
+  function titled(chart, stage) {  /* a file stands alone: it says what it shows and of what */
+    var text = escaped(chart.title).replace(/(.{90,}?) /g, "$1<br>"), shown = Object.assign({}, stage.layout);
+    shown.title = { text: text, x: 0.01, xanchor: "left", y: 0.95, yanchor: "top", font: { size: 15 }, subtitle: { text: escaped(chart.source), font: { size: 12 } } };
+    shown.margin = Object.assign({}, shown.margin, { t: 72 + 20 * (text.split("<br>").length) });
+    shown.paper_bgcolor = shown.plot_bgcolor = ink("--paper");
+    return { data: stage.data, layout: shown };
+  }
   function build(box, chart) {
     var stage = make("div", { "class": "plot", role: "img", "aria-label": chart.title }), chooser = make("select"), bar = make("div", { "class": "controls" }), label = make("label", {}, "Panel ");
     box.textContent = "";
     box.appendChild(make("h4", {}, chart.title));
+    box.appendChild(make("p", { "class": "small soft" }, chart.source));
     chart.panels.forEach(function (p, i) { chooser.appendChild(make("option", { value: String(i) }, p.label)); });
     label.appendChild(chooser);
     if (chart.panels.length > 1) bar.appendChild(label);
     ["PNG", "SVG"].forEach(function (kind) {
-      var button = make("button", { type: "button", "aria-label": kind + " of " + chart.title }, kind);
+      var button = make("button", { type: "button", "aria-label": kind + ": " + chart.title }, kind);
       button.addEventListener("click", function () {
-        window.Plotly.downloadImage(stage, { format: kind.toLowerCase(), filename: chart.name + "-" + chart.panels[Number(chooser.value)].label, width: 900, height: 560, scale: kind === "PNG" ? 2 : 1 });
+        window.Plotly.downloadImage(titled(chart, stage), { format: kind.toLowerCase(), filename: chart.name + "-" + chart.panels[Number(chooser.value)].label, width: 900, height: 560, scale: kind === "PNG" ? 2 : 1 });
       });
       bar.appendChild(button);
     });

@@ -49,7 +49,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
             value = result.metric(metric).value
             axes.set_title(name + ("" if value is None else f"\n{value:.2f} reproduced".replace("-", "\N{MINUS SIGN}")))
         panels[0].set_ylabel("fraction of DFT's response")
-        for height, text in ((1.0, "DFT"), (0.0, "none")):
+        for height, text in ((1.0, "DFT"), (0.0, "no response")):
             at = panels[-1].get_yaxis_transform()
             panels[-1].text(1.02, height, text, transform=at, va="center", size=6, color=style.COLOURS["muted"])
         shown = panels[0]

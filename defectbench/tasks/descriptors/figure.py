@@ -57,15 +57,16 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         ordered = sorted(handles, key=lambda text: int(text.replace("\N{MINUS SIGN}", "-")))
         marks = [handles[text] for text in ordered]
         made.legend(marks, ordered, loc="outside lower left", ncols=len(ordered), title="charge (e)", title_fontsize=6.5)
-        style.headline(made, _sentence(result, context), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "descriptors")
 
 
-def _sentence(result: TaskResult, context: FigureContext) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: what charge does to the descriptors."""
     if context.charge_class == "charge-blind":
         return f"{context.model} takes no charge: only DFT's different structures separate its descriptors by charge."
-    gain = result.metric("silhouette_gain").value
-    if gain is None:
-        return f"{context.model}: principal components of its descriptors."
-    change = f"{gain:+.2f}".replace("-", "\N{MINUS SIGN}")
+    gain = result.metric("silhouette_gain")
+    if gain.value is None:
+        return f"The effect of charge on the descriptors of {context.model} is unknown: {gain.reason}."
+    change = f"{round(gain.value, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
     return f"{context.model}: charge changes the separation of its descriptors (silhouette) by {change}."

@@ -35,6 +35,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         axes.set_xlabel("RMSD in the reference cell (Å)")
         axes.set_ylabel("RMSD in the own lattice (Å)")
         nearer = f"{abs(gained):.2f} Å {'nearer to' if gained >= 0 else 'farther from'} DFT"
-        sentence = f"In its own lattice ({volume:+.1f} % in volume) {context.model} comes {nearer} on average."
+        change = f"{volume:+.1f} %".replace("-", "\N{MINUS SIGN}")
+        sentence = f"In its own lattice ({change} in volume) {context.model} comes {nearer} on average."
         style.headline(made, sentence, context.source)
         return style.save(made, folder, "own_lattice")

@@ -45,7 +45,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         panels[2].set_title(f"energies less their mean{_error(result, 'energy_rmse', 1000, 'meV/atom')}")
         handles, labels = panels[2].get_legend_handles_labels()
         made.legend(handles, labels, loc="outside lower right", ncols=len(labels), title="charge (e)", title_fontsize=6.5, markerscale=2)
-        style.headline(made, _sentence(result, context), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "parity")
 
 
@@ -108,7 +108,8 @@ def _energies(axes: Axes, frames: Sequence[Row], level: str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _sentence(result: TaskResult, context: FigureContext) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: how far forces are off, and how steep they are."""
     force, slope = result.metric("force_rmse").value, result.metric("force_slope").value
     text = f"{context.model}: force components are off by {force or 0.0:.3g} eV/Å (RMSE)"
     if slope is not None:

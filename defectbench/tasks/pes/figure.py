@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import format_charge
@@ -18,14 +19,23 @@ Row = Mapping[str, Any]
 
 _SHORT = {"Unperturbed": "Unpert.", "Published": "Publ."}
 
+_LINE = 32
+"""Characters of a line of small print in a panel."""
+
 _ENERGY_TOP = 3.0
 """eV: energies above this are drawn as arrows at the top."""
 
-_LEAST_TOP = 0.25
+LEAST_TOP = 0.25
 """eV: an axis reaches at least this far, so that a flat curve looks flat."""
+
+FEWEST_STARTS = 2
+"""Of a curve: the energy of a single start is its own zero and says nothing."""
 
 _FEWEST_DISTORTIONS = 3
 """With fewer bond distortions than this (a quick suite) the starts stand side by side: an axis of distortions would be empty."""
+
+_ROOM = 3
+"""Names of starts that stand side by side in a panel; more are turned."""
 
 _BESIDE = 83.0, 21.0
 """Where starts without a distortion begin on the axis of distortions (per cent), and their spacing."""
@@ -34,7 +44,7 @@ _BESIDE = 83.0, 21.0
 def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws energy against distortion, a panel per charge state; marks are coloured by the RMSD to the DFT ground state.
 
-    A curve of a single point would stand at zero whatever its energy, so it is not drawn; the panel says how many there are.
+    A curve of a single start is not drawn; the panel says how many there are.
     """
     from matplotlib.cm import ScalarMappable
 
@@ -65,7 +75,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         bar.outline.set_linewidth(0.5)
         handles = _legend(result, context)
         made.legend(handles=handles, loc="outside lower left", ncols=1 if columns == 1 else 2 if len(handles) == 4 else 3)
-        style.headline(made, _sentence(result, context), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "pes")
 
 
@@ -73,21 +83,21 @@ def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
     """One charge state; returns whether its axis is one of bond distortions."""
     from defectbench.plotting import style
 
-    curves = {key: _relative(rows, key) for key in ("dft_energy", "energy")}
-    if len(curves["dft_energy"]) < 2:  # not drawn, so a start that only DFT has needs no place
+    curves = {key: relative_energies(rows, key) for key in ("dft_energy", "energy")}
+    if len(curves["dft_energy"]) < FEWEST_STARTS:  # not drawn, so a start that only DFT has needs no place
         rows = [r for r in rows if r["status"] != "not selected"]
     places, on_axis = _places(rows)
-    drawn = [e for energies in curves.values() if len(energies) > 1 for e in energies.values()]
-    top = min(max([_LEAST_TOP, *(1.2 * e for e in drawn)]), _ENERGY_TOP)
+    drawn = [e for energies in curves.values() if len(energies) >= FEWEST_STARTS for e in energies.values()]
+    top = min(max([LEAST_TOP, *(1.2 * e for e in drawn)]), _ENERGY_TOP)
     bottom = min([0.0, *drawn])
     few = []
     for key, label, rmsd_key, line, marks, edge, size in (
         ("dft_energy", context.level, "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 34),
-        ("energy", context.model, "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
+        ("energy", "model", "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
     ):
         energies = curves[key]
-        if len(energies) < 2:
-            few.append(f"{label}: {len(energies)} start{'' if len(energies) == 1 else 's'}, no curve")
+        if len(energies) < FEWEST_STARTS:
+            few.append(no_curve(label, len(energies)))
             continue
         have = [r for r in rows if r["configuration"] in energies and r[rmsd_key] is not None]
         # the line joins what both had to relax; a start that this suite leaves out stands beside it
@@ -109,7 +119,9 @@ def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
     misses = [places[r["configuration"]] for r in rows if r["status"] not in ("converged", "not selected")]
     axes.scatter(misses, [0.97 * top] * len(misses), s=12, marker="v", color=style.COLOURS["miss"], zorder=3)
     if few:
-        axes.text(0.03, 0.97, "\n".join(few), transform=axes.transAxes, va="top", size=6, color=style.COLOURS["muted"])
+        lines = [line for text in few for line in wrap(text, _LINE)]
+        said = axes.text(0.03, 0.92, "\n".join(lines), transform=axes.transAxes, va="top", size=6, color=style.COLOURS["muted"])
+        said.set_in_layout(False)
     axes.set_ylim(bottom - 0.06 * (top - bottom), top)
     _ticks(axes, rows, places, on_axis)
     return on_axis
@@ -126,8 +138,20 @@ def _places(rows: Sequence[Row]) -> tuple[dict[str, float], bool]:
     return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}, True
 
 
-def _relative(rows: Sequence[Row], key: str) -> dict[str, float]:
-    """Configuration → energy, eV. As in the curve error, zero is the lowest among the selected starts that DFT has relaxed."""
+def no_curve(label: str, starts: int) -> str:
+    """Says why a curve is not drawn.
+
+    >>> no_curve("PBE", 1)
+    'PBE: 1 start, no curve'
+    """
+    return f"{label}: {starts} start{'' if starts == 1 else 's'}, no curve"
+
+
+def relative_energies(rows: Sequence[Row], key: str) -> dict[str, float]:
+    """Configuration → energy (eV) of one charge state; ``key`` is ``energy`` or ``dft_energy`` of the table ``configurations``.
+
+    As in the curve error, zero is the lowest among the selected starts that DFT has relaxed.
+    """
     energies = {r["configuration"]: float(r[key]) for r in rows if r[key] is not None}
     compared = [float(r[key]) for r in rows if r[key] is not None and r["dft_energy"] is not None and r["status"] != "not selected"]
     zero = min(compared or energies.values(), default=0.0)
@@ -164,7 +188,7 @@ def _ticks(axes: Axes, rows: Sequence[Row], places: Mapping[str, float], on_axis
     axes.set_xticks(at, [*(f"{n}".replace("-", "\N{MINUS SIGN}") for n in numbers), *words])
     for label in axes.get_xticklabels()[len(numbers) :]:
         label.set_fontsize(5.5)
-        if on_axis:
+        if on_axis or len(named) > _ROOM:
             label.set(rotation=50, rotation_mode="anchor", horizontalalignment="right")
     if on_axis:
         if named:
@@ -201,7 +225,7 @@ def _legend(result: TaskResult, context: FigureContext) -> list[Any]:
     return handles
 
 
-def _sentence(result: TaskResult, context: FigureContext) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: where relaxations end, and how far the curve is off."""
     compared = [c["same_minimum_as_dft"] for c in result.tables["configurations"] if c["same_minimum_as_dft"] is not None]
     error = result.metric("curve_error").value

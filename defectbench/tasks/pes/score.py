@@ -381,7 +381,7 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
 def _configuration_rows(
     state: MatchedState, curve: CurveScore, energies: Mapping[str, float], operations: Operations
 ) -> Iterable[dict[str, Any]]:
-    """One row per start that the model or DFT has relaxed; energies relative to the lowest of all, as the figure shows them."""
+    """One row per start that the model or DFT has relaxed; energies relative to the lowest of all."""
     reference = state.reference
     relaxed = {c.configuration: c for c in state.configurations}
     lowest = min(energies.values(), default=None)

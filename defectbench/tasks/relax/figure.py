@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 
-_LEAST_TOP = 0.35
+LEAST_TOP = 0.35
 """Å: an axis reaches at least this far, so that small errors look small."""
 
 _BESIDE = -0.36
@@ -52,7 +52,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         panels[1].set_xlabel("charge state (e)")
         handles = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         made.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2 if width < 5 else 4)
-        style.headline(made, _sentence(rows, context), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "relax")
 
 
@@ -77,7 +77,7 @@ def _panel(axes: Axes, column: str, rows: Rows, configurations: Rows, places: Ma
     relaxed = [c for c in configurations if c["status"] == "converged" and c[column] is not None and not c["ground_state"]]
     keys = [column, f"unrelaxed_{column}", f"other_charge_{column}", f"host_referenced_{column}"]
     shown = [*(r[k] for r in rows for k in keys if r[k] is not None), *(c[column] for c in relaxed)]
-    top = min(max([_LEAST_TOP, *(1.12 * v for v in shown)]), 1.15 * RMSD_CAP)
+    top = min(max([LEAST_TOP, *(1.12 * v for v in shown)]), 1.15 * RMSD_CAP)
 
     def points(chosen: Iterable[Mapping[str, Any]], key: str, shift: float, colour: str, **look: Any) -> None:
         have = [r for r in chosen if r[key] is not None]
@@ -114,7 +114,9 @@ def _panel(axes: Axes, column: str, rows: Rows, configurations: Rows, places: Ma
     axes.set_ylim(0, top)
 
 
-def _sentence(rows: Rows, context: FigureContext) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: how many ground states the model finds, beside the starts that are as near."""
+    rows = result.rows
     found = sum(r["success"] for r in rows)
     unrelaxed = [r["unrelaxed_success"] for r in rows if r["unrelaxed_success"] is not None]
     states = f"{len(rows)} {context.level} ground state{'s' if len(rows) > 1 else ''}"

@@ -41,11 +41,12 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         axes.set_xlabel("DFT relaxations per charge state")
         axes.set_ylabel("fraction of ground states found")
         made.legend(loc="outside lower left", ncols=2)
-        style.headline(made, _sentence(result, context), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "search")
 
 
-def _sentence(result: TaskResult, context: FigureContext) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: whether all ground states are found, and what that saves."""
     states, saved = len(result.rows), result.metric("saved_at_full_recall").value
     found = [r["needed"] for r in result.rows if r["needed"] is not None]
     if len(found) < states:

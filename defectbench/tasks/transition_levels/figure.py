@@ -81,7 +81,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("Fermi level above the VBM (eV)" if from_vbm else "Fermi level above the lowest DFT level (eV)")
         made.legend(loc="outside lower left", ncols=1)
-        style.headline(made, _sentence(result, context, own), context.source)
+        style.headline(made, sentence(result, context), context.source)
         return style.save(made, folder, "transition_levels")
 
 
@@ -99,7 +99,9 @@ def _column(axes: Axes, x: float, levels: Sequence[tuple[float, int, int]], limi
             axes.text(x, (bottom + top) / 2, format_charge(charge), ha="center", va="center", size=6, color=colour)
 
 
-def _sentence(result: TaskResult, context: FigureContext, own: bool) -> str:
+def sentence(result: TaskResult, context: FigureContext) -> str:
+    """The finding: how far the levels are off, by the model's own energies and by the reference's energies of its basins."""
+
     def error(which: str, name: str) -> str:
         if all(row[f"{which}_ev"] is None for row in result.tables["levels"]):
             return "are missing"
@@ -109,6 +111,6 @@ def _sentence(result: TaskResult, context: FigureContext, own: bool) -> str:
     basin = f"the levels of its basins {error('basin', 'basin_level_mae')}"
     if context.charge_class == "charge-blind":
         return f"{context.model} takes no charge, so it has no levels of its own energies; {basin}."
-    if not own:
+    if all(row["own_ev"] is None for row in result.tables["levels"]):
         return f"{context.model} has no levels of its own energies; {basin}."
     return f"{context.model}: the levels of its own energies {error('own', 'level_mae')}, {basin}."
