@@ -21,6 +21,7 @@ from defectbench.base.files import write_text
 from defectbench.base.hardware import gpus
 from defectbench.base.paths import user_path
 from defectbench.base.processes import guarded
+from defectbench.base.variables import seen_variables
 from defectbench.models.manifest import read_manifest
 
 MARKER = "defectbench-environment.json"
@@ -221,7 +222,7 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
     """
     try:
         command = [str(python), "-I", "-c", _INSPECT, *import_paths(name)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=seen_variables())
     except OSError as error:
         raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}", code="bad-python") from error
     except subprocess.TimeoutExpired as error:

@@ -20,6 +20,7 @@ from defectbench.base.redaction import redact, redact_values
 from defectbench.calculations.client import WorkerClient, WorkerSpec, worker_environment
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.environment import PythonEnvironment, ensure_environment
+from defectbench.models.own_code import own_code_sha256
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
 SPY = """
@@ -199,6 +200,19 @@ def test_a_worker_of_another_environment_gets_no_python_variables(monkeypatch: p
     found = worker_environment(1, "cpu", None)
     assert not {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONBREAKPOINT", "LD_AUDIT"} & found.keys()
     assert found["PYTHONSAFEPATH"] == found["PYTHONNOUSERSITE"] == "1"
+
+
+def test_an_interpreter_that_is_asked_what_it_has_sees_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("MY_API_KEY", "zq81-private-value")
+    monkeypatch.setenv("OTHER", "zq81-other")
+    environment = ensure_environment(python)
+    own_code_sha256({"factory": "colorsys:make"}, None, environment)
+    seen = (tmp_path / "seen").read_text()
+    assert sum(line.startswith("PATH=") for line in seen.splitlines()) == 2
+    assert "zq81" not in seen
 
 
 def test_a_worker_does_not_plot_as_a_notebook_does(monkeypatch: pytest.MonkeyPatch) -> None:

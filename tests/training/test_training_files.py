@@ -14,11 +14,11 @@ from defectbench.base.states import relaxation_group
 from defectbench.base.yaml import parse_yaml, to_yaml
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.extxyz import attach_results
+from defectbench.models.registry import load_model
+from defectbench.training import pretraining
 from defectbench.training.curve import draw
 from defectbench.training.export import CHARGE_KEY, ENERGY_KEY, FORCES_KEY, export
 from defectbench.training.mace_files import configuration, settings
-from defectbench.models.registry import load_model
-from defectbench.training import pretraining
 from defectbench.training.pretraining import distorted_structures
 from defectbench.training.recipe import Pretraining, Recipe, list_recipes, load_recipe
 from defectbench.training.run import Epoch, curve_csv, prepare
