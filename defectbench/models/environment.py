@@ -428,7 +428,8 @@ def _uv_variables() -> dict[str, str]:
 
 def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     lines: list[str] = []
-    with guarded(command, environment=_uv_variables(), stderr=subprocess.STDOUT) as process:
+    # a pyproject.toml or uv.toml where the command runs, in a stranger's folder, could name another index
+    with guarded([*command[:2], "--no-config", *command[2:]], environment=_uv_variables(), stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():
