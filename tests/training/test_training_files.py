@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -204,3 +207,17 @@ def test_learning_curve(tmp_path):
     assert len(lines) == 4
     assert all(line.count(",") == lines[0].count(",") for line in lines)
     assert all(path.is_file() for path in draw(history, tmp_path))
+
+
+def test_state_and_model_are_never_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("torch", "mace", "mace.tools", "mace.tools.model_script_utils", "mace.tools.scripts_utils", "torch_ema"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    process = runpy.run_path(str(Path(pretraining.__file__).with_name("mace_process.py")))
+    process["torch"].save = lambda content, file: file.write(content)
+    (tmp_path / "private").write_text("mine")
+    for name in ("state.pt", "state.pt.part"):
+        (tmp_path / name).symlink_to(tmp_path / "private")
+    process["_replace"](tmp_path / "state.pt", b"state")
+    assert (tmp_path / "private").read_text() == "mine"
+    assert (tmp_path / "state.pt").read_bytes() == b"state"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["private", "state.pt"]
