@@ -5,6 +5,7 @@ Only measures; what the numbers mean is decided in ``defectbench.models.certific
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import combinations
 from typing import Any
@@ -26,6 +27,8 @@ STEPS = 3
 """Optimiser steps whose end is compared with a fresh call."""
 SPEAKS = 1e-6
 """eV and eV/Å: a change that is worth looking for its cause; whether it counts is judged elsewhere."""
+_LIKE_A_CHARGE = re.compile(r"charge|chg|chrg|oxi|nelec|electrons|valence|(^|[^a-z])q([^a-z]|$)", re.IGNORECASE)
+"""Keys of ``atoms.info`` that may hold a charge."""
 
 
 def rattle(generator: np.random.Generator, count: int) -> Array:
@@ -279,10 +282,48 @@ def _batched(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) ->
     return _largest_of(*(_difference(found, single) for batch in (forwards, backwards) for found, single in zip(batch, at, strict=True)))
 
 
+class _Watched(dict[str, Any]):
+    """``atoms.info`` that keeps which keys were looked for."""
+
+    seen: set[Any]
+
+    def __init__(self, content: dict[str, Any], seen: set[Any]) -> None:
+        super().__init__(content)
+        self.seen = seen
+
+    def __getitem__(self, key: str) -> Any:
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.seen.add(key)
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        return super().get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self.seen.add(key)
+        return super().pop(key, *default)
+
+
+class _WatchedAtoms(Atoms):  # type: ignore[misc]
+    """Atoms whose copies, which calculators make, are watched too."""
+
+    def copy(self) -> Atoms:
+        made = super().copy()
+        if isinstance(self.info, _Watched):
+            made.info = _Watched(made.info, self.info.seen)
+        return made
+
+
 def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> list[dict[str, Any]]:
     """What a model that takes no charge makes of one that is said in other ways; where it responds, how it reads it."""
     model, probe = call.model, charges[-1] if charges[-1] else charges[0]
-    silent = call(base.copy(), None)
+    watched, seen = _WatchedAtoms(base), set[Any]()
+    watched.info = _Watched(base.info, seen)
+    silent = call(watched, None)
     written = _largest_of(*(_difference(answer, silent) for answer in at))
     found = [{"where": "", **written}]
     if written["energy"] > SPEAKS or written["forces"] > SPEAKS:
@@ -296,6 +337,17 @@ def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> 
         model.prepare(atoms, None)
         atoms.set_initial_charges(np.full(len(atoms), probe / len(atoms)))
         found.append({"where": "the initial charges", **_difference(call.evaluated(atoms, probe), silent)})
+    # packages look for much that a model of theirs does not use, so what counts is the answer
+    for key in sorted(key for key in seen if isinstance(key, str) and key not in CHARGE_KEYS and _LIKE_A_CHARGE.search(key)):
+        atoms = base.copy()
+        model.prepare(atoms, None)
+        atoms.info[key] = probe
+        try:
+            change = _difference(call.evaluated(atoms, probe), silent)
+        except Exception:  # noqa: BLE001  (it wants another kind of value there: no charge)
+            continue
+        if change["energy"] > SPEAKS or change["forces"] > SPEAKS:
+            found.append({"where": f"atoms.info['{key}']", **change})
     for where, calculator in model.other_ways(probe):
         atoms = base.copy()
         atoms.calc = calculator

@@ -310,6 +310,11 @@ LOSSY: dict[str, Kind] = {
     "none, reads Charge": none(info("Charge")),
     "none, reads tot_charge": none(info("tot_charge")),
     "none, reads net_charge": none(info("net_charge")),
+    **{
+        f"none, reads {key}": none(info(key))
+        for key in ("total_q", "formal_charge", "my_charge", "oxidation", "nelect", "charge_q", "spin_charge")
+    },
+    "none, reads its copy of the atoms": none(lambda toy, _a: toy.atoms.info.get("my_charge", 0)),
     "none, reads initial charges": none(lambda _t, atoms: atoms.get_initial_charges().sum()),
     "none, reads an array": none(lambda _t, atoms: atoms.arrays.get("charges", np.zeros(1)).sum()),
     "none, reads its attribute": none(lambda toy, _a: toy.total_charge or 0),
@@ -357,6 +362,8 @@ HONEST: dict[str, Kind] = {
     "blind, float32": none(lambda _t, _a: 0, after=single, precision="float32"),
     "blind, noise": none(lambda _t, _a: 0, after=noisy),
     "blind, reads another key": none(info("spin")),
+    "blind, looks for what it does not use": none(lambda _t, atoms: 0 * float(atoms.info.get("formal_charge", 0))),
+    "blind, looks for a list": none(lambda _t, atoms: 0 * len(atoms.info.get("partial_charges", ()))),
 }
 """None of them loses anything."""
 
