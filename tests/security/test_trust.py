@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import defectbench
 from defectbench.base.downloads import sha256_of
+from defectbench.calculations.preparation import network_note
 from defectbench.cli import app
 from defectbench.models.registry import load_model, resolve_model
 from defectbench.models.schema import ModelDefinition
@@ -158,3 +159,11 @@ def test_shared_cases_are_refused(case: str) -> None:
     done = CliRunner().invoke(app, ["models", "check", "m.yaml"])
     check_refusal(done.exception, "untrusted-model", "--trust-code")
     assert not list(Path.cwd().glob("PWNED*"))
+
+
+@pytest.mark.parametrize(
+    ("network", "shipped", "said"), [("open", False, True), ("none", False, False), (None, False, False), ("open", True, False)]
+)
+def test_an_open_network_is_said_of_code_that_does_not_ship_with_the_package(network: str | None, shipped: bool, said: bool) -> None:
+    model = load_model("qet-matq") if shipped else ModelDefinition.model_validate(definition())
+    assert (network_note(model, network) is not None) == said
