@@ -30,6 +30,7 @@ html_theme = "furo"
 html_title = "defectbench"
 html_show_sphinx = False
 html_copy_source = False
+html_show_search_summary = False  # the browser may not read other pages from a disk
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 templates_path = ["_templates"]

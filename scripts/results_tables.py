@@ -1,6 +1,6 @@
 """Writes the tables of docs/results.md from the entries of the leaderboard.
 
-python scripts/results_tables.py [--entries leaderboards/sb2se3-vacancies] [--page docs/results.md] [--check]
+python scripts/results_tables.py [--leaderboards leaderboards] [--page docs/results.md] [--check]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import defectbench
 from defectbench.base.states import format_charge
 from defectbench.leaderboard.entry_view import EntryView
 
+FIRST = "sb2se3-vacancies"
 METRICS = [
     ("relax", "rmsd", "RMSD (Å)"),
     ("relax", "ground_state_found", "ground state found"),
@@ -26,15 +27,15 @@ METRICS = [
 def main() -> int:
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entries", type=Path, default=Path("leaderboards/sb2se3-vacancies"))
+    parser.add_argument("--leaderboards", type=Path, default=Path("leaderboards"))
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
     options = parser.parse_args()
-    entries = [defectbench.load_entry(folder) for folder in sorted(options.entries.iterdir()) if (folder / "entry.json").is_file()]
-    entries.sort(key=lambda entry: -(entry.score.overall or 0.0))
+    entries = entries_of(options.leaderboards / FIRST)
     before = options.page.read_text(encoding="utf-8")
     text = before
-    for name, table in (("models", models(entries)), ("states", states(entries))):
+    tables = {"models": models(entries), "states": states(entries), "hosts": hosts(options.leaderboards)}
+    for name, table in tables.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         head, rest = text.split(begin)
         text = f"{head}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
@@ -42,6 +43,12 @@ def main() -> int:
         return int(text != before)
     options.page.write_text(text, encoding="utf-8")
     return 0
+
+
+def entries_of(folder: Path) -> list[EntryView]:
+    """The entries of one dataset, best first."""
+    found = [defectbench.load_entry(path) for path in sorted(folder.iterdir()) if (path / "entry.json").is_file()]
+    return sorted(found, key=lambda entry: -(entry.score.overall or 0.0))
 
 
 def models(entries: list[EntryView]) -> str:
@@ -70,6 +77,27 @@ def states(entries: list[EntryView]) -> str:
         cells = ["–" if value != value or value is None else f"{value:.2f}" for value in found]
         rows.append([f"{defect} {format_charge(int(charge))}", *cells, f"{row['unrelaxed_rmsd']:.2f}"])
     return markdown(["RMSD (Å)", *frames, "unrelaxed start"], rows)
+
+
+def hosts(leaderboards: Path) -> str:
+    """A row per model that was not trained on the data, a column per dataset: score, and charge states whose ground state it finds."""
+    others = sorted({path.parent.parent.name for path in leaderboards.glob("*/*/entry.json")} - {FIRST})
+    names = [FIRST, *others]
+    found = {name: {e.record.model.name: e for e in entries_of(leaderboards / name) if not e.record.in_domain} for name in names}
+    order = [name for dataset in names for name in found[dataset]]
+    rows = []
+    for model in dict.fromkeys(order):
+        cells = []
+        for dataset in names:
+            entry = found[dataset].get(model)
+            if entry is None:
+                cells.append("–")
+                continue
+            states = entry["relax"].to_frame()
+            score = "–" if entry.score.overall is None else f"{entry.score.overall:.2f}"
+            cells.append(f"{score}, {int(states['success'].fillna(False).sum())} of {len(states)}")
+        rows.append([model, *cells])
+    return markdown(["model", *(f"`{name}`" for name in names)], rows)
 
 
 def markdown(heading: list[str], rows: list[list[str]]) -> str:

@@ -180,13 +180,19 @@ def figure(
 
 @leaderboard_app.command("build")
 def build(
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", parser=path_of("--output"), metavar="SITE", help="Folder of the site; an earlier site is replaced."),
-    ],
     folder: Annotated[Path, typer.Argument(parser=path_of("FOLDER"), metavar="[FOLDER]", help="Folder with entries, at any depth.")] = Path(
         "leaderboards"
     ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=path_of("--output"),
+            metavar="SITE",
+            help="Folder of the site; an earlier site is replaced. Default: 'site' in FOLDER.",
+        ),
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option("--url", parser=text_of("--url"), metavar="ADDRESS", help="Address of the site on the web, for links of its feed."),
@@ -205,6 +211,7 @@ def build(
     """Build the leaderboard as a static site, which works on any web host and from the disk."""
     from defectbench.leaderboard.html import build_site
 
+    output = output or folder / "site"
     writable_below(output)
     written = build_site(folder, output, address=address, parquet=parquet, documentation=docs)
     typer.echo(f"written to {output}: {len(written)} files; open {output / 'index.html'} or run 'defectbench leaderboard serve {output}'")

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def find_baseline(given: str, dataset: tuple[str, str], entries: str | None = No
     """The folder of an entry that is given as a path, or as the name of a model with a published entry.
 
     Args:
-        given: a path, or a model's id.
+        given: a path, or a model's id; ``ID@SHA256`` (eight digits or more) asks for the very archive that a site lists with that hash.
         dataset: id and SHA-256 of the dataset that the entry shall be of; of several entries, that with most configurations is taken.
         entries: a folder with entries, a built site, or the address of one. By default DEFECTBENCH_ENTRIES_MIRROR, else the
             ``leaderboards`` of the working directory or of the checkout.
@@ -133,6 +134,11 @@ def find_baseline(given: str, dataset: tuple[str, str], entries: str | None = No
         return entry_folder(path)
     if path.exists() or os.sep in given:
         raise DefectbenchError(f"no entry at {given}; give a folder that 'defectbench evaluate' wrote, or a model's name", code="no-entry")
+    model, _, sha256 = given.partition("@")
+    if sha256 and not re.fullmatch("[0-9a-f]{8,64}", sha256):
+        raise DefectbenchError(
+            f"'{sha256}' is not the beginning of a SHA-256; give 8 to 64 of its hexadecimal digits, as in {INDEX_FILE}", code="bad-hash"
+        )
     variable = MIRROR_VARIABLES["entry"]
     place = place_of(entries, "--entries") if entries is not None else mirror(variable) or _checkout()
     if place is None:
@@ -140,8 +146,8 @@ def find_baseline(given: str, dataset: tuple[str, str], entries: str | None = No
             f"no entry at {given}, and no folder of published entries; give one with --entries FOLDER_OR_URL or {variable}", code="no-entry"
         )
     if isinstance(place, Path) and not (place / INDEX_FILE).is_file():
-        return _in_folder(place, given, dataset)
-    return _download(place, given, dataset)
+        return _in_folder(place, model, sha256, dataset)
+    return _download(place, model, sha256, dataset)
 
 
 def _checkout() -> Path | None:
@@ -149,14 +155,21 @@ def _checkout() -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def _in_folder(place: Path, model: str, dataset: tuple[str, str]) -> Path:
+def _in_folder(place: Path, model: str, sha256: str, dataset: tuple[str, str]) -> Path:
     if not place.is_dir():
         raise DefectbenchError(f"no folder {place}; give one with published entries", code="no-entry")
     found = [(path.parent, read_entry(path.parent)) for path in files_below(place, "entry.json") if _may_be(path, model)]
-    best = _best([(e.dataset.id, e.dataset.sha256, len(e.configurations), f) for f, e in found if e.model.id == model], dataset)
+    mine = [(f, e) for f, e in found if e.model.id == model and _archive_hash(f, e, sha256).startswith(sha256)]
+    best = _best([(e.dataset.id, e.dataset.sha256, len(e.configurations), f) for f, e in mine], dataset)
     if best is None:
         _refuse(place, model, dataset, (path.parent.name for path in files_below(place, "entry.json")))
     return best
+
+
+def _archive_hash(folder: Path, entry: Entry, wanted: str) -> str:
+    """Of the archive that a site would hold; not made where none is asked for."""
+    made = publish(folder, entry, "entry") if wanted else None
+    return "" if made is None else made[0].sha256
 
 
 def _may_be(path: Path, model: str) -> bool:
@@ -180,7 +193,7 @@ def _refuse(place: object, model: str, dataset: tuple[str, str], known: Iterable
     raise DefectbenchError(f"no entry of {model} on {dataset[0]} in {place}", code="no-entry")
 
 
-def _download(place: Path | str, model: str, dataset: tuple[str, str]) -> Path:
+def _download(place: Path | str, model: str, sha256: str, dataset: tuple[str, str]) -> Path:
     text = read_small(place, INDEX_FILE, MAX_INDEX)
     try:
         index = Index.model_validate(json.loads(text))
@@ -189,7 +202,7 @@ def _download(place: Path | str, model: str, dataset: tuple[str, str]) -> Path:
         raise DefectbenchError(f"{place}/{INDEX_FILE}: {field}: {wrong}; is it a site of this version?", code="bad-entry") from error
     except (ValueError, RecursionError) as error:
         raise DefectbenchError(f"{place}/{INDEX_FILE} is not JSON: {one_line(error, 200)}", code="bad-entry") from error
-    mine = ((e.dataset, e.dataset_sha256, e.configurations, e) for e in index.entries if e.model == model)
+    mine = ((e.dataset, e.dataset_sha256, e.configurations, e) for e in index.entries if e.model == model and e.sha256.startswith(sha256))
     best = _best(mine, dataset)
     if best is None:
         _refuse(place, model, dataset, (e.model for e in index.entries))

@@ -89,7 +89,7 @@ def check_submission(
     entry = read_entry(folder)
     files, problems = _files(folder)
     problems += list(_personal(folder, files))
-    found = verify(folder, dataset, figures=False, sample=sample, model=model, options=options)
+    found = verify(folder, dataset, sample=sample, model=model, options=options)
     return Submission(folder, entry, tuple(files), (*problems, *found.problems), found)
 
 

@@ -258,14 +258,18 @@ def _page(template: str, **values: object) -> str:
 
 def _interactive(site: Site) -> dict[str, object]:
     """What the table on the first page works with."""
-    tasks = [{"task": task.task, "title": task.title, "weight": task.weight} for task in site.tasks]
+    tasks = [
+        {"task": t.task, "title": t.title, "weight": t.weight, "counted": [m.label for m in t.metrics if m.weight > 0]} for t in site.tasks
+    ]
     return {"boards": [_short(asdict(board)) for board in site.boards], "tasks": tasks, "presets": site.presets}
 
 
 def _short(value: object) -> object:
-    """Numbers to five decimals, and no reason where there is none: more is not shown, and of hundreds of models it is half of the page."""
+    """Numbers to five decimals, and scores as lists: of hundreds of models, names and digits would be half of the page."""
     if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items() if key != "reason" or one is not None}
+        if value.keys() == {"score", "low", "high", "reason"}:
+            return [_short(value[key]) for key in ("score", "low", "high", "reason")]
+        return {key: _short(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_short(one) for one in value]
     return round(value, 5) if isinstance(value, float) else value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -193,6 +192,8 @@ class MetricInfo:
     good: float | None
     weight: float
     meaning: str
+    formula: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -300,13 +301,16 @@ def site_view(groups: Iterable[Group], folder: Path, documentation: str | None =
     )
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    out = []
-    for name in names:
-        seen[name.lower()] += 1
-        out.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
-    return out
+def _files(board: str, entries: Sequence[Ranked]) -> list[str]:
+    """Names of the entries' pages: the newest entry of a model has the plain one, and an older one keeps its own when a newer comes."""
+    names: dict[int, str] = {}
+    for place in sorted(range(len(entries)), key=lambda i: _made(entries[i]), reverse=True):
+        name = f"{entries[place].entry.model.id}--{board}"
+        for addition in (f"--{_made(entries[place])[:10]}", *("-2" for _ in entries)):
+            if name.lower() in (other.lower() for other in names.values()):
+                name += addition
+        names[place] = name
+    return [names[place] for place in range(len(entries))]
 
 
 def _board(
@@ -314,7 +318,7 @@ def _board(
 ) -> tuple[Board, list[ModelPage]]:
     first = group.first
     shown = [task.name for task in tasks if task.weight > 0 and task.name in first.tasks]
-    files = _unique(f"{one.entry.model.id}--{name}" for one in group.entries)
+    files = _files(name, group.entries)
     old = stale(first)
     mark = ", stale" if old is not None else ""
     title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
@@ -536,7 +540,9 @@ def _changes(old: Entry, new: Entry) -> Iterable[str]:
 
 
 def _task_page(task: Task) -> TaskPage:
-    metrics = tuple(MetricInfo(m.name, m.label, m.unit, m.direction, m.bad, m.good, m.weight, m.tooltip) for m in task.metrics)
+    metrics = tuple(
+        MetricInfo(m.name, m.label, m.unit, m.direction, m.bad, m.good, m.weight, m.tooltip, m.formula, m.source) for m in task.metrics
+    )
     return TaskPage(task.name, f"tasks/{task.name}.html", task.title, task.description, task.weight, metrics)
 
 

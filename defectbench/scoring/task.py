@@ -44,6 +44,8 @@ class MetricDefinition:
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
         weight: in the task's score; 0: shown, not counted.
         aspect: what of a model it judges: structures, energies or forces; None where that is not one of these.
+        formula: how it is calculated, in one line; empty where the tooltip says it all.
+        source: where it comes from: a publication with its DOI, or ``defectbench``.
     """
 
     name: str
@@ -56,6 +58,8 @@ class MetricDefinition:
     level_of_theory: str = "dataset"
     weight: float = 0.0
     aspect: Aspect | None = None
+    formula: str = ""
+    source: str = ""
 
 
 _Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -78,6 +82,8 @@ class _Metric(_Closed):
     aspect: Aspect | None = None
     level_of_theory: str
     tooltip: str
+    formula: str = ""
+    source: str = ""
 
     @model_validator(mode="after")
     def _fits(self) -> _Metric:

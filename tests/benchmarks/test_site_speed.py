@@ -75,6 +75,7 @@ def test_the_first_page_of_two_hundred_models_on_three_datasets(benchmark, tmp_p
     for name, content in html._static(files("defectbench.leaderboard") / "static", "site/static"):
         write_bytes(tmp_path / name, content)
     write_text(tmp_path / "site" / "index.html", html._page("site_index", site=view, data=html._interactive(view), figures=[]))
+    assert (tmp_path / "site" / "index.html").stat().st_size < 1_000_000
     with api.sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]).new_page()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from refusals import raises_code
 from typer.testing import CliRunner
 
 import defectbench
@@ -162,6 +163,17 @@ def test_a_baseline_is_found_by_name_in_a_folder_and_on_a_site(run_folder, site,
         found = find_baseline(MODEL, data, place)
         assert read_entry(found) == wanted
         assert {path.name for path in found.iterdir()} == {"entry.json", "calculations.json.gz"}
+
+
+def test_a_baseline_is_found_by_hash(run_folder, site):
+    data = dataset_of(run_folder)
+    (line,) = json.loads((site / "entries.json").read_text(encoding="utf-8"))["entries"]
+    for place in (str(site), str(site.parent / "leaderboards")):
+        assert read_entry(find_baseline(f"{MODEL}@{line['sha256'][:12]}", data, place)) == read_entry(run_folder)
+        with raises_code("no-entry"):
+            find_baseline(f"{MODEL}@{'0' * 64}", data, place)
+        with raises_code("bad-hash"):
+            find_baseline(f"{MODEL}@latest", data, place)
 
 
 def test_the_mirror_of_entries_is_used_without_being_named_again(run_folder, served, monkeypatch):

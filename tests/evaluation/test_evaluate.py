@@ -167,6 +167,11 @@ def test_the_entry_says_how_many_workers_were_started(toy, tmp_path):
     done = defectbench.evaluate(toy(), trust_code=True, **few, workers=20, output=tmp_path / "run", figures=False)
     (machine,) = done.record.provenance.machines
     assert machine.workers == machine.calculations == done.record.provenance.calculations == 3
+    # and it makes no difference to the gate
+    alone = defectbench.evaluate(toy(), trust_code=True, **few, workers=1, output=tmp_path / "alone", figures=False)
+    found = defectbench.compare(alone, done)
+    assert found.passed
+    assert {c.difference for c in found.changes if c.metric.weight > 0 and c.difference is not None} == {0.0}
 
 
 # going on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     for name in ("qet-matq", "sevennet-l3i5", "chgnet-0.3.0"):
         shutil.copytree(PUBLISHED / name, folder / "in" / name)
+    older = json.loads((PUBLISHED / "chgnet-0.3.0" / "entry.json").read_text(encoding="utf-8"))
+    older["provenance"]["created"] = "2025-01-01T00:00:00+00:00"
+    older["model"]["identity"] = "0" * 64
+    (folder / "in" / "older").mkdir()
+    (folder / "in" / "older" / "entry.json").write_text(json.dumps(older), encoding="utf-8")
     build_site(folder / "in", folder / "site")
     return folder / "site"
 
@@ -126,6 +132,26 @@ def test_other_weights_give_other_scores_and_stay_in_the_address(visit):
     other = again.open("index.html#" + page.url.partition("#")[2])
     names(other)
     assert other.locator(".tabulator-cell[tabulator-field=overall]").all_inner_texts() == after
+
+
+def test_sliders_show_the_declared_weights(visit):
+    page = visit().open("index.html")
+    names(page)
+    shown = page.evaluate(
+        "[...document.querySelectorAll('#weights label')].map(l => [l.querySelector('output').value, l.querySelector('input').value])"
+    )
+    assert shown
+    assert all(float(said) == float(set_to) for said, set_to in shown)
+
+
+def test_an_older_version_is_folded_under_the_newer_one(visit):
+    page = visit().open("index.html")
+    assert names(page).count("CHGNet 0.3.0") == 1
+    assert page.locator("#count").inner_text().startswith("3 of 3 models")
+    page.locator(".tabulator .fold").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("CHGNet 0.3.0, 2025-01-01").wait_for()
+    assert page.locator("#count").inner_text().startswith("3 of 3 models")
 
 
 def test_a_charge_state_adds_its_columns(visit):

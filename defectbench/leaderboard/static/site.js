@@ -4,9 +4,16 @@
   var data = JSON.parse(document.getElementById("data").textContent);
   var byId = function (id) { return document.getElementById(id); };
   var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null, states = null, state = "";
-  data.boards.forEach(function (b) { boards[b.id] = b; });
+  data.boards.forEach(function (b) {
+    boards[b.id] = b;
+    b.rows.forEach(function (row) {
+      row.overall = unpacked(row.overall);
+      Object.keys(row.tasks).forEach(function (task) { row.tasks[task] = unpacked(row.tasks[task]); });
+    });
+  });
   data.tasks.forEach(function (t) { declared[t.task] = weights[t.task] = t.weight; });
 
+  function unpacked(list) { return { score: list[0], low: list[1], high: list[2], reason: list[3] }; }
   function element(name, text, className) {
     var made = document.createElement(name);
     if (text !== undefined) made.textContent = text;
@@ -103,7 +110,7 @@
     var overall = function (row) { return row.overallCell; };
     var list = [
       numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70, frozen: window.innerWidth > 640 }),
-      { title: "model", field: "name", sorter: "string", frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
+      { title: "model", field: "name", sorter: "string", tooltip: function (event, cell) { return text(cell.getValue()); }, frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
         if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
         var link = element("a", row.name + (row.superseded_by ? ", " + row.date : ""));
@@ -125,7 +132,7 @@
     board.tasks.forEach(function (task) {
       var about = data.tasks.filter(function (t) { return t.task === task; })[0];
       var get = function (row) { return row.tasks[task]; };
-      list.push({ title: task.replace(/_/g, " "), field: "task_" + task, width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(get), tooltip: why(get), hozAlign: "right", headerHozAlign: "right", headerTooltip: about ? about.title : task });
+      list.push({ title: task.replace(/_/g, " "), field: "task_" + task, width: 124, sorter: last, headerSortStartingDir: "desc", formatter: score(get), tooltip: why(get), hozAlign: "right", headerHozAlign: "right", headerTooltip: about ? about.title + ". Counted: " + about.counted.join(", ") + "." : task });
     });
     return list.concat([
       numeric("counted", "coverage", function (v) { return Math.round(100 * v) + " %"; }, "Share of the weight that could be scored.", { width: 84 }),
@@ -138,9 +145,16 @@
       { title: "level of theory", field: "level_of_theory", sorter: "string", formatter: plain(String), headerTooltip: "Of the training data. The dataset's own level stands above the table." },
       { title: "package", field: "package", sorter: "string", formatter: plain(String) },
       { title: "date", field: "date", sorter: "string", formatter: plain(String) }
-    ]).map(function (column) { column.visible = !hidden[column.field]; return column; });
+    ]).map(function (column) {
+      column.visible = !hidden[column.field];
+      column.accessorDownload = harmless;
+      return column;
+    });
   }
 
+  function harmless(value) {  /* a spreadsheet would calculate a text that begins like a formula */
+    return typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  }
   function passes(row) {
     if (row.kind !== "model") return byId("baselines").checked;
     if (byId("aware").checked && row.charge_class !== "charge-aware") return false;
@@ -215,7 +229,7 @@
 
   function count() {
     var shown = table.getData("active").filter(function (r) { return r.kind === "model"; }).length;
-    var all = board.rows.filter(function (r) { return r.kind === "model"; }).length;
+    var all = board.rows.filter(function (r) { return r.kind === "model" && !r.superseded_by; }).length;
     byId("count").textContent = shown + " of " + all + " models" + (custom() ? "; your weights, not the declared ones" : "");
   }
   function show() { return withStates().then(build); }
@@ -230,7 +244,9 @@
     /* of many models only the rows in sight are made */
     table = new Tabulator("#table", {
       maxHeight: board.rows.length > 60 ? "85vh" : false, renderVerticalBuffer: 200,
-      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", dataTree: board.rows.some(function (r) { return r.superseded_by; }), dataTreeElementColumn: "name", placeholder: "No model passes these filters.",
+      data: rows(), columns: list, layout: "fitDataFill", columnDefaults: { headerWordWrap: true }, index: "key", dataTree: board.rows.some(function (r) { return r.superseded_by; }), dataTreeElementColumn: "name",
+      dataTreeExpandElement: "<button type='button' class='fold' aria-label='show earlier versions'>+</button>",
+      dataTreeCollapseElement: "<button type='button' class='fold' aria-label='hide earlier versions'>−</button>", placeholder: "No model passes these filters.",
       initialSort: [{ column: sorted.field, dir: sorted.dir }],
       rowFormatter: function (row) { row.getElement().classList.toggle("baseline", row.getData().kind !== "model"); }
     });
@@ -270,7 +286,7 @@
     box.textContent = "";
     board.tasks.forEach(function (task) {
       var label = element("label"), value = element("output", String(weights[task])), range = element("input");
-      range.type = "range"; range.min = "0"; range.max = "6"; range.step = "0.5"; range.value = String(weights[task]);
+      range.type = "range"; range.min = "0"; range.max = "10"; range.step = "0.25"; range.value = String(weights[task]);
       label.append(task.replace(/_/g, " ") + ": ", value, range);
       range.addEventListener("input", function () { weights[task] = parseFloat(range.value); value.textContent = range.value; reweigh(); });
       box.appendChild(label);
