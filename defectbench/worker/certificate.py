@@ -308,11 +308,11 @@ class _Watched(dict[str, Any]):
         return super().pop(key, *default)
 
 
-class _WatchedAtoms(Atoms):  # type: ignore[misc]
+class _WatchedAtoms(Atoms):
     """Atoms whose copies, which calculators make, are watched too."""
 
     def copy(self) -> Atoms:
-        made = super().copy()
+        made: Atoms = super().copy()  # type: ignore[no-untyped-call]
         if isinstance(self.info, _Watched):
             made.info = _Watched(made.info, self.info.seen)
         return made
