@@ -22,7 +22,7 @@ from defectbench.base.hardware import gpus
 from defectbench.base.paths import user_path
 from defectbench.base.processes import guarded
 from defectbench.base.variables import seen_variables
-from defectbench.models.manifest import read_manifest
+from defectbench.models.manifest import INTERPRETER, read_manifest
 
 MARKER = "defectbench-environment.json"
 PYTHON_VERSION = "3.11"
@@ -277,7 +277,10 @@ def ensure_environment(name: str | Path, *, device: str = "cpu", progress: Calla
             raise _for_cpus(text, device, "would be built for CPUs here, where no GPU is found,")
         _build(text, folder, progress or (lambda _line: None))
     recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
+    found = read_manifest(folder)
+    if not recorded["manifest"].keys() & set(INTERPRETER):  # built by an earlier version
+        found = {name: what for name, what in found.items() if name not in INTERPRETER}
+    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ found.items()):
         raise EnvironmentBuildError(
             f"the environment '{text}' was changed after it was built ({', '.join(dict.fromkeys(changed[:5]))}); "
             f"run 'defectbench environments remove {text}', and the next run builds it again",

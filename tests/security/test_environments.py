@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -68,6 +69,32 @@ def test_a_removed_package_is_noticed(packages: Path) -> None:
     (packages / "small" / "__init__.py").unlink()
     with raises_code("environment-changed", "small"):
         ensure_environment("ase")
+
+
+def test_another_interpreter_is_noticed(packages: Path, tmp_path: Path) -> None:
+    folder = packages.parents[2]
+    python, other = folder / "bin" / "python", tmp_path / "other"
+    before = python.readlink()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    python.unlink()
+    python.symlink_to(other)
+    with raises_code("environment-changed", "bin/python"):
+        ensure_environment("ase")
+    python.unlink()
+    python.symlink_to(before)
+    ensure_environment("ase")
+    (folder / "pyvenv.cfg").write_text((folder / "pyvenv.cfg").read_text() + "include-system-site-packages = true\n")
+    with raises_code("environment-changed", "pyvenv.cfg"):
+        ensure_environment("ase")
+
+
+def test_an_environment_of_an_earlier_version_is_not_built_again(packages: Path) -> None:
+    marker = packages.parents[2] / module.MARKER
+    content = json.loads(marker.read_text())
+    content["manifest"] = {name: what for name, what in content["manifest"].items() if name not in ("pyvenv.cfg", "bin/python")}
+    marker.write_text(json.dumps(content))
+    ensure_environment("ase")
 
 
 def test_an_environment_without_a_manifest_counts_as_not_built(packages: Path) -> None:
