@@ -126,14 +126,14 @@ def evaluate(
     """
     from defectbench.calculations.audit import asked_again, first_questions
     from defectbench.calculations.judging import judge
-    from defectbench.calculations.preparation import ModelOptions
+    from defectbench.calculations.preparation import ModelOptions, network_note
     from defectbench.calculations.progress import default_report
     from defectbench.calculations.store import ResultStore
     from defectbench.entries.building import RunModel
     from defectbench.entries.folder import published
     from defectbench.entries.run_folder import claim, locked
     from defectbench.models.certificate import check_claim
-    from defectbench.models.registry import check_against_definition, is_registered
+    from defectbench.models.registry import check_against_definition
     from defectbench.runs.finishing import Certificate, finish
     from defectbench.runs.selection import refuse_numbers, select, take_earlier
 
@@ -173,8 +173,8 @@ def evaluate(
             raw = certify(asked, store, resolved.identity, runner, reporter)
             certificate = judge(raw.model_dump(mode="json"), data, selected.charge_states)
             check_claim(certificate, definition)
-            if raw.worker is not None and raw.worker.network == "open" and chosen.hand is None and not is_registered(definition):
-                reporter.note("the model's code could reach the network: this system does not let it be cut off, or you allowed it")
+            if chosen.hand is None and (note := network_note(definition, raw.worker.network if raw.worker else None)):
+                reporter.note(note)
             first = first_questions(asked, plan.ask.takes_charge)
             results = calculate(
                 plan, store, resolved.identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first

@@ -25,7 +25,8 @@ from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import DefectbenchError, ModelError, RunError
 from defectbench.base.files import making_folder
 from defectbench.base.hardware import visible_gpus
-from defectbench.base.redaction import is_secret_name, redact, redact_values
+from defectbench.base.redaction import redact, redact_values
+from defectbench.base.variables import seen_variables
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import Result, check_echo, parse
 
@@ -151,29 +152,6 @@ def worker_folder() -> Path:
     return package
 
 
-_FIRST_WORDS = (
-    "CONDA_ CUBLAS_ CUDA_ CUDNN_ DYLD_ E3NN_ GOMP_ HIP_ HSA_ JAX_ KMP_ LC_ MACE_ MATGL_ MKL_ NUMBA_ NVIDIA_ NVTE_ OMP_ OPENBLAS_ PYTORCH_"
-    " ROCR_ TF_ TORCH TRITON_ VECLIB_ XLA_"
-)
-_NAMES = (
-    "APPDATA COMSPEC HOME HOMEDRIVE HOMEPATH LANG LANGUAGE LD_LIBRARY_PATH LD_PRELOAD LOCALAPPDATA MPLCONFIGDIR"
-    " NUMBER_OF_PROCESSORS NUMEXPR_MAX_THREADS PATH PATHEXT PROGRAMDATA PROGRAMFILES SHELL SYSTEMDRIVE SYSTEMROOT TEMP TMP TMPDIR TZ"
-    " USERPROFILE WINDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR"
-)
-"""Environment variables that a worker sees. Packages need no others; keys, tokens and addresses are none of a model's business."""
-
-
-def _seen_variables() -> dict[str, str]:
-    """Of this process's environment variables those that a worker sees: the listed ones, and those that the user names."""
-    first, names = tuple(_FIRST_WORDS.split()), set(_NAMES.split())
-    named = {name.strip() for name in os.environ.get("DEFECTBENCH_WORKER_VARIABLES", "").split(",")}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in named or ((name.upper() in names or name.startswith(first)) and not is_secret_name(name))
-    }
-
-
 def worker_environment(threads: int, device: str, cuda_device: int | str | None) -> dict[str, str]:
     """The child's environment variables: an allow-list, thread counts, the one GPU it sees.
 
@@ -183,7 +161,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
         cuda_device: a number counts the GPUs that this process may use (round, if there are fewer; without any the child sees what this
             process sees); a text is taken as it is.
     """
-    variables = _seen_variables()
+    variables = seen_variables()
     variables.update({name: str(threads) for name in _THREAD_VARIABLES})
     # what python -I would do, but for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
     variables["PYTHONSAFEPATH"] = "1"

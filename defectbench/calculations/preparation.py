@@ -140,6 +140,20 @@ class ChosenModel:
         return Prepared(resolved, python, WorkerSpec.of(python, resolved, partial(_elsewhere, self, resolved.identity)), None)
 
 
+def network_note(definition: ModelDefinition, network: str | None) -> str | None:
+    """What to say of a worker whose network was open, where code runs that does not ship with defectbench; None if there is nothing.
+
+    Args:
+        definition: of the model.
+        network: the worker's record of it, ``none`` or ``open``.
+    """
+    from defectbench.models.registry import is_registered
+
+    if network != "open" or is_registered(definition):
+        return None
+    return "the model's code could reach the network: this system does not let it be cut off, or you allowed it"
+
+
 def _elsewhere(chosen: ChosenModel, identity: str) -> WorkerSpec:
     """What starts a worker of a chosen model on this machine, if it is the same model here.
 

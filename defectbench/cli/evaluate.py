@@ -151,6 +151,7 @@ def evaluate(
     """
     import defectbench
     from defectbench.base.errors import DefectbenchError, Interrupted
+    from defectbench.base.text import one_line
     from defectbench.calculations.plan import Shard
     from defectbench.calculations.preparation import ModelOptions
     from defectbench.calculations.progress import LineReport, LiveReport
@@ -187,7 +188,7 @@ def evaluate(
         if part is not None:
             raise DefectbenchError("--baseline needs an entry, which a shard does not write; merge the shards, then use 'compare'")
         data, baseline = prepare_gate(baseline, dataset, tolerance, entries, report or ())
-    live = LiveReport(console) if console.is_terminal else LineReport(typer.echo)
+    live = LiveReport(console) if console.is_terminal else LineReport(lambda line: typer.echo(one_line(line)))
     try:
         with live as reporter, _place(executor, scheduler, jobqueue, workers, batch) as place:
             if place is not None:

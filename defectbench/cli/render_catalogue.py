@@ -123,6 +123,8 @@ def model(console: Console, m: ModelDefinition) -> None:
 
 def certificate(console: Console, found: Certified) -> None:
     """A charge-response certificate."""
+    from defectbench.calculations.preparation import network_note
+
     c, worker = found.certificate, found.worker
     console.print(f"[bold]{escape(found.model.id)}[/bold] is [bold]{c.charge_class}[/bold]", highlight=False)
     zero = c.energies[c.charges.index(0)] if 0 in c.charges else c.energies[0]
@@ -153,6 +155,8 @@ def certificate(console: Console, found: Certified) -> None:
         unit = "" if check.unit == "1" else f" {check.unit}"
         measured = f"[dim]({check.value:.2g} of {check.limit:.2g}{unit})[/dim]"
         console.print(f"  {mark}  {escape(check.reason)} {measured}", highlight=False, soft_wrap=True)
+    if note := network_note(found.model, worker.get("network")):
+        line(console, f"note: {note}")
     for file in worker["weights"]:
         line(console, f"weights {file['name']}")
         line(console, f"  SHA-256 {file['sha256']}")

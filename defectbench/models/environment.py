@@ -21,7 +21,8 @@ from defectbench.base.files import write_text
 from defectbench.base.hardware import gpus
 from defectbench.base.paths import user_path
 from defectbench.base.processes import guarded
-from defectbench.models.manifest import read_manifest
+from defectbench.base.variables import seen_variables
+from defectbench.models.manifest import INTERPRETER, read_manifest
 
 MARKER = "defectbench-environment.json"
 PYTHON_VERSION = "3.11"
@@ -221,7 +222,7 @@ def inspect_environment(python: Path, name: str) -> PythonEnvironment:
     """
     try:
         command = [str(python), "-I", "-c", _INSPECT, *import_paths(name)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=seen_variables())
     except OSError as error:
         raise EnvironmentBuildError(f"cannot run {python}: {error.strerror}", code="bad-python") from error
     except subprocess.TimeoutExpired as error:
@@ -276,7 +277,10 @@ def ensure_environment(name: str | Path, *, device: str = "cpu", progress: Calla
             raise _for_cpus(text, device, "would be built for CPUs here, where no GPU is found,")
         _build(text, folder, progress or (lambda _line: None))
     recorded = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ read_manifest(folder).items()):
+    found = read_manifest(folder)
+    if not recorded["manifest"].keys() & set(INTERPRETER):  # built by an earlier version
+        found = {name: what for name, what in found.items() if name not in INTERPRETER}
+    if changed := sorted(name for name, _ in recorded["manifest"].items() ^ found.items()):
         raise EnvironmentBuildError(
             f"the environment '{text}' was changed after it was built ({', '.join(dict.fromkeys(changed[:5]))}); "
             f"run 'defectbench environments remove {text}', and the next run builds it again",
@@ -427,7 +431,8 @@ def _uv_variables() -> dict[str, str]:
 
 def _uv(command: list[str], name: str, progress: Callable[[str], None]) -> None:
     lines: list[str] = []
-    with guarded(command, environment=_uv_variables(), stderr=subprocess.STDOUT) as process:
+    # a pyproject.toml or uv.toml where the command runs, in a stranger's folder, could name another index
+    with guarded([*command[:2], "--no-config", *command[2:]], environment=_uv_variables(), stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from defectbench.base.files import sha256_of
 
+INTERPRETER = ("pyvenv.cfg", "bin/python", "Scripts/python.exe")
+"""Names in a manifest that are not of ``site-packages``; manifests of earlier versions have none of them."""
 _CODE = (".py", ".pth", ".so", ".pyd", ".dll", ".dylib")
 
 
@@ -17,17 +19,22 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
     Of a distribution it is that of its ``RECORD``, of a package that of the names, sizes and times of all code in it. So it finds what was
     installed, removed or edited, within tenths of a second; it does not protect against somebody who also edits the manifest.
+    Of the interpreter it is where it lies in truth and its size, and the digest of ``pyvenv.cfg``.
 
     Args:
         folder: of the virtual environment.
 
     Returns:
-        Name in ``site-packages`` → hexadecimal digest; empty if there is no ``site-packages``.
+        Name in ``site-packages``, or of :data:`INTERPRETER` → what identifies it; empty if there is nothing of them.
 
     Raises:
         OSError: something there cannot be read.
     """
     manifest = {}
+    for name in INTERPRETER:
+        if (path := folder / name).is_file():
+            real = path.resolve()
+            manifest[name] = sha256_of(path) if name == "pyvenv.cfg" else f"{real} {real.stat().st_size}"
     for packages in (*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")):
         with os.scandir(packages) as entries:
             for entry in entries:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.downloads import cache_folder
 from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
+from defectbench.base.variables import seen_variables
 from defectbench.models.environment import SEE_PATHS, import_paths
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _find(top: str, folder: Path | None, environment: PythonEnvironment) -> tupl
     """Where a worker would import a module from: its file, and the folders of a package. Nothing if it would not find any."""
     command = [str(environment.python), "-I", "-c", _FIND, str(folder or ""), *import_paths(environment.name), top]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=seen_variables())
         origin, packages = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
         return None, []  # the worker will say what is wrong

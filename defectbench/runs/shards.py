@@ -17,6 +17,7 @@ from defectbench.base.text import one_line
 from defectbench.calculations.audit import asked_again, first_questions
 from defectbench.calculations.judging import judge
 from defectbench.calculations.plan import Shard, certificate_of, make_plan
+from defectbench.calculations.preparation import network_note
 from defectbench.calculations.requests import PROTOCOL, Protocol
 from defectbench.calculations.results import CertificateResult
 from defectbench.calculations.run import Reporter, calculate, calculate_again, certify, tell_losses
@@ -212,6 +213,8 @@ def evaluate_shard(
             if shard.number == 1:
                 raw = certify(asked, store, identity, runner, reporter)
                 _judged(asked, raw, ready.resolved, selected.data, selected.charge_states)
+                if ready.hand is None and (note := network_note(ready.resolved.definition, raw.worker.network if raw.worker else None)):
+                    reporter.note(note)
             first = first_questions(asked, plan.ask.takes_charge)
             results = calculate(plan, store, identity, runner, retry_failed=retry_failed, reporter=reporter, at_the_end=first)
             rounded = {c.content_hash: published(c, results[c.content_hash]) for c in plan.calculations}

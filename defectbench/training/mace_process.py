@@ -380,7 +380,9 @@ def _rms(errors: list[torch.Tensor]) -> float:
 def _replace(path: Path, content: Any) -> None:
     """A file is whole or not there: the machine may be taken away at any moment."""
     partial = path.with_name(path.name + ".part")
-    torch.save(content, partial)
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as file:  # never through a link that somebody put there
+        torch.save(content, file)
     partial.replace(path)
 
 

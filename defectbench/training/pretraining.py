@@ -19,6 +19,7 @@ from defectbench.calculations.results import SinglePointResult
 from defectbench.datasets.extxyz import attach_results, read_extxyz
 from defectbench.models.environment import ensure_environment
 from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.trust import require_trust
 from defectbench.training.export import CHARGE_KEY, ENERGY_KEY, FORCES_KEY, TrainingFiles, atomic_energies, extxyz
 from defectbench.training.mace_files import configuration
 from defectbench.training.splits import Frame, Selection
@@ -74,7 +75,7 @@ def pretraining_files(
         tell: called with what is being done.
 
     Raises:
-        UnknownNameError: no such model.
+        ModelError: the model is not trusted.
         RunError: the model gave no label, or a file cannot be written.
     """
     settings = recipe.pretraining
@@ -112,6 +113,7 @@ def pretraining_files(
 
 def _label(dataset: Dataset, recipe: Recipe, settings: Pretraining, selection: Selection, tell: Callable[[str], None]) -> list[Atoms]:
     definition = load_model(settings.model)
+    require_trust(definition)
     environment = ensure_environment(definition.environment, progress=tell)
     labelled = []
     with WorkerClient(WorkerSpec.of(environment, resolve_model(definition, environment=environment))) as worker:

@@ -14,6 +14,7 @@ from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets.schema import DefectName, LevelName
 from defectbench.datasets.splits import Part
+from defectbench.models.registry import load_model
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -96,6 +97,15 @@ class Pretraining(_Closed):
     rattle: tuple[Positive, Positive] = (0.02, 0.25)
     strain: Annotated[float, Field(ge=0, lt=0.2)] = 0.0
     phases: tuple[Phase, ...] = Field(min_length=1)
+
+    @field_validator("model")
+    @classmethod
+    def _registered(cls, value: str) -> str:
+        # a definition of its own could name any code, and a recipe does not say that the user trusts it
+        if value.endswith((".yaml", ".yml")):
+            raise ValueError(f"'{value}' is a file; only a registered model may label, see 'defectbench models list'")
+        load_model(value)
+        return value
 
 
 class Recipe(_Closed):
@@ -185,7 +195,7 @@ def load_recipe(name: str | Path, *, preset: str | None = None, seed: int | None
         'mace-mf'
 
     Raises:
-        UnknownNameError: no such recipe or preset.
+        UnknownNameError: no such recipe, preset, or model for the pretraining.
         DefectbenchError: the file cannot be read or breaks the schema; names the first wrong field.
     """
     text = str(name)

@@ -8,8 +8,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+import defectbench
+from defectbench.base.errors import DefectbenchError
 from defectbench.calculations.progress import LineReport, LiveReport
+from defectbench.cli import app
 from defectbench.cli.render import make_console
 
 
@@ -116,3 +120,14 @@ def test_a_failure_and_a_stage_are_shown_as_they_are():
         reporter.finished(work.calculations[0], FAILED)
         report.progress.refresh()
     assert "failed: no file [/data/model]" in console.file.getvalue()
+
+
+def test_what_a_log_shows_of_a_failure_steers_no_terminal(monkeypatch):
+    def fails(*_arguments, reporter, **_named):
+        reporter.note("failed: \x1b]0;pwn\x07 and \u202e")
+        raise DefectbenchError("the end")
+
+    monkeypatch.setattr(defectbench, "evaluate", fails)
+    said = CliRunner().invoke(app, ["evaluate", "--model", "chgnet-0.3.0"]).output
+    assert "failed: ?]0;pwn? and ?" in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)

@@ -45,6 +45,22 @@ def values(entry) -> dict[str, object]:
     return {f"{t}.{m.name}": m.value for t, record in entry.tasks.items() for m in record.metrics if m.name != "wall_s"}
 
 
+def test_a_calculation_that_dask_gives_up_is_recorded_without_addresses(monkeypatch):
+    from types import SimpleNamespace
+
+    from ase import Atoms
+
+    from defectbench.calculations.executors.dask import DaskExecutor
+    from defectbench.calculations.requests import Calculation, Structure
+
+    asked = Calculation("single_point", Structure.from_atoms(Atoms("Ar2", [[0, 0, 0], [0, 0, 3]])), None)
+    error = distributed.KilledWorker("task", SimpleNamespace(address="tcp://10.1.2.3:4567"), 3)
+    monkeypatch.setattr(DaskExecutor, "_answers", lambda *_a: iter([((asked.content_hash,), error)]))
+    (done,) = DaskExecutor(SimpleNamespace(device="cpu"), OnDask("tcp://10.0.0.1:8786"), 1).run([asked])
+    assert done.result.failure_kind == "worker_died"
+    assert "10.1.2.3" not in done.result.failure
+
+
 def test_a_run_on_dask_is_the_run_here_though_workers_are_killed(cluster, toy, finished, tmp_path):
     model = toy(sleep=0.005)
     killed: list[int] = []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 from refusals import raises_code
 
+from defectbench.base.errors import EnvironmentBuildError
 from defectbench.models import environment as module
 from defectbench.models.environment import ensure_environment, list_environments, remove_environment
 from defectbench.models.manifest import read_manifest
@@ -68,6 +71,32 @@ def test_a_removed_package_is_noticed(packages: Path) -> None:
         ensure_environment("ase")
 
 
+def test_another_interpreter_is_noticed(packages: Path, tmp_path: Path) -> None:
+    folder = packages.parents[2]
+    python, other = folder / "bin" / "python", tmp_path / "other"
+    before = python.readlink()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    python.unlink()
+    python.symlink_to(other)
+    with raises_code("environment-changed", "bin/python"):
+        ensure_environment("ase")
+    python.unlink()
+    python.symlink_to(before)
+    ensure_environment("ase")
+    (folder / "pyvenv.cfg").write_text((folder / "pyvenv.cfg").read_text() + "include-system-site-packages = true\n")
+    with raises_code("environment-changed", "pyvenv.cfg"):
+        ensure_environment("ase")
+
+
+def test_an_environment_of_an_earlier_version_is_not_built_again(packages: Path) -> None:
+    marker = packages.parents[2] / module.MARKER
+    content = json.loads(marker.read_text())
+    content["manifest"] = {name: what for name, what in content["manifest"].items() if name not in ("pyvenv.cfg", "bin/python")}
+    marker.write_text(json.dumps(content))
+    ensure_environment("ase")
+
+
 def test_an_environment_without_a_manifest_counts_as_not_built(packages: Path) -> None:
     (packages.parents[2] / module.MARKER).write_text('{"name": "ase", "packages": {}}')
     assert not next(s for s in list_environments() if s.name == "ase").built
@@ -97,16 +126,33 @@ def test_files_are_installed_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert "--no-deps" not in calls[1]
 
 
-def test_a_wheel_of_another_content_is_refused_by_uv(tmp_path: Path) -> None:
-    """The option does what is wanted of it, without a network."""
-    wheel = tmp_path / "small-1.0-py3-none-any.whl"
-    import zipfile
-
-    with zipfile.ZipFile(wheel, "w") as archive:
+def small_wheel(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "small-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("small.py", "")
         archive.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
         archive.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("small-1.0.dist-info/RECORD", "")
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "uv.toml"])
+def test_a_configuration_where_the_command_runs_is_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    small_wheel(tmp_path / "wheels")
+    (tmp_path / name).write_text(f"[{'tool.uv.' if name == 'pyproject.toml' else ''}pip]\nfind-links = ['./wheels']\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UV_FIND_LINKS", "")
+    command = [module.find_uv(), "pip", "install", "--python", sys.executable, "--target", "out", "--no-index", "small"]
+    with pytest.raises(EnvironmentBuildError):
+        module._uv(command, "x", lambda _line: None)
+    assert not Path("out/small.py").exists()
+    monkeypatch.setenv("UV_FIND_LINKS", "wheels")  # what the user says holds
+    module._uv(command, "x", lambda _line: None)
+    assert Path("out/small.py").exists()
+
+
+def test_a_wheel_of_another_content_is_refused_by_uv(tmp_path: Path) -> None:
+    """The option does what is wanted of it, without a network."""
+    small_wheel(tmp_path)
     (tmp_path / "list.txt").write_text(f"small==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
     command = [module.find_uv(), "pip", "install", "--python", sys.executable, "--target", str(tmp_path / "out"), "--no-index"]
     command += ["--find-links", str(tmp_path), "--require-hashes", "--no-deps", "-r", str(tmp_path / "list.txt")]

@@ -15,11 +15,15 @@ from typing import Any
 import pytest
 import yaml
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 
 from defectbench.base.redaction import redact, redact_values
 from defectbench.calculations.client import WorkerClient, WorkerSpec, worker_environment
+from defectbench.calculations.executors.in_process import InProcessExecutor
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.environment import PythonEnvironment, ensure_environment
+from defectbench.models.in_hand import model_in_hand
+from defectbench.models.own_code import own_code_sha256
 from defectbench.models.registry import definition_folder, load_model, resolve_model
 
 SPY = """
@@ -159,6 +163,18 @@ def test_failures_come_back_without_names_of_this_machine(spy: Callable[..., Wor
         assert private not in result.failure
 
 
+def test_failures_of_a_calculator_in_hand_come_back_without_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails(LennardJones):  # type: ignore[misc]
+        def calculate(self, *_arguments: Any, **_named: Any) -> None:
+            raise RuntimeError("cannot open /home/ada/x on vm: token=abcdef123456")
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "vm")
+    asked = Calculation("single_point", Structure.from_atoms(Atoms("Ar2", [[0, 0, 0], [0, 0, 3]])), None)
+    result = next(InProcessExecutor(model_in_hand(Fails()).loaded).run([asked])).result
+    assert result.status == "failed"
+    assert "cannot open ~/x on <host>: token=<hidden>" in result.failure
+
+
 @pytest.mark.parametrize(
     "private",
     [
@@ -171,6 +187,8 @@ def test_failures_come_back_without_names_of_this_machine(spy: Callable[..., Wor
         "hf_adaadaadaadaadaadaada",
         "{'api_key': 'ada12345'}",
         "password=ada12345",
+        "{'api_keys': ['ada12345']}",
+        "x-api-key: ada12345",
     ],
 )
 def test_keys_and_homes_are_hidden(private: str) -> None:
@@ -193,12 +211,44 @@ def test_harmless_texts_stay_as_they_are() -> None:
     assert redact_values(values) == {**values, "api_key": "<hidden>", "nested": {"password": "<hidden>"}}
 
 
+@pytest.mark.parametrize("name", ["api_keys", "secret", "password", "auth_token", "x-api-key", "Authorization", "private-key"])
+@pytest.mark.parametrize("value", ["ada", ["ada"], {"v": "ada"}, 12345678, 0.5])
+def test_what_is_named_secret_is_hidden_whatever_it_is(name: str, value: Any) -> None:
+    assert redact_values([{name: value}]) == [{name: "<hidden>"}]
+    assert redact_values({name: None}) == {name: None}
+    assert redact_values({name: True}) == {name: True}
+
+
+def test_keys_of_mappings_are_redacted_but_fields_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "energy")
+    values = {"/home/ada/m.pt": 1, "hf_" + "a" * 20: 2, "energy": 3.0, "on energy": 4}
+    assert redact_values(values) == {"~/m.pt": 1, "<hidden>": 2, "energy": 3.0, "on <host>": 4}
+
+
+def test_short_names_of_hosts_are_hidden_where_they_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "se")
+    assert redact("on se: tcp://se:80, me@se, se and Se2 on Sb2Se3") == "on <host>: tcp://<host>:80, me@<host>, se and Se2 on Sb2Se3"
+
+
 def test_a_worker_of_another_environment_gets_no_python_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONBREAKPOINT", "LD_AUDIT"):
         monkeypatch.setenv(name, "x")
     found = worker_environment(1, "cpu", None)
     assert not {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONBREAKPOINT", "LD_AUDIT"} & found.keys()
     assert found["PYTHONSAFEPATH"] == found["PYTHONNOUSERSITE"] == "1"
+
+
+def test_an_interpreter_that_is_asked_what_it_has_sees_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("MY_API_KEY", "zq81-private-value")
+    monkeypatch.setenv("OTHER", "zq81-other")
+    environment = ensure_environment(python)
+    own_code_sha256({"factory": "colorsys:make"}, None, environment)
+    seen = (tmp_path / "seen").read_text()
+    assert sum(line.startswith("PATH=") for line in seen.splitlines()) == 2
+    assert "zq81" not in seen
 
 
 def test_a_worker_does_not_plot_as_a_notebook_does(monkeypatch: pytest.MonkeyPatch) -> None:

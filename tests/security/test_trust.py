@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import defectbench
 from defectbench.base.downloads import sha256_of
+from defectbench.calculations.preparation import network_note
 from defectbench.cli import app
 from defectbench.models.registry import load_model, resolve_model
 from defectbench.models.schema import ModelDefinition
@@ -190,3 +191,11 @@ def test_a_shared_case_runs_once_it_is_trusted() -> None:
     found = defectbench.certify("case/m.yaml", "case/dataset", trust_code=True)
     assert (found.charge_class, found.contradiction) == ("charge-aware", None)
     assert [check.name for check in found.certificate.failed] == ["charge_response_size_consistent"]
+
+
+@pytest.mark.parametrize(
+    ("network", "shipped", "said"), [("open", False, True), ("none", False, False), (None, False, False), ("open", True, False)]
+)
+def test_an_open_network_is_said_of_code_that_does_not_ship_with_the_package(network: str | None, shipped: bool, said: bool) -> None:
+    model = load_model("qet-matq") if shipped else ModelDefinition.model_validate(definition())
+    assert (network_note(model, network) is not None) == said

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from defectbench.base.states import relaxation_group
 from defectbench.base.yaml import parse_yaml, to_yaml
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.datasets.extxyz import attach_results
+from defectbench.models.registry import load_model
+from defectbench.training import pretraining
 from defectbench.training.curve import draw
 from defectbench.training.export import CHARGE_KEY, ENERGY_KEY, FORCES_KEY, export
 from defectbench.training.mace_files import configuration, settings
@@ -62,6 +67,25 @@ def test_recipe_that_would_see_the_test_is_refused(tmp_path: Path, change: dict[
     path.write_text(to_yaml({**recipe().model_dump(mode="json"), **change}))
     with raises_code("bad-recipe"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(("model", "code"), [("./evil.yaml", "bad-recipe"), ("evil.yml", "bad-recipe"), ("evil", "unknown-model")])
+def test_recipe_that_labels_with_code_of_its_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, code: str):
+    monkeypatch.chdir(tmp_path)
+    evil = {"id": "evil", "name": "evil", "adapter": "mace", "environment": "./x", "level_of_theory": "PBE"}
+    Path(model).with_suffix(Path(model).suffix or ".yaml").write_text(to_yaml(evil))
+    content = recipe().model_dump(mode="json")
+    Path("r.yaml").write_text(to_yaml({**content, "pretraining": {"model": model, "structures": 1, "phases": [PHASE]}}))
+    with raises_code(code, model):
+        load_recipe("r.yaml")
+
+
+def test_labels_are_made_by_trusted_models_only(dataset, selection, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "load_model", lambda _name: load_model("chgnet-0.3.0").model_copy(update={"environment": "./x"}))
+    monkeypatch.setattr(pretraining, "ensure_environment", lambda *_a, **_k: pytest.fail("the interpreter would run"))
+    taught = recipe(pretraining={"model": "chgnet-0.3.0", "structures": 1, "phases": [PHASE]})
+    with raises_code("untrusted-model", "./x"):
+        pretraining.pretraining_files(dataset, taught, selection, None, tmp_path, lambda _line: None)
 
 
 def test_no_frame_of_the_test_and_no_relaxation_on_two_sides(dataset, selection):
@@ -153,7 +177,7 @@ def test_folder_of_another_training_is_refused(dataset, tmp_path):
 
 
 def test_distorted_structures_repeat_under_a_seed(dataset, selection):
-    wanted = Pretraining.model_validate({"model": "m", "structures": 8, "strain": 0.02, "phases": [PHASE]})
+    wanted = Pretraining.model_validate({"model": "chgnet-0.3.0", "structures": 8, "strain": 0.02, "phases": [PHASE]})
     first = distorted_structures(dataset.host, selection.train, wanted, 1)
     again = distorted_structures(dataset.host, selection.train, wanted, 1)
     other = distorted_structures(dataset.host, selection.train, wanted, 2)
@@ -183,3 +207,17 @@ def test_learning_curve(tmp_path):
     assert len(lines) == 4
     assert all(line.count(",") == lines[0].count(",") for line in lines)
     assert all(path.is_file() for path in draw(history, "toy-data, recipe toy", tmp_path))
+
+
+def test_state_and_model_are_never_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("torch", "mace", "mace.tools", "mace.tools.model_script_utils", "mace.tools.scripts_utils", "torch_ema"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    process = runpy.run_path(str(Path(pretraining.__file__).with_name("mace_process.py")))
+    process["torch"].save = lambda content, file: file.write(content)
+    (tmp_path / "private").write_text("mine")
+    for name in ("state.pt", "state.pt.part"):
+        (tmp_path / name).symlink_to(tmp_path / "private")
+    process["_replace"](tmp_path / "state.pt", b"state")
+    assert (tmp_path / "private").read_text() == "mine"
+    assert (tmp_path / "state.pt").read_bytes() == b"state"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["private", "state.pt"]

@@ -199,7 +199,8 @@ class DaskExecutor:
                             killed[content_hash] = killed.get(content_hash, 0) + 1
                             if killed[content_hash] >= ROUNDS:
                                 calculation = left.pop(content_hash)
-                                why = f"Dask workers died with it, {ROUNDS} times over: {one_line(answers, 300)}"
+                                # what Dask says names addresses, and a failure is published
+                                why = f"Dask workers died with it, {ROUNDS} times over"
                                 yield Finished(
                                     calculation, failed_result(calculation, why, "worker_died"), _machine(self._order.spec.device, 1)
                                 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base import hardware
 from defectbench.base.hardware import Machine
+from defectbench.base.redaction import redact_values
 from defectbench.calculations.executors import Finished
 from defectbench.calculations.requests import Calculation
 from defectbench.calculations.results import check_echo, parse
@@ -37,7 +38,7 @@ class InProcessExecutor:
         """Yields each calculation as it finishes."""
         for calculation in calculations:
             content = answer(self._model, {"type": "calculate", "id": 0, **calculation.to_json()}, self._channel)
-            result = parse(calculation, content)
+            result = parse(calculation, redact_values(content))
             check_echo(calculation, result)
             yield Finished(calculation, result, self._machine)
 
