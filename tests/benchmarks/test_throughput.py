@@ -81,6 +81,7 @@ def test_evaluate(benchmark, starts, python, tmp_path):
     benchmark.extra_info["relaxations_per_minute"] = round(len(starts) / benchmark.stats.stats.mean * 60, 1)
 
 
+@pytest.mark.slow
 def test_scoring_a_finished_run(benchmark, tmp_path, request):
     """Scoring alone, from stored calculations: the unrelaxed starts stand in for a model's results."""
     import numpy as np

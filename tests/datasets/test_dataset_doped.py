@@ -68,6 +68,7 @@ def test_files_are_pinned_by_commit_and_hash(name: str) -> None:
         assert any(f"/{commit}/" in remote.url for commit in commits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_valid(fetched: None, name: str) -> None:
     load_dataset(name)

@@ -10,6 +10,8 @@ from reference_dft.describe import COMPARISON, comparison, update_page
 
 from defectbench.datasets.catalogue import embedded_folder, load_dataset
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_vacancy_matches_itself() -> None:
     dataset = load_dataset("sb2se3-vacancies")

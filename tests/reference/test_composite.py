@@ -20,6 +20,8 @@ from defectbench.datasets.extxyz import write_extxyz
 from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import update_metadata
 
+pytestmark = pytest.mark.slow
+
 GAMMA = {**RELAX, "charges": [0], "configurations": ["Dimer"]}
 MESH = {**GAMMA, "level": "PBE-k", "continue_from": "PBE"}
 ON_TOP = {"kind": "single_point", "level": "HSE06-c", "of": "PBE-k", "defect": "V_H1", "charges": [0], "frames": 1}

@@ -18,6 +18,8 @@ from defectbench.datasets.schema import Citation, DielectricTensor
 from defectbench.datasets.writing import add_relaxation, update_metadata
 from defectbench.structures.ewald import COULOMB, ewald_potential
 
+pytestmark = pytest.mark.slow
+
 MADELUNG = 2.837297
 """Of a point charge in a cubic cell with uniform background."""
 EDGE = 12.0

@@ -26,6 +26,8 @@ from defectbench.scoring.frames import shared_geometries
 from defectbench.scoring.landscape import operations_of, reference_state
 from defectbench.thermodynamics import find_corrections, level_diagram
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parents[2] / "datasets" / "sb2se3-vacancies"
 RISE = 0.005
 """eV; a step of the optimiser may go up by so much (noise of the grid and of the self-consistency, a step too long)."""

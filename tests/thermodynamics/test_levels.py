@@ -276,6 +276,7 @@ def ours(states: dict[int, float]) -> dict[int, float]:
     return {q: formation_energy(q, e, BULK, exchange_energy({"Sb": -1}, POTENTIALS), VBM, 0.0) for q, e in states.items()}
 
 
+@pytest.mark.slow
 def test_doped_agrees_on_the_published_antimony_vacancy(shared: Path) -> None:
     states = {q: total + corr for q, (total, corr, _) in published(shared)["v_Sb,1"].items()}
     formation, levels = doped_levels(states)
