@@ -36,7 +36,7 @@ from defectbench.structures.symmetry import host_operations
 from defectbench.tasks.charge_response import TASK as CHARGE_RESPONSE_TASK
 from defectbench.tasks.charge_response import figure as charge_response_figure
 from defectbench.tasks.charge_response import score as charge_response
-from defectbench.tasks.charge_response.score import Response, aligned_response, correlation, projection, reproduced
+from defectbench.tasks.charge_response.score import Response, _sums, aligned_response, correlation, projection, reproduced
 
 OPERATIONS = host_operations(HOST)
 FRACTIONS = ("reproduced", "same_start_reproduced", "force_reproduced")
@@ -301,3 +301,9 @@ def test_a_charge_blind_model_has_no_figure(tmp_path):
     result = score(responding(0.0))
     assert charge_response_figure.draw(result, replace(CONTEXT, charge_class="charge-blind"), tmp_path) == []
     assert charge_response_figure.draw(result, replace(CONTEXT, charge_class="energy-only"), tmp_path)
+
+
+def test_no_response_is_exactly_nothing_however_the_numbers_lie_in_memory():
+    generator = np.random.default_rng(1)
+    given = [np.array(generator.normal(size=(59, 3)), order=order) for order in ("C", "F") for _ in range(50)]
+    assert {reproduced(_sums(forces, np.zeros((59, 3)))[None]) for forces in given} == {0.0}

@@ -129,7 +129,7 @@ class Response:
 
 
 def _sums(d: Floats, m: Floats) -> Floats:
-    n = len(d)
+    d, m, n = np.ascontiguousarray(d), np.ascontiguousarray(m), len(d)  # summed in one order, so that no response is exactly 0
     residual, size = np.sqrt(np.array([((m - d) ** 2).sum(), (d**2).sum()]) / n)
     return np.array([min(residual, 2.0 * size), size, (m * d).sum() / n, (m * m).sum() / n, (d * d).sum() / n])
 
