@@ -29,6 +29,11 @@ class Ranked:
     entry: Entry
     score: Score
 
+    @property
+    def created(self) -> str:
+        """When the entry was made, ISO 8601 in UTC: sorts by time."""
+        return self.entry.provenance.created
+
 
 @dataclass(frozen=True)
 class Group:

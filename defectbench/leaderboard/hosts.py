@@ -152,7 +152,7 @@ def across_hosts(groups: Iterable[Group]) -> AcrossHosts:
     scores: dict[str, dict[str, float]] = {}
     names: dict[str, str] = {}
     for host, group in chosen.items():
-        for one in sorted(group.entries, key=lambda r: r.entry.provenance.created):  # of several entries of a model the newest counts
+        for one in sorted(group.entries, key=lambda r: r.created):  # of several entries of a model the newest counts
             if one.score.overall is not None:
                 scores.setdefault(one.entry.model.id, {})[host] = one.score.overall
                 names[one.entry.model.id] = one.entry.model.name

@@ -302,13 +302,16 @@ def site_view(groups: Iterable[Group], folder: Path, documentation: str | None =
 
 
 def _files(board: str, entries: Sequence[Ranked]) -> list[str]:
-    """Names of the entries' pages: the newest entry of a model has the plain one, and an older one keeps its own when a newer comes."""
+    """Names of the entries' pages, whatever their ranks: the newest entry of a model has the plain one, older ones have their dates."""
     names: dict[int, str] = {}
-    for place in sorted(range(len(entries)), key=lambda i: _made(entries[i]), reverse=True):
-        name = f"{entries[place].entry.model.id}--{board}"
-        for addition in (f"--{_made(entries[place])[:10]}", *("-2" for _ in entries)):
-            if name.lower() in (other.lower() for other in names.values()):
-                name += addition
+    taken: set[str] = set()
+    for place, one in sorted(enumerate(entries), key=lambda item: item[1].created, reverse=True):
+        name = f"{one.entry.model.id}--{board}"
+        if name.lower() in taken:
+            name += f"--{one.created[:10]}"
+        while name.lower() in taken:
+            name += "-2"
+        taken.add(name.lower())
         names[place] = name
     return [names[place] for place in range(len(entries))]
 
@@ -322,7 +325,7 @@ def _board(
     old = stale(first)
     mark = ", stale" if old is not None else ""
     title = f"{first.dataset.id} ({first.dataset.level_of_theory}), {first.selection.suite} suite{mark}"
-    newest = {one.entry.model.id: file for one, file in sorted(zip(group.entries, files, strict=True), key=lambda x: _made(x[0]))}
+    newest = {one.entry.model.id: file for one, file in sorted(zip(group.entries, files, strict=True), key=lambda x: x[0].created)}
     rows: list[Row] = []
     pages = []
     for one, file in zip(group.entries, files, strict=True):
@@ -352,10 +355,6 @@ def _board(
         charge_states=tuple(sorted((s.defect, s.charge) for s in first.selection.states)),
     )
     return board, pages
-
-
-def _made(one: Ranked) -> str:
-    return one.entry.provenance.created
 
 
 def _cell(scored: TaskScore | None) -> Cell:
@@ -507,9 +506,9 @@ def _history(entries: list[Ranked], pages: list[ModelPage]) -> dict[str, tuple[V
         together.setdefault((e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite), []).append((one, page.page))
     out: dict[str, tuple[Version, ...]] = {}
     for found in together.values():
-        found.sort(key=lambda x: _made(x[0]))
+        found.sort(key=lambda x: x[0].created)
         versions = tuple(
-            Version(page, _made(one)[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
+            Version(page, one.created[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
             for n, (one, page) in enumerate(found)
         )
         out |= dict.fromkeys((page for _, page in found), versions)
