@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from defectbench.scoring.intervals import bootstrap_interval, grouped_interval, interval_of_draws, mean_interval, units
+from defectbench.scoring.intervals import (
+    bootstrap_interval,
+    grouped_interval,
+    interval_of_draws,
+    mean_interval,
+    median_with_interval,
+    units,
+)
 
 TRIALS = 400
 
@@ -72,6 +79,14 @@ def test_all_ways_draw_alike():
     assert mean_interval(values, labels) == pytest.approx(expected)
     sums = np.column_stack([values, np.ones(len(values))])
     assert grouped_interval(sums, labels, lambda t: float(t[:, 0].sum() / t[:, 1].sum()))[1] == pytest.approx(expected)
+
+
+def test_a_median_is_drawn_as_any_other_statistic():
+    values = np.random.default_rng(2).normal(size=11)
+    middle, interval = median_with_interval(values)
+    assert middle == np.median(values)
+    assert interval == pytest.approx(bootstrap_interval(values, lambda v: float(np.median(v))))
+    assert median_with_interval(values[:1]) == (values[0], None)
 
 
 def test_the_order_of_rows_changes_nothing():

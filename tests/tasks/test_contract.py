@@ -35,6 +35,12 @@ metrics:
 """
 
 
+def test_what_counts_says_how_it_is_calculated_and_where_it_comes_from():
+    counted = [(task.name, metric) for task in get_tasks() for metric in task.metrics if metric.weight > 0]
+    assert len(counted) > 20
+    assert [(name, metric.name) for name, metric in counted if not (metric.formula and metric.source)] == []
+
+
 def test_metrics_are_read_in_the_order_of_the_file(tmp_path):
     (tmp_path / "metrics.yaml").write_text(METRICS_FILE)
     metrics, weight = read_metrics(tmp_path / "metrics.yaml")
