@@ -1,6 +1,6 @@
 """How near an answer is to the right one, without steps: a millimetre of an ångström more or less never decides.
 
-Distances count by a logistic curve in their logarithm, which is ½ at the usual threshold; energies by their share of a tolerance.
+Distances count by a linear ramp, which is ½ at the usual threshold; energies by their share of a tolerance.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-HALF_DISTANCE = 0.1
-"""Å: the usual threshold for having found a structure; here it counts one half."""
+FOUND, LOST = 0.02, 0.18
+"""Å: up to the first a structure counts as found, from the second on as not found. The usual threshold, 0.1 Å, lies halfway.
 
-STEEPNESS = 3
-"""Power of the distance: at half the threshold a structure counts 0.89, at twice the threshold 0.11."""
+Of all curves between these ends a straight line has the smallest slope: it is as far from a step as can be.
+"""
 
 SHARPNESS = 4
 """Power of the distance by which a structure is shared among the minima near it."""
@@ -27,13 +27,13 @@ RESOLVED = 0.01
 
 
 def closeness(distance: float) -> float:
-    """1 at distance 0, ½ at :data:`HALF_DISTANCE`, towards 0 beyond; a distance in Å.
+    """1 up to :data:`FOUND`, 0 from :data:`LOST` on, linear between; a distance in Å.
 
     Example:
         >>> [round(closeness(d), 2) for d in (0.0, 0.04, 0.1, 0.2)]
-        [1.0, 0.94, 0.5, 0.11]
+        [1.0, 0.88, 0.5, 0.0]
     """
-    return float(1.0 / (1.0 + (distance / HALF_DISTANCE) ** STEEPNESS))
+    return min(max((LOST - distance) / (LOST - FOUND), 0.0), 1.0)
 
 
 def energy_reproduced(error: float | None, weight: float = 1.0) -> float:

@@ -28,7 +28,7 @@ import numpy as np
 
 from defectbench.base.states import ChargeState, bond_distortion
 from defectbench.calculations.plan import PlanInput
-from defectbench.scoring.agreement import RESOLVED, STEEPNESS, closeness
+from defectbench.scoring.agreement import RESOLVED, closeness
 from defectbench.scoring.host import model_host
 from defectbench.scoring.intervals import rounded
 from defectbench.scoring.landscape import (
@@ -173,7 +173,7 @@ def sameness(structures: Sequence[tuple[float, Atoms]], centre: Floats, operatio
     for i, (first, one) in enumerate(structures):
         for j, (second, other) in enumerate(structures[:i]):
             near = closeness(distance(match(one, other, operations, centre)))
-            out[i, j] = out[j, i] = near / (1.0 + (abs(first - second) / SAME_MINIMUM_ENERGY) ** STEEPNESS)
+            out[i, j] = out[j, i] = near / (1.0 + (abs(first - second) / SAME_MINIMUM_ENERGY) ** 3)
     return out
 
 
