@@ -23,6 +23,7 @@ from defectbench.leaderboard.scores import (
     mean_gain,
     score_baselines,
 )
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import TaskRecord
@@ -158,11 +159,10 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
 
 def _where(entry: Entry) -> list[str]:
     """In how many charge states the model finds DFT's ground state, and how far the DFT minima that it finds lie above it."""
-    relax = entry.tasks.get("relax")
-    rows = [row for row in (relax.tables.get("states", []) if relax else []) if "energy_above_ground_state" in row]
+    rows = entry.table("relax", "states", StateRow)
     if not rows:
         return [NOT_APPLICABLE, NOT_APPLICABLE]
-    above = [float(row["energy_above_ground_state"] or 0.0) for row in rows if row["energy_above_ground_state"] is not None]
+    above = [energy for row in rows if (energy := row["energy_above_ground_state"]) is not None]
     lost = len(rows) - len(above)
     found = sum(row["verdict"] in ("none", "host") for row in rows)
     wrong = sorted(round(energy, 2) for energy in above if energy)
