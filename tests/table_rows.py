@@ -11,7 +11,5 @@ def make_row(kind: type[Row], **values: Any) -> Row:
     """A row with all columns of its kind: those not given are empty where they may be, else 0, False or an empty text."""
     hints = get_type_hints(kind)
     assert set(values) <= set(hints), set(values) - set(hints)
-    empty = {
-        name: None if NoneType in get_args(hint) else hint() if hint in (int, float, bool, str) else None for name, hint in hints.items()
-    }
+    empty = {name: hint() if hint in (int, float, bool, str) else None for name, hint in hints.items()}
     return kind(**{**empty, **values})

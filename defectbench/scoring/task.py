@@ -33,13 +33,13 @@ Aspect = Literal["geometry", "energies", "forces"]
 Row = Mapping[str, object]
 """A row of a table: column → JSON scalar. Each task declares the columns of its tables in its ``rows.py``."""
 
-RowType = TypeVar("RowType")
+RowType = TypeVar("RowType", bound=Row)
 """Such a declaration, a TypedDict."""
 
 
 @cache
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(list[kind])
+    return TypeAdapter(list[kind])  # type: ignore[valid-type]
 
 
 def typed_rows(task: str, table: str, rows: Sequence[Row], kind: type[RowType]) -> list[RowType]:
