@@ -18,7 +18,8 @@ from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import SinglePointResult
 from defectbench.datasets.extxyz import attach_results, read_extxyz
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.models.trust import require_trust
 from defectbench.structures.lattice import shortest_distance
 from defectbench.training.export import CHARGE_KEY, ENERGY_KEY, FORCES_KEY, TrainingFiles, atomic_energies, extxyz
