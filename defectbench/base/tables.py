@@ -1,8 +1,8 @@
-"""Tables of flat rows: as CSV, and a column's numbers."""
+"""Tables: flat rows as CSV, their columns' numbers, and texts as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -30,3 +30,19 @@ def number_in(row: Mapping[str, object], column: str) -> float | None:
 def numbers(rows: Iterable[Mapping[str, object]], column: str) -> tuple[float | None, ...]:
     """A column of a table; None for what is not a number."""
     return tuple(number_in(row, column) for row in rows)
+
+
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> str:
+    r"""A table in Markdown; the columns with these indices are aligned right.
+
+    >>> print(markdown_table(["charge", "energy"], [["−3", "0.1|0.2"]], numbers=[1]))
+    | charge | energy |
+    |---|---:|
+    | −3 | 0.1\|0.2 |
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    marks = "".join("---:|" if column in numbers else "---|" for column in range(len(heading)))
+    return "\n".join([line(heading), f"|{marks}", *(line(row) for row in rows)])
