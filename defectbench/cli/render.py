@@ -103,8 +103,13 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
         )
     for row in body:
         made.add_row(*row)
-    needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
-    console.print(made, width=max(console.width, needed), crop=False)
+
+    def needed() -> int:
+        return Measurement.get(console, console.options.update(max_width=10_000), made).minimum
+
+    if needed() > console.width:
+        made.padding = (0, 0)  # one space between columns instead of three
+    console.print(made, width=max(console.width, needed()), crop=False)
 
 
 def line(console: Console, text: str, style: str | None = None) -> None:
