@@ -20,7 +20,8 @@ from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import Result, SinglePointResult
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 
 Guess = Callable[[Atoms, int], NDArray[np.float64]]
 """Structure and charge → Hessian, (3N, 3N), eV/Å²."""
