@@ -101,7 +101,7 @@ class Matcher:
 
 
 def closeness(distance: float) -> float:
-    return 1 / (1 + (distance / 0.1) ** 3)
+    return min(max((0.18 - distance) / 0.16, 0.0), 1.0)
 
 
 def energy_reproduced(error: float, near: float) -> float:

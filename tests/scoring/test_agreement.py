@@ -16,7 +16,7 @@ distances = st.floats(0.0, 2.0)
 def test_closeness_falls_with_distance_and_never_jumps(first, second):
     low, high = sorted((first, second))
     assert 0.0 <= closeness(high) <= closeness(low) <= 1.0
-    assert closeness(low) - closeness(high) <= 9.0 * (high - low) + 1e-12
+    assert closeness(low) - closeness(high) <= 6.25 * (high - low) + 1e-12
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
