@@ -66,6 +66,7 @@ class Verification:
         calculations: how many stored results were looked at.
         repeated: how many of them were calculated again.
         signed_by: who signed the entry; None if nobody did, or if that could not be checked.
+        notes: what else is to be known of the calculations that were run again, one line each.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class Verification:
     calculations: int
     repeated: int = 0
     signed_by: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -125,14 +127,15 @@ def verify(
     data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, said.dataset.id)
     checks = _Checks(folder, said, data)
     checks.run(figures)
-    repeated = 0
+    repeated, notes = 0, tuple[str, ...]()
     if sample and checks.plan is not None:
-        from defectbench.entries.sampling import SampleOptions, sample_problems
+        from defectbench.entries.sampling import SampleOptions, run_sample
 
-        found, repeated = sample_problems(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
-        checks.problems += found
+        found = run_sample(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
+        checks.problems += found.problems
+        repeated, notes = found.repeated, () if found.note is None else (found.note,)
     problems, unchecked = tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked)
-    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by)
+    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by, notes)
 
 
 class _Checks:
