@@ -1,6 +1,6 @@
 """Every command with spoilt files of every kind: done, or one line. No traceback, no hang, no other exit code than 0, 1 and 2.
 
-``DEFECTBENCH_FUZZ_EXAMPLES=40 pytest -n 0 tests/datasets/test_fuzz_commands.py`` tries 40 new inputs per command, and prints how many ended how.
+``DEFECTBENCH_FUZZ_EXAMPLES=52 pytest -n 0 tests/datasets/test_fuzz_commands.py`` tries 52 new inputs per command and counts how they end.
 """
 
 from __future__ import annotations
