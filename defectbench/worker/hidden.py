@@ -44,6 +44,11 @@ class Seen:
     whole: bool = False
     pausing: bool = False
 
+    def read(self, key: Any) -> None:
+        """Notes a key."""
+        if not self.pausing:
+            self.keys.add(key)
+
     def read_whole(self) -> None:
         """Notes that all was read."""
         self.whole = self.whole or not self.pausing
@@ -66,23 +71,23 @@ class _Info(dict[Any, Any]):
         self.seen = seen
 
     def __contains__(self, key: Any) -> bool:
-        self.seen.keys.add(key)
+        self.seen.read(key)
         return super().__contains__(key)
 
     def __getitem__(self, key: Any) -> Any:
-        self.seen.keys.add(key)
+        self.seen.read(key)
         return super().__getitem__(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        self.seen.keys.add(key)
+        self.seen.read(key)
         return super().get(key, default)
 
     def pop(self, key: Any, *default: Any) -> Any:
-        self.seen.keys.add(key)
+        self.seen.read(key)
         return super().pop(key, *default)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        self.seen.keys.add(key)
+        self.seen.read(key)
         return super().setdefault(key, default)
 
     def copy(self) -> _Info:
