@@ -14,10 +14,10 @@ of points within ``R = |cell diagonal|/N`` of the alignment (a vacancy that sits
 than that). At each point the best permutation is a linear assignment (Crouse 2016, doi:10.1109/TAES.2016.140952, through
 scipy). So the minimum over that ball is exact, not the end of a descent.
 
-Most of the work is skipped without changing the result. An operation carries host sites to host sites, so the atom that belongs to the site
-where an atom arrives is its nearest, unless one of them strays far. The sum of these distances is a lower bound at every translation, and where
-it holds for all atoms it is the assignment. Other atoms are followed one by one. Where the host has many operations,
-:mod:`~defectbench.structures.bounds` first leaves out those that carry the defect elsewhere.
+Most of the work is skipped without changing the result. An operation carries host sites to host sites, so the atom that belongs to the
+site where an atom arrives is its nearest, unless one of them strays far. The sum of these distances is a lower bound at every
+translation, and where it holds for all atoms it is the assignment. Other atoms are followed one by one. Where the host has many
+operations, :mod:`~defectbench.structures.bounds` first leaves out those that carry the defect elsewhere.
 """
 
 from __future__ import annotations
