@@ -2,9 +2,9 @@
 
     python scripts/measure_matching.py [DATASET] [--noise 0.03] [--only relax,charge_response] [--output FILE]
 
-A made-up model relaxes every start to DFT's minimum with a little noise (Å, rms per coordinate), so that nothing is found by being identical,
-and in another orientation that the host's symmetry allows. Prints one JSON object: the dataset, how many operations the host has, processor
-seconds per scored task, and processor milliseconds per match of two structures (median, largest) when nothing is known of either of them.
+A made-up model relaxes every start to the minimum of DFT with some noise (Å, rms per coordinate), each in another orientation that the
+host allows. Prints one JSON object: the dataset, how many operations the host has, processor seconds per scored task, and processor
+milliseconds per match of two structures (median, largest) when nothing is known of either of them.
 """
 
 from __future__ import annotations
