@@ -263,6 +263,12 @@ class LevelOfTheory(_Closed):
         _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
         return self
 
+    def __repr__(self) -> str:
+        return f"<level of theory {self.name}: {self.functional}, {len(self.corrections)} corrections>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
 
 class DielectricTensor(_Closed):
     """Static dielectric tensor (dimensionless) in the Cartesian axes of the host file.
@@ -373,6 +379,12 @@ class DatasetFile(_Closed):
                 if defect.kind == "interstitial" and defect.position is None:
                     raise ValueError(f"interstitial {defect.name} needs a position")
         return self
+
+    def __repr__(self) -> str:
+        return f"<metadata of {self.id}: {len(self.defects)} defects, {len(self.levels)} levels of theory, {len(self.files)} files>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def level(self, name: str | None = None) -> LevelOfTheory:
         """A level of theory by name; the reference level by default.

@@ -188,6 +188,12 @@ class TaskRecord(_Closed):
     baselines: dict[str, dict[str, float | None]]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        return f"<record of a task: {len(self.metrics)} metrics; tables: {', '.join(self.tables)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
 
 class MachineShare(Machine):
     """What calculated, and how much of an entry."""

@@ -66,6 +66,13 @@ class Verification:
         calculations: how many stored results were looked at.
         repeated: how many of them were calculated again.
         signed_by: who signed the entry; None if nobody did, or if that could not be checked.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from defectbench.entries.verification import Verification
+        >>> found = Verification(Path("entry"), ("metrics: relax.rmsd: 0.10, recomputed 0.31",), (), calculations=71)
+        >>> found.passed, found
+        (False, <verification of entry: 1 problems in 71 calculations; 0 things unchecked>)
     """
 
     folder: Path
@@ -79,6 +86,10 @@ class Verification:
     def passed(self) -> bool:
         """Whether nothing differs."""
         return not self.problems
+
+    def __repr__(self) -> str:
+        found = f"{len(self.problems)} problems in {self.calculations} calculations; {len(self.unchecked)} things unchecked"
+        return f"<verification of {self.folder}: {found}>"
 
 
 def verify(

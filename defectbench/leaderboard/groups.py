@@ -34,6 +34,9 @@ class Ranked:
         """When the entry was made, ISO 8601 in UTC: sorts by time."""
         return self.entry.provenance.created
 
+    def __repr__(self) -> str:
+        return f"<{self.entry.model.id}: {self.score!r}>"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -48,6 +51,10 @@ class Group:
     def first(self) -> Entry:
         """An entry that stands for what all have in common."""
         return self.entries[0].entry
+
+    def __repr__(self) -> str:
+        d, models = self.first.dataset, ", ".join(one.entry.model.id for one in self.entries)
+        return f"<group on {d.id} ({d.level_of_theory}, {self.first.selection.suite}): {models}>"
 
 
 def find_entries(folder: Path) -> list[Path]:

@@ -225,6 +225,9 @@ class TaskResult:
     notes: tuple[str, ...] = ()
     tables: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<result of {self.task}: {len(self.metrics)} metrics, {len(self.rows)} rows; further tables: {', '.join(self.tables)}>"
+
     def metric(self, name: str) -> MetricValue:
         """The metric of that name; raises KeyError if the task has none."""
         for value in self.metrics:

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from refusals import raises_code
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import write_text
@@ -202,9 +203,8 @@ def test_parquet_holds_what_csv_holds(entries, tmp_path, monkeypatch):
 
 def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DefectbenchError, match="parquet") as raised:
+    with raises_code("no-parquet", "defectbench[parquet]"):
         to_parquet([{"a": 1}])
-    assert raised.value.code == "no-parquet"
 
 
 def test_what_an_entry_says_stays_text(site):

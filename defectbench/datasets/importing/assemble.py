@@ -65,6 +65,13 @@ class ImportReport:
         high_energy: number of ``*_High_Energy`` folders that were skipped.
         dropped: what was not imported, with reasons.
         notes: what was assumed.
+
+    Example:
+        >>> import tempfile, defectbench
+        >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+        >>> frames = dataset.path / "frames" / "PBE" / "V_Se2_q+2_Unperturbed.extxyz"
+        >>> defectbench.import_dataset(frames, dataset.path / "host.extxyz", tempfile.mkdtemp() + "/mine", level="PBE")
+        <import into .../mine: ... starts, 1 relaxations, 1 minima; 0 dropped, ... notes>
     """
 
     path: Path
@@ -75,6 +82,10 @@ class ImportReport:
     high_energy: int
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        made = f"{self.starts} starts, {self.relaxations} relaxations, {self.minima} minima"
+        return f"<import into {self.path}: {made}; {len(self.dropped)} dropped, {len(self.notes)} notes>"
 
 
 @dataclass
