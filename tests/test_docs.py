@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_every_link_leads_somewhere(page):
         there = page.parent / target if target else page
         assert there.exists(), f"{page.name} links to {target}, which does not exist"
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}, which does not exist"
+
+
+HOSTS = {}
+
+
+def test_external_links_are_https_and_lead_to_known_hosts():
+    for page in PAGES:
+        for address in re.findall(r"\w+://[^\s)>\]`\"'<|]+", page.read_text(encoding="utf-8")):
+            found = urlsplit(address)
+            assert found.scheme != "http", f"{page.name}: {address}"
+            print(found.scheme, found.hostname, address, page.name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -452,7 +452,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}", code="no-dataset")
     content = read_any_yaml(path, DatasetError, MAX_VALUES)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
+        raise DatasetError(f"{path} contains no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
     return content
 
 

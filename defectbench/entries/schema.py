@@ -133,7 +133,7 @@ class SkippedState(_Closed):
 
 
 class Selection(_Closed):
-    """What was asked for and what of it could run."""
+    """What was asked for and which part of it could run."""
 
     suite: Literal["quick", "full", "custom"]
     tasks: list[str]

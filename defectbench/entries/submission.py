@@ -40,7 +40,7 @@ SUITES = ("custom", "quick", "full")
 
 @dataclass(frozen=True)
 class Submission:
-    """An entry that was looked at.
+    """An entry that was checked.
 
     Attributes:
         folder: where it lies.
@@ -75,7 +75,7 @@ def check_submission(
     Args:
         folder: of the entry.
         dataset: the dataset it was made on, if it is not found by its name.
-        sample: so many calculations are run again with the model and compared.
+        sample: number of calculations that are run again with the model and compared.
         model: for ``sample``, the model's YAML if it is not registered.
         options: for ``sample``, how the model runs.
 

@@ -63,7 +63,7 @@ class Verification:
         folder: of the entry.
         problems: what differs from what the calculations and the dataset give, one line each.
         unchecked: what could not be checked here, and why, one line each.
-        calculations: how many stored results were looked at.
+        calculations: how many stored results were checked.
         repeated: how many of them were calculated again.
         signed_by: who signed the entry; None if nobody did, or if that could not be checked.
 
@@ -111,7 +111,7 @@ def verify(
         entry: an entry folder, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
         figures: whether figures are drawn again and compared.
-        sample: so many calculations are run again with the model and compared.
+        sample: number of calculations that are run again with the model and compared.
         model: for ``sample``, the model if it is not registered: a YAML, a definition or an ASE calculator.
         options: for ``sample``, how the model runs.
 
@@ -163,7 +163,7 @@ class _Checks:
         self.signed_by: str | None = None
 
     def run(self, figures: bool) -> None:
-        """Looks at everything. Without the very dataset nothing can be recomputed."""
+        """Looks at everything. Without exactly this dataset nothing can be recomputed."""
         self._twice()
         self._signature()
         self.problems += self._dataset()
@@ -191,7 +191,7 @@ class _Checks:
             ("entry.json", read_bytes(contained(self.folder, "entry.json"), MAX_ENTRY)),
             ("calculations.json.gz", self._packed()),
         ):
-            self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
+            self.problems += [f"{name}: {key} appears twice" for key in _repeated_keys(text)]
 
     def _signature(self) -> None:
         from defectbench.entries.signing import BadSignature, signature_of
@@ -450,7 +450,7 @@ def _labels(plan: Plan) -> dict[str, str]:
 
 
 def _repeated_keys(text: bytes) -> list[str]:
-    """Keys that stand twice in one mapping of a JSON text, shortened."""
+    """Keys that appear twice in one mapping of a JSON text, shortened."""
     repeated: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

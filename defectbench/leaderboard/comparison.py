@@ -47,7 +47,7 @@ class Change:
         baseline: value in the baseline; None if there is none.
         candidate: value in the candidate.
         interval: of candidate − baseline; None if nothing can be resampled.
-        paired: whether both were resampled together; else the interval is wider than it need be.
+        paired: whether both were resampled together; else the interval is wider than necessary.
         tolerance: a change up to this counts as none, in the metric's unit.
         verdict: ``worse`` and ``better`` exceed the tolerance with an interval that excludes 0; ``not judged`` has no interval.
         gates: whether ``worse`` is a regression: the metric counts in the score, or was chosen by name.

@@ -204,7 +204,7 @@ class Drawing:
     files: dict[str, bytes]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes the files into a folder, which is made if need be; returns their paths.
+        """Writes the files into a folder, which is made if needed; returns their paths.
 
         Raises:
             RunError: a file cannot be written.

@@ -121,7 +121,7 @@ def build_site(
         RunError: a file cannot be written.
     """
     _ours(output)
-    # a site inside the folder holds no entry.json, so that it never becomes its own input
+    # a site inside the folder contains no entry.json, so that it never becomes its own input
     groups = group_entries(find_entries(folder))
     site = site_view(groups, folder, documentation)
     out = _Output(output)

@@ -259,7 +259,7 @@ def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
 
 
 def aspects(score: Score) -> dict[Aspect, tuple[float, float | None]]:
-    """What of the score is about structures, energies and forces: share of the counted weight, and mean score.
+    """The parts of the score about structures, energies and forces: share of the counted weight, and mean score.
 
     Shares are of the weights that count in this score, so that they add up to 1 if every metric that counts has an aspect.
     """

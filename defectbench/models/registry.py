@@ -116,7 +116,7 @@ def definition_folder(name: str | Path) -> Path | None:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A definition with its weights at hand: all that a worker needs.
+    """A definition with its weights on this machine: all that a worker needs.
 
     Attributes:
         definition: the model's definition.
@@ -205,7 +205,7 @@ def resolve_model(
     folder: Path | None = None,
     environment: PythonEnvironment | None = None,
 ) -> ResolvedModel:
-    """Finds (downloads, if need be) and checks a model's weights.
+    """Finds (downloads, if needed) and checks a model's weights.
 
     Args:
         definition: from :func:`load_model`.

@@ -1,4 +1,4 @@
-"""Minima told apart by SOAP descriptors."""
+"""Minima distinguished by SOAP descriptors."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class MetricDefinition:
         tooltip: one sentence a newcomer understands.
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
         weight: in the task's score; 0: shown, not counted.
-        aspect: what of a model it judges: structures, energies or forces; None where that is not one of these.
+        aspect: which property of a model it judges: structures, energies or forces; None where that is not one of these.
         formula: how it is calculated, in one line; empty where the tooltip says it all.
         source: where it comes from: a publication with its DOI, or ``defectbench``.
     """

@@ -126,7 +126,7 @@ def read_host_file(path: str | Path) -> Atoms:
     if file.suffix in (".xyz", ".extxyz"):
         frames = read_extxyz(file)
         if abs(frames[-1].cell.volume) < 1.0:
-            raise DatasetError(f"{file} holds no periodic structure", code="import-host")
+            raise DatasetError(f"{file} contains no periodic structure", code="import-host")
         return Atoms(frames[-1].get_chemical_symbols(), positions=frames[-1].positions, cell=frames[-1].cell, pbc=True)
     from ase.io import read
 
@@ -144,7 +144,7 @@ def read_host_file(path: str | Path) -> Atoms:
             f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}", code="bad-format"
         ) from error
     if isinstance(atoms, list) or not len(atoms) or abs(atoms.cell.volume) < 1.0:
-        raise DatasetError(f"{file} holds no periodic structure", code="import-host")
+        raise DatasetError(f"{file} contains no periodic structure", code="import-host")
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 

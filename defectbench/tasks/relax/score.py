@@ -293,7 +293,7 @@ def _host_referenced(scoring: ScoringInput, state: MatchedState, operations: Ope
 
 
 def _shared(state: MatchedState, matches: Mapping[str, Match | None], prefix: str) -> dict[str, Any]:
-    """Distances of the model's ground state, shared among the configurations that it cannot tell apart in energy."""
+    """Distances of the model's ground state, shared among the configurations that it cannot distinguish in energy."""
     known = [(share, found) for name, share in state.shares.items() if (found := matches.get(name)) is not None]
 
     def mean(value: Callable[[Match], float]) -> float | None:
