@@ -139,7 +139,7 @@ def _state(calculator: object) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """The part of a value that identifies a model, as JSON: numbers, texts, arrays, parameters of torch modules; of all else only its class."""
+    """The part of a value that identifies a model, as JSON: numbers, texts, arrays, torch parameters; of all else only its class."""
     if value is None or isinstance(value, bool | int | float | str):
         return value if not isinstance(value, float) else repr(value)
     if isinstance(value, np.ndarray | np.generic):

@@ -426,5 +426,5 @@ def _match_of(found: _Laid, reference: Atoms, centre: ArrayLike | None, local_ra
 
 
 def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
-    """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. Never below :func:`match`'s except for its search radius."""
+    """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. At least :func:`match`'s, up to its search radius."""
     return root_mean_square(displacements(candidate, reference))
