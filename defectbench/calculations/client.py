@@ -32,7 +32,7 @@ from defectbench.calculations.results import Result, check_echo, parse
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
-    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.resolved import ResolvedModel
 
 Progress = Callable[[int, float, float], None]
 """Called with step, energy (eV) and largest force (eV/Å)."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
+from defectbench.datasets.alignment import find_defect, ideal_structure
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
 from defectbench.structures.lattice import minimum_image
@@ -277,8 +278,6 @@ class Dataset:
             >>> dataset.defect_position("V_Se2").shape
             (3,)
         """
-        from defectbench.datasets.alignment import find_defect
-
         entry = self.metadata.defect(defect)
         if atoms is not None and entry.site is not None:
             with suppress(DatasetError):  # too far from the host to tell
@@ -483,18 +482,6 @@ def _energy(atoms: Atoms) -> float:
     return float(stored_results(atoms)["energy"])
 
 
-def ideal_structure(host: Atoms, defect: Defect, position: NDArray[np.float64] | None = None) -> Atoms:
-    """The defect in the unrelaxed host: host order with the site removed, or its element changed, or the new atom at the end."""
-    atoms: Atoms = host.copy()
-    if defect.kind == "vacancy":
-        del atoms[defect.site]
-    elif defect.kind == "substitution":
-        atoms.symbols[defect.site] = defect.added
-    else:
-        atoms += Atoms([defect.added], positions=[defect.position if position is None else position])
-    return atoms
-
-
 def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.int64]:
     """For each atom of a defective structure the index of its host site, −1 for an interstitial atom; shape (N,).
 
@@ -595,6 +582,5 @@ __all__ = [
     "assign_host_sites",
     "attach_results",
     "content_hash",
-    "ideal_structure",
     "open_folder",
 ]

@@ -14,6 +14,7 @@ from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
 from defectbench.leaderboard.tables import content_note
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from defectbench.datasets.schema import DatasetFile
@@ -448,33 +449,20 @@ def _signer(folder: Path) -> str:
 
 
 def _states(entry: Entry) -> Iterable[ChargeStateResult]:
-    relax = entry.tasks.get("relax")
-    for found in relax.tables.get("states", []) if relax else []:
-        cell: Mapping[str, object] = dict(found)
-
-        def text(name: str, cell: Mapping[str, object] = cell) -> str | None:
-            return None if cell.get(name) is None else str(cell[name])
-
-        def value(name: str, cell: Mapping[str, object] = cell) -> float | None:
-            known = cell.get(name)
-            return float(known) if isinstance(known, int | float) and not isinstance(known, bool) else None
-
-        charge, minima = value("charge"), value("dft_minima")
-        if charge is None or text("defect") is None:
-            continue
+    for row in entry.table("relax", "states", StateRow):
         yield ChargeStateResult(
-            defect=str(cell["defect"]),
-            charge=int(charge),
-            configuration=text("configuration"),
-            ground_state=text("dft_configuration"),
-            minimum=text("minimum"),
-            energy_above=value("energy_above_ground_state"),
-            after_host=text("host_referenced_minimum"),
-            minima=None if minima is None else int(minima),
-            rmsd=value("rmsd"),
-            local_rmsd=value("local_rmsd"),
-            unrelaxed_rmsd=value("unrelaxed_rmsd"),
-            reason=text("reason"),
+            defect=row["defect"],
+            charge=row["charge"],
+            configuration=row["configuration"],
+            ground_state=row["dft_configuration"],
+            minimum=row["minimum"],
+            energy_above=row["energy_above_ground_state"],
+            after_host=row["host_referenced_minimum"],
+            minima=row["dft_minima"],
+            rmsd=row["rmsd"],
+            local_rmsd=row["local_rmsd"],
+            unrelaxed_rmsd=row["unrelaxed_rmsd"],
+            reason=row["reason"],
         )
 
 

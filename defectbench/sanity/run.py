@@ -13,6 +13,7 @@ from ase import Atoms
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, write_text
 from defectbench.base.redaction import redact
+from defectbench.base.version import VERSION
 from defectbench.calculations.asking import Ask
 from defectbench.calculations.results import OwnLatticeResult, PathResult, Stored
 from defectbench.sanity.checks import findings
@@ -221,12 +222,11 @@ def _model_used(ready: Prepared, embedded: bool) -> ModelUsed:
 
 
 def _provenance(ready: Prepared, stored: Mapping[str, Stored]) -> dict[str, Any]:
-    import defectbench
 
     named = {"ase", "numpy", "torch", "tensorflow", ready.resolved.definition.package.lower().replace("_", "-")}
     machines = dict.fromkeys(found.machine for found in stored.values() if found.machine is not None)
     return {
-        "defectbench": defectbench.__version__,
+        "defectbench": VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "packages": {name: version for name, version in ready.python.packages.items() if name in named},
         "machines": tuple(machines),

@@ -17,7 +17,8 @@ from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.results import CertificateResult
 from defectbench.models.certificate import ChargeCertificate, classify
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.training.export import CHARGE_KEY
 from defectbench.training.run import ENVIRONMENTS, MODEL_FILE, Training
 

@@ -13,9 +13,8 @@ from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
 from refusals import raises_code
 
-from defectbench.datasets.catalogue import embedded_folder, load_dataset
+from defectbench.datasets.catalogue import embedded_folder, load_dataset, validate_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
-from defectbench.datasets.validation import validate_dataset
 
 RATTLED = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 STARTS = "starts/V_Sb.extxyz"

@@ -23,7 +23,8 @@ from defectbench.calculations.plan import certificate_calculation
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment, list_environments
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.sanity.structures import crystal as crystal_of
 from defectbench.sanity.structures import tetrahedral_site, with_interstitials
 
