@@ -238,6 +238,11 @@ class WorkerClient:
         return 1 if self._ready is None else int(self._ready["capabilities"]["batch"])
 
     @property
+    def network(self) -> str | None:
+        """What the worker has of the network, ``none`` or ``open``; None before it has started."""
+        return None if self._ready is None else str(self._ready["network"])
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id; None when it does not run."""
         return self._process.pid if self._process is not None else None

@@ -416,6 +416,8 @@ def verification(console: Console, found: Verification) -> None:
         line(console, f"  {problem}")
     for reason in found.unchecked:
         line(console, f"  not checked: {reason}", "dim")
+    for note in found.notes:
+        line(console, f"  note: {note}")
 
 
 def submission(console: Console, found: Submission) -> None:
@@ -426,6 +428,8 @@ def submission(console: Console, found: Submission) -> None:
         line(console, f"  {problem}")
     for reason in found.verification.unchecked:
         line(console, f"  not checked: {reason}", "dim")
+    for note in found.verification.notes:
+        line(console, f"  note: {note}")
 
 
 def search_by_soap(console: Console, rows: Sequence[SoapRow]) -> None:

@@ -108,7 +108,7 @@ def run_sanity(
         running = ready.executor(executor, workers=workers, at_most=len(planned))
         with ResultStore(contained(folder, "calculations.db")) as store:
             labels = {calculation.content_hash: f"{system}, {start}" for (system, start), calculation in planned.items()}
-            stored = _calculated(list(planned.values()), labels, store, ready, running, say)
+            stored = _calculated(list(planned.values()), labels, store, ready, running, say, first=True)
             outcomes = tuple(_outcome(system, planned, stored, start) for system in wanted for start in (HOST, *system.starts))
             paths = _paths(wanted, planned, stored, outcomes, ask, lambda todo, names: _calculated(todo, names, store, ready, running, say))
         record = SanityRecord(
@@ -125,13 +125,29 @@ def run_sanity(
 
 
 def _calculated(
-    calculations: Sequence[Calculation], labels: Mapping[str, str], store: ResultStore, ready: Prepared, executor: Executor, say: Say
+    calculations: Sequence[Calculation],
+    labels: Mapping[str, str],
+    store: ResultStore,
+    ready: Prepared,
+    executor: Executor,
+    say: Say,
+    *,
+    first: bool = False,
 ) -> dict[str, Stored]:
-    """Content hash → result: what is stored, and what is missing calculated now and stored as it finishes."""
+    """Content hash → result: what is stored, and what is missing calculated now and stored as it finishes.
+
+    The first time it is said whether the model's code could reach the network.
+    """
+    from defectbench.calculations.preparation import network_note
+
     identity = ready.resolved.identity
     todo = [c for c in calculations if store.get(c.key(identity), c) is None]
     done = len(calculations) - len(todo)
+    told = not first or ready.hand is not None
     for finished in executor.run(todo) if todo else ():
+        if not told and (note := network_note(ready.resolved.definition, getattr(executor, "network", None))):
+            say(f"note: {note}")
+        told = True
         store.put(finished.calculation.key(identity), finished.calculation, Stored(finished.result, finished.machine))
         done += 1
         said = finished.result.failure or finished.result.status

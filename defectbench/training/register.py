@@ -77,7 +77,7 @@ def register(
     first = next(iter(definitions.values()))
     definition = load_model(first)
     python = ensure_environment(environment or ENVIRONMENTS[recipe.kind])
-    # it was made here, so its hash is known
+    # this run wrote the file, whatever lay there before
     resolved = resolve_model(definition, folder=training.folder, environment=python, trust_weights=True)
     with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
         result = worker.calculate(certificate_of(definition, dataset))
