@@ -172,7 +172,8 @@ def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, referen
 def _write_board(out: _Output, board: Board, pages: Sequence[tuple[ModelPage, Ranked]]) -> dict[str, tuple[Chart, ...]]:
     """The figures over all models of a board, by task."""
     baseline = next((row.overall.score for row in board.rows if row.kind == "best baselines"), None)
-    charts = group_charts([(one.entry, one.score.overall, page.row.training_data) for page, one in pages], baseline)
+    current = [(page, one) for page, one in pages if page.row.superseded_by is None]
+    charts = group_charts([(one.entry, one.score.overall, page.row.training_data) for page, one in current], baseline)
     if charts:
         out.write(f"data/board-{board.id}.js", _script("charts", f"board-{board.id}", _flat(charts)))
     return charts

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.entries.staleness import stale
-from defectbench.leaderboard.groups import Group, Ranked
+from defectbench.leaderboard.groups import Group, Ranked, group_key
+from defectbench.leaderboard.history import Version, history
 from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import hardware_of, stem
-from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
+from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines, score_results
 from defectbench.leaderboard.tables import content_note
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Row:
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
-        superseded_by: page of a later entry of the same model; such a row has no rank.
+        superseded_by: page of a later entry of the same model; such a row has no rank, and no page if only its record is kept.
     """
 
     kind: Kind
@@ -142,16 +143,6 @@ class ChargeStateResult:
 
 
 @dataclass(frozen=True)
-class Version:
-    """An entry of the same model on the same dataset, level of theory and suite; ``changes`` since the one before it."""
-
-    page: str
-    date: str
-    overall: float | None
-    changes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ModelPage:
     """What is shown of a model on a board besides the report of its entry.
 
@@ -163,7 +154,7 @@ class ModelPage:
         elsewhere: pages of the same model on other boards, with their titles.
         facts: what the definition says, label → text.
         url: of the model.
-        versions: the model's history here, oldest first, itself among them.
+        versions: the model's history here, oldest first, itself among them; see :mod:`defectbench.leaderboard.history`.
     """
 
     page: str
@@ -288,10 +279,12 @@ def site_view(groups: Iterable[Group], folder: Path, documentation: str | None =
         boards.append(board)
         pages += made
     titles = {board.id: board.title for board in boards}
-    history = _history([one for group in groups for one in group.entries], pages)
+    versions = _histories([one for group in groups for one in group.entries], pages, tasks)
     return Site(
-        boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
-        models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
+        boards=tuple(
+            sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" and row.superseded_by is None for row in b.rows)))
+        ),
+        models=tuple(replace(_with_others(page, pages, titles), versions=versions[page.page]) for page in pages),
         tasks=tuple(_task_page(task) for task in tasks if any(task.name in one.entry.tasks for group in groups for one in group.entries)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
@@ -335,7 +328,7 @@ def _board(
         row = _row(one, place, f"models/{file}.html", shown)
         if later != file:
             row = replace(row, rank=None, superseded_by=f"models/{later}.html")
-        rows.append(row)
+        rows += [row, *_kept_rows(one, row.superseded_by or row.page, shown)]
         pages.append(_model_page(one, row, name, definition, folder))
     rows += _baseline_rows(first, shown)
     rows.sort(key=lambda row: -1.0 if row.overall.score is None else row.overall.score, reverse=True)
@@ -364,7 +357,7 @@ def _cell(scored: TaskScore | None) -> Cell:
     return Cell(scored.score, low, high, scored.reason)
 
 
-def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
+def _row(one: Ranked, place: int, page: str | None, tasks: list[str]) -> Row:
     entry, score = one.entry, one.score
     low, high = score.bounds or (None, None)
     cost = entry.tasks.get("cost")
@@ -390,6 +383,18 @@ def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
         relaxations=len(entry.configurations),
         date=entry.provenance.created[:10],
     )
+
+
+def _current(row: Row) -> bool:
+    return row.kind == "model" and row.superseded_by is None
+
+
+def _kept_rows(one: Ranked, current: str | None, tasks: list[str]) -> Iterable[Row]:
+    """The versions that an entry keeps, as far as they compare with it."""
+    for version in one.versions:
+        if group_key(version) == group_key(one.entry):
+            row = _row(Ranked(one.folder, version, score_results(version.tasks)), 0, None, tasks)
+            yield replace(row, rank=None, superseded_by=current)
 
 
 def _baseline_rows(entry: Entry, tasks: list[str]) -> list[Row]:
@@ -498,44 +503,17 @@ def _with_others(page: ModelPage, pages: list[ModelPage], titles: Mapping[str, s
     return replace(page, elsewhere=tuple(others))
 
 
-def _history(entries: list[Ranked], pages: list[ModelPage]) -> dict[str, tuple[Version, ...]]:
-    """Page → the entries of its model on its dataset, level of theory and suite, oldest first."""
-    together: dict[tuple[str, str, str, str], list[tuple[Ranked, str]]] = {}
+def _histories(entries: list[Ranked], pages: list[ModelPage], tasks: tuple[Task, ...]) -> dict[str, tuple[Version, ...]]:
+    """Page → the entries of its model on its dataset, level of theory and suite, and the versions that they keep."""
+    together: dict[tuple[str, str, str, str], list[tuple[Entry, str | None]]] = {}
+    mine = {}
     for one, page in zip(entries, pages, strict=True):
         e = one.entry
-        together.setdefault((e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite), []).append((one, page.page))
-    out: dict[str, tuple[Version, ...]] = {}
-    for found in together.values():
-        found.sort(key=lambda x: x[0].created)
-        versions = tuple(
-            Version(page, one.created[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
-            for n, (one, page) in enumerate(found)
-        )
-        out |= dict.fromkeys((page for _, page in found), versions)
-    return out
-
-
-def _changes(old: Entry, new: Entry) -> Iterable[str]:
-    """What differs between two entries of a model besides the results."""
-    before, after = old.provenance, new.provenance
-    named = (
-        ("the model's weights", old.model.weights_sha256, new.model.weights_sha256),
-        ("content of the dataset", old.dataset.sha256[:12], new.dataset.sha256[:12]),
-        ("protocol", before.protocol.get("name"), after.protocol.get("name")),
-        ("selection", [s.model_dump() for s in old.selection.states], [s.model_dump() for s in new.selection.states]),
-        ("tasks", sorted(old.tasks), sorted(new.tasks)),
-        ("device", before.device, after.device),
-        ("defectbench", before.defectbench, after.defectbench),
-    )
-    for label, was, now in named:
-        if was != now:
-            yield f"{label}: {was} → {now}" if isinstance(was, str) and isinstance(now, str) else label
-    for name in sorted({*before.packages, *after.packages}):
-        was, now = before.packages.get(name, "none"), after.packages.get(name, "none")
-        if was != now:
-            yield f"{name}: {was} → {now}"
-    if old.model.identity != new.model.identity and old.model.weights_sha256 == new.model.weights_sha256:
-        yield "the model's settings or code"
+        mine[page.page] = (e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite)
+        found = together.setdefault(mine[page.page], [])
+        found += [(e, page.page), *((version, None) for version in one.versions)]
+    histories = {key: history(found, tasks) for key, found in together.items()}
+    return {page: histories[key] for page, key in mine.items()}
 
 
 def _task_page(task: Task) -> TaskPage:

@@ -112,8 +112,9 @@
       numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70, frozen: window.innerWidth > 640 }),
       { title: "model", field: "name", sorter: "string", tooltip: function (event, cell) { return text(cell.getValue()); }, frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
-        if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
-        var link = element("a", row.name + (row.superseded_by ? ", " + row.date : ""));
+        var shown = (row.kind === "baseline" ? "baseline: " : "") + row.name + (row.superseded_by ? ", " + row.date : "");
+        if (!row.page) return element("span", shown);
+        var link = element("a", shown);
         link.href = row.page;
         return link;
       } },
