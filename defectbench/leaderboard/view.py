@@ -14,6 +14,7 @@ from defectbench.leaderboard.history import Version, history
 from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import hardware_of, stem
 from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines, score_results
+from defectbench.leaderboard.states import ChargeStateResult, state_results
 from defectbench.leaderboard.tables import content_note
 
 if TYPE_CHECKING:
@@ -114,32 +115,6 @@ class Board:
     note: str
     charge_states: tuple[tuple[str, int], ...]
     stale: str | None = None
-
-
-@dataclass(frozen=True)
-class ChargeStateResult:
-    """Where a model's ground state of a charge state ends.
-
-    Attributes:
-        minimum: DFT minimum that the structure is in; None if in none, or if DFT has no minima here.
-        energy_above: DFT energy of that minimum above DFT's ground state, in eV.
-        after_host: the minimum once the model's drift of the host is subtracted.
-        rmsd, local_rmsd, unrelaxed_rmsd: to DFT's ground state, in Å; the last of the unrelaxed start.
-        reason: why there is no value.
-    """
-
-    defect: str
-    charge: int
-    configuration: str | None
-    ground_state: str | None
-    minimum: str | None
-    energy_above: float | None
-    after_host: str | None
-    minima: int | None
-    rmsd: float | None
-    local_rmsd: float | None
-    unrelaxed_rmsd: float | None
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -431,7 +406,7 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
         name=one.entry.model.name,
         folder=one.folder.relative_to(folder).as_posix(),
         row=row,
-        states=tuple(_states(one.entry)),
+        states=tuple(state_results(one.entry)),
         reproduce=reproduce(one.entry),
         elsewhere=(),
         facts=tuple(facts),
@@ -450,37 +425,6 @@ def _signer(folder: Path) -> str:
     except DefectbenchError:
         return "somebody; not checked when this site was built"
     return "nobody" if found is None else str(found)
-
-
-def _states(entry: Entry) -> Iterable[ChargeStateResult]:
-    relax = entry.tasks.get("relax")
-    for found in relax.tables.get("states", []) if relax else []:
-        cell: Mapping[str, object] = dict(found)
-
-        def text(name: str, cell: Mapping[str, object] = cell) -> str | None:
-            return None if cell.get(name) is None else str(cell[name])
-
-        def value(name: str, cell: Mapping[str, object] = cell) -> float | None:
-            known = cell.get(name)
-            return float(known) if isinstance(known, int | float) and not isinstance(known, bool) else None
-
-        charge, minima = value("charge"), value("dft_minima")
-        if charge is None or text("defect") is None:
-            continue
-        yield ChargeStateResult(
-            defect=str(cell["defect"]),
-            charge=int(charge),
-            configuration=text("configuration"),
-            ground_state=text("dft_configuration"),
-            minimum=text("minimum"),
-            energy_above=value("energy_above_ground_state"),
-            after_host=text("host_referenced_minimum"),
-            minima=None if minima is None else int(minima),
-            rmsd=value("rmsd"),
-            local_rmsd=value("local_rmsd"),
-            unrelaxed_rmsd=value("unrelaxed_rmsd"),
-            reason=text("reason"),
-        )
 
 
 def reproduce(entry: Entry) -> str:

@@ -154,10 +154,38 @@ def test_an_older_version_is_folded_under_the_newer_one(visit):
     assert page.locator("#count").inner_text().startswith("3 of 3 models")
 
 
+def test_why_a_value_is_missing_is_said_by_key(visit):
+    page = visit().open("index.html")
+    names(page)
+    missing = page.locator("#table .na").first
+    reason = missing.get_attribute("aria-label").removeprefix("n/a: ")
+    missing.focus()
+    page.keyboard.press("Enter")
+    page.locator(".tabulator-popup", has_text=reason).wait_for()
+
+
+def state_cells(page, field):
+    page.wait_for_selector(f".tabulator-cell[tabulator-field={field}]")
+    return [text for text in page.locator(f".tabulator-cell[tabulator-field={field}]").all_inner_texts() if text != "–"]
+
+
 def test_a_charge_state_adds_its_columns(visit):
-    page = visit().open("index.html#state=V_Sb1+-3")
-    page.wait_for_selector(".tabulator-cell[tabulator-field=state_rmsd]")
-    assert "0.079" in page.locator(".tabulator-cell[tabulator-field=state_rmsd]").all_inner_texts()
+    page = visit().open("index.html#defect=V_Sb1&charge=-3")
+    assert "0.079" in state_cells(page, "state_rmsd")
+    assert page.locator("#chosen").is_visible()
+
+
+def test_a_defect_is_ranked_by_its_own_score(visit):
+    page = visit().open("index.html")
+    names(page)
+    page.select_option("#defect", "V_Sb1")
+    scores = state_cells(page, "state_score")
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert all(text.endswith(" of 5") for text in state_cells(page, "state_minimum"))
+    assert "defect=V_Sb1" in page.url
+    page.select_option("#defect", "")
+    page.wait_for_selector(".tabulator-cell[tabulator-field=state_score]", state="detached")
 
 
 @pytest.mark.parametrize(("button", "start"), [("csv", b"\xef\xbb\xbf"), ("svg", b"<svg"), ("png", b"\x89PNG")])
