@@ -18,7 +18,7 @@ from defectbench.leaderboard.states import ChargeStateResult, state_results
 from defectbench.leaderboard.tables import content_note
 
 if TYPE_CHECKING:
-    from defectbench.datasets.schema import DatasetFile
+    from defectbench.datasets.schema import DatasetFile, LevelOfTheory
     from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import Task
@@ -483,9 +483,10 @@ def _dataset_pages(groups: list[Group], boards: list[Board]) -> Iterable[Dataset
 
 
 def _dataset_page(d: DatasetFile, page: str, boards: tuple[str, ...]) -> DatasetPage:
-    def uncertain(level: str) -> str:
-        found = next(one.uncertainty for one in d.levels if one.name == level)
-        return "not stated" if found is None else f"{found.energy * 1000:g} meV, {found.force * 1000:g} meV/Å ({found.source})"
+    def uncertain(level: LevelOfTheory) -> str:
+        found = level.uncertainty
+        measured = None if found is None else f"{found.energy * 1000:g} meV, {found.force * 1000:g} meV/Å ({found.source})"
+        return " ".join(filter(None, [measured, level.accuracy])) or "not stated"
 
     return DatasetPage(
         id=d.id,
@@ -496,7 +497,7 @@ def _dataset_page(d: DatasetFile, page: str, boards: tuple[str, ...]) -> Dataset
         citations=tuple((c.text, _web(f"https://doi.org/{c.doi}" if c.doi else c.url)) for c in d.citations),
         host=d.host.description,
         defects=tuple((one.name, one.description, tuple(sorted(one.charges))) for one in d.defects),
-        levels=tuple(LevelInfo(one.name, one.functional, one.code or "not stated", uncertain(one.name)) for one in d.levels),
+        levels=tuple(LevelInfo(one.name, one.functional, one.code or "not stated", uncertain(one)) for one in d.levels),
         boards=boards,
     )
 
