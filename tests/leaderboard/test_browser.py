@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.slow
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies"
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
-SOFTWARE_3D = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +29,6 @@ def site(tmp_path_factory):
     (folder / "in" / "older" / "entry.json").write_text(json.dumps(older), encoding="utf-8")
     build_site(folder / "in", folder / "site")
     return folder / "site"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser'")
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("needs a Chromium of the system")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *SOFTWARE_3D])
-        yield browser
-        browser.close()
 
 
 class Visit:
