@@ -36,6 +36,8 @@ ADAPTERS = {
     "grace": {"tensorpotential"},
     "mattersim": {"mattersim", "torch"},
     "nequix": {"jax"},
+    "orb": {"orb_models", "torch"},
+    "upet": {"upet", "torch"},
     "ase_calculator": set(),
     "base": {"torch"},
 }

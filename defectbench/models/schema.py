@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from defectbench.base.files import relative_name
 
-Builtin = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "nequix", "ase_calculator"]
+Builtin = Literal["sevennet", "chgnet", "matgl", "mace", "grace", "mattersim", "nequix", "orb", "upet", "ase_calculator"]
 Plugin = Annotated[str, Field(pattern=r"^plugin:[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """An adapter of another package: the name of its entry point in the group ``defectbench.adapters``."""
 ChargeClass = Literal["charge-blind", "energy-only", "charge-aware"]

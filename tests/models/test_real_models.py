@@ -201,7 +201,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[.
 
 @pytest.mark.parametrize(
     ("kind", "file", "parameters", "descriptors"),
-    [("mace", "plain.model", 21360, True), ("grace", "grace", 152, False), ("mattersim", "mattersim.pth", 12212, True)],
+    [
+        ("mace", "plain.model", 21360, True),
+        ("grace", "grace", 152, False),
+        ("mattersim", "mattersim.pth", 12212, True),
+        ("upet", "pet.ckpt", 1546, False),
+    ],
 )
 def test_tiny_models_in_their_own_format(
     start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms, kind: str, file: str, parameters: int, descriptors: bool
@@ -213,14 +218,37 @@ def test_tiny_models_in_their_own_format(
     assert client.ready["parameters"] == parameters
     certificate = certify(client, crystal)
     assert certificate.charge_class == "charge-blind"
-    assert certificate.failed == ()
+    # PET learns that a rotation changes nothing; random numbers have not
+    assert {check.name for check in certificate.failed} == ({"rotation"} if kind == "upet" else set())
     assert np.abs(single(client, crystal)[1]).max() > 1e-3  # a model that says something
-    if kind == "mattersim":
+    if kind in ("mattersim", "upet"):
         same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (None,), 5, 1e-4, 1e-4)
     if descriptors:
         assert_descriptors(client, crystal)
     else:
         assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None)).status == "unsupported"
+
+
+def test_orb(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    """Weights of full size with random numbers: the package offers no smaller architecture."""
+    blind = {"architecture": "orb-v3-conservative-inf-omat"}
+    with raises_code("wrong-weights", "does not hold the weights of"):
+        start(tiny("orb", "orbmol.ckpt", arguments=blind), trust_weights=True)
+    client = start(tiny("orb", "orb.ckpt", arguments=blind), trust_weights=True)
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    features = client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))
+    assert np.shape(features.descriptors) == (len(crystal), 256)
+    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (None,), 5, 1e-4, 1e-4)
+
+
+def test_orbmol_takes_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    charged = {"architecture": "orb-v3-conservative-omol"}
+    with raises_code("bad-charge", "takes a total charge"):
+        start(tiny("orb", "orbmol.ckpt", arguments=charged), trust_weights=True)
+    client = start(tiny("orb", "orbmol.ckpt", arguments=charged, charge={"how": "total_charge"}), trust_weights=True)
+    assert len({round(single(client, crystal, q)[0], 4) for q in (-1, 0, 1)}) == 3
+    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (-1, 1), 5, 1e-4, 1e-4)
 
 
 def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:

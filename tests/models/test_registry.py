@@ -45,6 +45,8 @@ REQUIRED = {
     "nequix-omat-1",
     "nequix-oam-1",
     "nequix-oam-1-pft",
+    "orb-v3-conservative-inf-omat",
+    "pet-mad-s-1.1",
 }
 ENVIRONMENT = PythonEnvironment(Path("python"), "some", {}, "0" * 64)
 

@@ -21,6 +21,8 @@ ADAPTERS: dict[str, str] = {
     "grace": "grace",
     "mattersim": "mattersim",
     "nequix": "nequix",
+    "orb": "orb",
+    "upet": "upet",
     "ase_calculator": "ase_calculator",
 }
 """Adapter name in a model definition → module in this package."""

@@ -226,6 +226,16 @@ def by_structure(
     return [(float(energy), part) for energy, part in zip(energies, parts, strict=True)]
 
 
+def lowest_multiplicity(atoms: Atoms, charge: int) -> int:
+    """The lowest spin multiplicity 2S + 1 of a structure's number of electrons: 1 if it is even, else 2.
+
+    Example:
+        >>> lowest_multiplicity(Atoms("MgO"), 0), lowest_multiplicity(Atoms("MgO"), 1)
+        (1, 2)
+    """
+    return 1 + (int(atoms.numbers.sum()) - int(charge)) % 2
+
+
 def set_up_torch() -> Any:
     """torch with as many threads as ``OMP_NUM_THREADS`` says and fixed seeds; returns the module."""
     torch = require("torch")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import WorkerError, require
 from ..weights import WeightsFile
-from .base import LoadedModel, by_structure, count_parameters, only_file, reject_unknown, set_up_torch
+from .base import LoadedModel, by_structure, count_parameters, lowest_multiplicity, only_file, reject_unknown, set_up_torch
 
 SKIN = 0.4
 """Å: how far beyond the cutoff the graphs of a batch reach. They serve until an atom has moved by half of it."""
@@ -122,16 +122,6 @@ class PolarModel(MaceModel):
         super().prepare(atoms, charge)
         assert charge is not None  # it takes one: the base class has refused a missing one
         atoms.info["spin"] = lowest_multiplicity(atoms, charge)
-
-
-def lowest_multiplicity(atoms: Atoms, charge: int) -> int:
-    """The lowest spin multiplicity 2S + 1 of a structure's number of electrons: 1 if it is even, else 2.
-
-    Example:
-        >>> lowest_multiplicity(Atoms("MgO"), 0), lowest_multiplicity(Atoms("MgO"), 1)
-        (1, 2)
-    """
-    return 1 + (int(atoms.numbers.sum()) - int(charge)) % 2
 
 
 def _head(model: Any, wanted: str | None) -> str | None:
