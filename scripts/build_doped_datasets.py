@@ -151,7 +151,8 @@ def cdte(mirror: Path) -> DatasetFile:
                 code="VASP",
                 accuracy=(
                     "Not stated by the authors. "
-                    "Against the level HSE06+SOC the Te-Te dimer of neutral v_Cd has the same length (2.746 and 2.753 Å) and another energy below the symmetric vacancy (0.75 and 0.52 eV)."
+                    "Against the level HSE06+SOC the Te-Te dimer of neutral v_Cd has the same length (2.746 and 2.753 Å) "
+                    "and another energy below the symmetric vacancy (0.75 and 0.52 eV)."
                 ),
                 convergence=None,
                 settings=Settings(

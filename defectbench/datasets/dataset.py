@@ -384,7 +384,7 @@ def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.i
 
 
 def content_hash(metadata: DatasetFile) -> str:
-    """SHA-256 of the canonical metadata, which hold the hashes of all files, local and remote; without what levels say of their accuracy."""
+    """SHA-256 of the canonical metadata, which hold the hashes of all files; without what is said of accuracy."""
     content = metadata.canonical()
     for level in content["levels"]:
         level.pop("accuracy", None)

@@ -35,7 +35,7 @@ def created(entry: Entry) -> datetime:
 def keep_versions(old: Path, new: Path) -> None:
     """Copies what the folder of an entry keeps, and the entry itself, to the folder that takes its place.
 
-    An entry that cannot be read, or that is in both, is no version.
+    An entry that cannot be read, or that is in both, does not become a version.
 
     Args:
         old: folder of the entry that is replaced.
