@@ -46,14 +46,14 @@ class Version:
         date: on which it was made.
         overall: score, by this version of defectbench.
         changes: besides the results, since the version before.
-        moved: metrics that count, since the version before; empty if the two ran other charge states or configurations.
+        moved: metrics that count, since the version before; None of the first, and if the two ran other charge states or configurations.
     """
 
     page: str | None
     date: str
     overall: float | None
     changes: tuple[str, ...]
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[Moved, ...] | None = None
 
 
 def history(entries: Sequence[tuple[Entry, str | None]], tasks: Sequence[Task]) -> tuple[Version, ...]:
@@ -63,10 +63,12 @@ def history(entries: Sequence[tuple[Entry, str | None]], tasks: Sequence[Task]) 
         entries: of one model on one dataset, each with its page, in any order.
         tasks: whose metrics are compared.
     """
-    found, old = [], None
-    for entry, page in sorted(entries, key=lambda one: one[0].provenance.created):
+    found: list[Version] = []
+    old: Entry | None = None
+    # an entry that was scored again has the date of its run: the kept one is the older
+    for entry, page in sorted(entries, key=lambda one: (one[0].provenance.created, one[1] is not None)):
         changes = ("first entry",) if old is None else tuple(_changes(old, entry))
-        moved = () if old is None else tuple(_moved(old, entry, tasks))
+        moved = tuple(_moved(old, entry, tasks)) if old is not None and _selected(old) == _selected(entry) else None
         found.append(Version(page, entry.provenance.created[:10], score_results(entry.tasks).overall, changes, moved))
         old = entry
     return tuple(found)
@@ -111,8 +113,6 @@ def _selected(entry: Entry) -> list[tuple[str, int, list[str]]]:
 
 
 def _moved(old: Entry, new: Entry, tasks: Sequence[Task]) -> Iterator[Moved]:
-    if _selected(old) != _selected(new):
-        return
     for task in tasks:
         if task.name not in old.tasks or task.name not in new.tasks:
             continue
