@@ -27,6 +27,9 @@ def site(tmp_path_factory):
     older["model"]["identity"] = "0" * 64
     (folder / "in" / "older").mkdir()
     (folder / "in" / "older" / "entry.json").write_text(json.dumps(older), encoding="utf-8")
+    # a dataset without energy surfaces: that task has no value
+    (folder / "in" / "cdte").mkdir()
+    shutil.copy(PUBLISHED.parent / "cdte-doped" / "chgnet-0.3.0" / "entry.json", folder / "in" / "cdte")
     build_site(folder / "in", folder / "site")
     return folder / "site"
 
@@ -141,7 +144,7 @@ def test_an_older_version_is_folded_under_the_newer_one(visit):
 
 
 def test_why_a_value_is_missing_is_said_by_key(visit):
-    page = visit().open("index.html")
+    page = visit().open("index.html#board=cdte-doped-hse06-soc-full")
     names(page)
     missing = page.locator("#table .na").first
     reason = missing.get_attribute("aria-label").removeprefix("n/a: ")
@@ -195,7 +198,7 @@ def test_structures_are_shown_and_the_slider_moves_them(visit):
     assert page.locator(".viewer output").inner_text() == "start"
     assert page.locator(".viewer").get_attribute("data-farthest") != relaxed
     page.get_by_label("Charge state").select_option("V_Se2_q+2")
-    page.wait_for_function("document.querySelector('.viewer [role=status]').textContent.includes('V_Se2 +2')")
+    page.wait_for_function("document.querySelector('.viewer [role=status]').textContent.includes('V_Se2 +2')", timeout=120_000)
 
 
 def test_dft_relaxations_are_shown(visit):
@@ -212,6 +215,19 @@ def test_all_figures_of_a_page_are_drawn(visit, name):
     for number in range(charts.count()):
         page.evaluate("n => document.querySelectorAll('.chart')[n].scrollIntoView()", number)
         page.wait_for_function("n => document.querySelectorAll('.chart')[n].dataset.drawn", arg=number, timeout=120_000)
+
+
+def test_on_paper_every_figure_is_drawn_in_dark_ink(visit, tmp_path):
+    page = visit(color_scheme="dark").open("datasets/sb2se3-vacancies.html")
+    page.wait_for_function(
+        "window.Plotly && performance.getEntriesByType('resource').some(e => e.name.includes('/data/board-'))", timeout=120_000
+    )
+    page.evaluate(
+        "addEventListener('beforeprint', () => { window.ink = getComputedStyle(document.documentElement).getPropertyValue('--ink'); })"
+    )
+    page.pdf(path=tmp_path / "page.pdf")
+    assert page.locator(".chart").count() == page.locator(".chart[data-drawn]").count() > 0
+    assert page.evaluate("window.ink.trim()") == "#1b1f24"
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit):
