@@ -138,7 +138,7 @@
     drawn.forEach(function (draw) { draw(); });
   });
   window.addEventListener("load", function () {  /* a page may be printed before its figures came into view */
-    (window.requestIdleCallback || setTimeout)(function () { waiting.forEach(load); });
+    (window.requestIdleCallback || setTimeout)(function () { waiting.forEach(load); }, { timeout: 3000 });
   });
   function show(box) {
     waiting.splice(waiting.indexOf(box), 1);
