@@ -217,19 +217,6 @@ def test_all_figures_of_a_page_are_drawn(visit, name):
         page.wait_for_function("n => document.querySelectorAll('.chart')[n].dataset.drawn", arg=number, timeout=120_000)
 
 
-def test_on_paper_every_figure_is_drawn_in_dark_ink(visit, tmp_path):
-    page = visit(color_scheme="dark").open("datasets/sb2se3-vacancies.html")
-    page.wait_for_function(
-        "window.Plotly && performance.getEntriesByType('resource').some(e => e.name.includes('/data/board-'))", timeout=120_000
-    )
-    page.evaluate(
-        "addEventListener('beforeprint', () => { window.ink = getComputedStyle(document.documentElement).getPropertyValue('--ink'); })"
-    )
-    page.pdf(path=tmp_path / "page.pdf")
-    assert page.locator(".chart").count() == page.locator(".chart[data-drawn]").count() > 0
-    assert page.evaluate("window.ink.trim()") == "#1b1f24"
-
-
 def test_a_phone_shows_everything_without_scrolling_sideways(visit):
     one = visit(viewport={"width": 390, "height": 844})
     for name in ("index.html", "models/qet-matq--sb2se3-vacancies-pbe-full.html", "tasks/relax.html", "datasets/sb2se3-vacancies.html"):
