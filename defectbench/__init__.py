@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from defectbench.base.version import VERSION
+
 if TYPE_CHECKING:
     from defectbench.base.errors import DefectbenchError
     from defectbench.calculations.checking import certify
-    from defectbench.datasets.catalogue import list_datasets, load_dataset
+    from defectbench.datasets.catalogue import list_datasets, load_dataset, validate_dataset
     from defectbench.datasets.importing.any_format import import_dataset
-    from defectbench.datasets.validation import validate_dataset
     from defectbench.entries.verification import verify
     from defectbench.evaluation import evaluate
     from defectbench.leaderboard.board import load_leaderboard
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from defectbench.models.registry import list_models, load_model
     from defectbench.structures.pymatgen import from_pymatgen, to_pymatgen
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "DefectbenchError": "defectbench.base.errors",
@@ -51,7 +52,7 @@ _HOMES = {
     "load_model": "defectbench.models.registry",
     "rescore": "defectbench.leaderboard.entry_view",
     "to_pymatgen": "defectbench.structures.pymatgen",
-    "validate_dataset": "defectbench.datasets.validation",
+    "validate_dataset": "defectbench.datasets.catalogue",
     "verify": "defectbench.entries.verification",
 }
 

@@ -133,7 +133,7 @@ def evaluate(
     from defectbench.entries.folder import published
     from defectbench.entries.run_folder import claim, locked
     from defectbench.models.certificate import check_claim
-    from defectbench.models.registry import check_against_definition
+    from defectbench.models.resolved import check_against_definition
     from defectbench.runs.finishing import Certificate, finish
     from defectbench.runs.selection import refuse_numbers, select, take_earlier
 

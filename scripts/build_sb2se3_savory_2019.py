@@ -19,8 +19,9 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.base.files import sha256_of, write_text
+from defectbench.datasets.alignment import ideal_structure
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.dataset import Dataset, ideal_structure
+from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.displaced_starts import write_displaced_starts
 from defectbench.datasets.schema import (
     METADATA_FILE,

@@ -20,11 +20,10 @@ import numpy as np
 from ase import Atoms
 
 from defectbench.base.errors import DatasetError, DefectbenchError
-from defectbench.datasets.catalogue import load_dataset
+from defectbench.datasets.catalogue import load_dataset, validate_dataset
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import read_extxyz
 from defectbench.datasets.schema import METADATA_FILE, Defect, parse_metadata
-from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import add_relaxation, write_dataset
 from defectbench.structures.lattice import minimum_image
 

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+from defectbench.base.tables import markdown_table
 from defectbench.scoring.task import MetricDefinition, Task
 from defectbench.tasks import get_tasks
 
@@ -29,11 +30,8 @@ def anchors(metric: MetricDefinition) -> str:
 
 def table(task: Task) -> str:
     """The metrics of a task as a Markdown table."""
-    lines = ["| metric | label | good → bad | weight | meaning |", "|---|---|---|---:|---|"]
-    for m in task.metrics:
-        weight = "–" if m.direction == "none" else f"{m.weight:g}"
-        lines.append(f"| `{m.name}` | {m.label} | {anchors(m)} | {weight} | {m.tooltip.replace('|', chr(92) + '|')} |")
-    return "\n".join(lines)
+    rows = [[f"`{m.name}`", m.label, anchors(m), "–" if m.direction == "none" else f"{m.weight:g}", m.tooltip] for m in task.metrics]
+    return markdown_table(["metric", "label", "good → bad", "weight", "meaning"], rows, [3])
 
 
 def generated(text: str, tasks: dict[str, Task]) -> str:

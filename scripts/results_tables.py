@@ -11,6 +11,7 @@ from pathlib import Path
 
 import defectbench
 from defectbench.base.states import format_charge
+from defectbench.base.tables import markdown_table
 from defectbench.leaderboard.entry_view import EntryView
 
 FIRST = "sb2se3-vacancies"
@@ -58,7 +59,7 @@ def models(entries: list[EntryView]) -> str:
         low, high = entry.score.bounds or (None, None)
         score = "–" if entry.score.overall is None else f"{entry.score.overall:.2f} ({low:.2f} to {high:.2f})"
         rows.append([entry.record.model.name, score, *(number(entry, task, name) for task, name, _ in METRICS)])
-    return markdown(["model", "score", *(title for *_, title in METRICS)], rows)
+    return markdown_table(["model", "score", *(title for *_, title in METRICS)], rows)
 
 
 def number(entry: EntryView, task: str, name: str) -> str:
@@ -76,7 +77,7 @@ def states(entries: list[EntryView]) -> str:
         found = [frame.loc[(defect, charge), "rmsd"] for frame in frames.values()]
         cells = ["–" if value != value or value is None else f"{value:.2f}" for value in found]
         rows.append([f"{defect} {format_charge(int(charge))}", *cells, f"{row['unrelaxed_rmsd']:.2f}"])
-    return markdown(["RMSD (Å)", *frames, "unrelaxed start"], rows)
+    return markdown_table(["RMSD (Å)", *frames, "unrelaxed start"], rows)
 
 
 def hosts(leaderboards: Path) -> str:
@@ -97,13 +98,7 @@ def hosts(leaderboards: Path) -> str:
             score = "–" if entry.score.overall is None else f"{entry.score.overall:.2f}"
             cells.append(f"{score}, {int(states['success'].fillna(False).sum())} of {len(states)}")
         rows.append([model, *cells])
-    return markdown(["model", *(f"`{name}`" for name in names)], rows)
-
-
-def markdown(heading: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["model", *(f"`{name}`" for name in names)], rows)
 
 
 if __name__ == "__main__":

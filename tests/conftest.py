@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,13 @@ def chromium() -> Iterator[object]:
         browser.close()
 
 
+LONG = {"model": 10, "slow": 1}
+"""Tests of a marker take about so many times as long as each other; the others next to nothing."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests come first, so that the processes of xdist, which share them out in this order, end at about the same time."""
-    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("model")}
-    items.sort(key=lambda item: item.path not in long)
+    """Files with the most long tests come first: the processes of xdist take them in this order, and so end at about one time."""
+    work = Counter[Path]()
+    for item in items:
+        work[item.path] += max((weight for marker, weight in LONG.items() if item.get_closest_marker(marker)), default=0)
+    items.sort(key=lambda item: -work[item.path])

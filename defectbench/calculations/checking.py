@@ -11,7 +11,7 @@ from defectbench.base.errors import ModelError
 from defectbench.calculations.judging import judge
 from defectbench.calculations.plan import DEFAULT_DATASET, certificate_of
 from defectbench.models.certificate import ChargeCertificate, check_claim
-from defectbench.models.registry import check_against_definition
+from defectbench.models.resolved import check_against_definition
 from defectbench.models.schema import ModelDefinition
 
 if TYPE_CHECKING:

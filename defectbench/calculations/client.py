@@ -32,7 +32,7 @@ from defectbench.calculations.results import Result, check_echo, parse
 
 if TYPE_CHECKING:
     from defectbench.models.environment import PythonEnvironment
-    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.resolved import ResolvedModel
 
 Progress = Callable[[int, float, float], None]
 """Called with step, energy (eV) and largest force (eV/Å)."""
@@ -236,6 +236,11 @@ class WorkerClient:
     def batch(self) -> int:
         """Structures that one of the worker's force calls takes; 1 before it has started."""
         return 1 if self._ready is None else int(self._ready["capabilities"]["batch"])
+
+    @property
+    def network(self) -> str | None:
+        """What the worker has of the network, ``none`` or ``open``; None before it has started."""
+        return None if self._ready is None else str(self._ready["network"])
 
     @property
     def pid(self) -> int | None:

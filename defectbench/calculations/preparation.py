@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from defectbench.calculations.client import Progress, WorkerSpec
     from defectbench.calculations.executors import Executor
     from defectbench.models.environment import PythonEnvironment
-    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.resolved import ResolvedModel
 
 MakeExecutor = Callable[["WorkerSpec"], "Executor"]
 
@@ -118,7 +118,7 @@ class ChosenModel:
 
         from defectbench.calculations.client import WorkerSpec
         from defectbench.models.environment import ensure_environment
-        from defectbench.models.registry import resolve_model
+        from defectbench.models.resolved import resolve_model
 
         o = self.options
         if self.hand is not None:

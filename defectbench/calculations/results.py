@@ -261,6 +261,13 @@ class HiddenCharge(Difference):
     where: str
 
 
+class HiddenNames(_Closed):
+    """Of a model that reads all of ``atoms.info``: how many names in its code were tried as a charge's, and how many could not be."""
+
+    tried: Count
+    untried: Count
+
+
 class CertificateResult(_Result):
     """The raw numbers of a charge-response certificate; see ``defectbench.worker.certificate``. All are there unless it failed.
 
@@ -269,6 +276,7 @@ class CertificateResult(_Result):
         after_steps: None for a model that takes no charge.
         batched: None where a call takes one structure.
         hidden: None for one that takes a charge.
+        hidden_names: None for one that takes a charge or does not read all of ``atoms.info``, and where an earlier version measured.
     """
 
     kind: Literal["certificate"] = "certificate"
@@ -294,6 +302,7 @@ class CertificateResult(_Result):
     again: Difference | None = None
     batched: Difference | None = None
     hidden: tuple[HiddenCharge, ...] | None = None
+    hidden_names: HiddenNames | None = None
     seconds_per_call: NotNegative = 0.0
 
     @model_validator(mode="after")

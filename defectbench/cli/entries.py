@@ -26,6 +26,7 @@ from defectbench.cli.groups import group
 
 if TYPE_CHECKING:
     from defectbench.leaderboard.entry_view import EntryView
+    from defectbench.tasks.search.rows import SoapRow
 
 entries_app = group("Entries of runs that were calculated in parts.")
 score_app = group("Scores, computed from an entry's metrics.")
@@ -93,11 +94,11 @@ def _draw(entry: EntryView, dataset: str | None) -> None:
     write_report(entry, dataset_of(dataset, entry.record.dataset.id))
 
 
-def _search_by_soap(entry: Path, dataset: str | None) -> list[dict[str, object]]:
+def _search_by_soap(entry: Path, dataset: str | None) -> list[SoapRow]:
     from defectbench.entries.rescoring import stored_scoring
     from defectbench.tasks.search.score import soap_table
 
-    return list(soap_table(stored_scoring(entry, dataset)[1]))
+    return soap_table(stored_scoring(entry, dataset)[1])
 
 
 @entries_app.command("merge")

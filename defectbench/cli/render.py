@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from defectbench.base.text import CONTROL, one_line
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.report import REPORT_FILE, best_baseline
 from defectbench.leaderboard.tables import measured
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from defectbench.leaderboard.scores import Score, TaskScore
     from defectbench.runs.preview import Preview
     from defectbench.runs.shards import ShardDone
+    from defectbench.tasks.search.rows import SoapRow
 
 
 def escape(text: object, limit: int = 4000) -> str:
@@ -101,8 +103,13 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
         )
     for row in body:
         made.add_row(*row)
-    needed = Measurement.get(console, console.options.update(max_width=10_000), made).minimum
-    console.print(made, width=max(console.width, needed), crop=False)
+
+    def needed() -> int:
+        return Measurement.get(console, console.options.update(max_width=10_000), made).minimum
+
+    if needed() > console.width:
+        made.padding = (0, 0)  # one space between columns instead of three
+    console.print(made, width=max(console.width, needed()), crop=False)
 
 
 def line(console: Console, text: str, style: str | None = None) -> None:
@@ -175,8 +182,7 @@ _CAUSES = {"none": "–", "host and defect": "both", "wrong minimum": "basin", "
 
 
 def _ground_states(console: Console, view: EntryView) -> None:
-    relax = view.record.tasks.get("relax")
-    rows = relax.tables.get("states", []) if relax else []
+    rows = view.record.table("relax", "states", StateRow)
     if not rows:
         return
     columns = [
@@ -190,7 +196,6 @@ def _ground_states(console: Console, view: EntryView) -> None:
         Column("cause", "text"),
         Column("con-\nverged", "number"),
     ]
-    numbers = ("ground_state_found", "rmsd", "local_rmsd", "unrelaxed_rmsd")
     table(
         console,
         columns,
@@ -198,8 +203,8 @@ def _ground_states(console: Console, view: EntryView) -> None:
             [
                 _state(row["defect"], row["charge"]),
                 *_found(row),
-                *(cell(row.get(name)) for name in numbers),
-                _CAUSES.get(str(row["verdict"]), cell(row["verdict"])),
+                *(cell(value) for value in (row["ground_state_found"], row["rmsd"], row["local_rmsd"], row["unrelaxed_rmsd"])),
+                _CAUSES.get(row["verdict"], cell(row["verdict"])),
                 f"{row['converged']}/{row['configurations']}",
             ]
             for row in rows
@@ -208,11 +213,11 @@ def _ground_states(console: Console, view: EntryView) -> None:
     )
 
 
-def _found(row: Mapping[str, Any]) -> tuple[str, str]:
+def _found(row: StateRow) -> tuple[str, str]:
     """The DFT minimum that the model's ground state lies in, and how far that is above DFT's ground state."""
     if row["minimum"] is None:
         return "none", "–"
-    energy = row.get("energy_above_ground_state")
+    energy = row["energy_above_ground_state"]
     if energy == 0:
         return "[green]ground[/]", "0"
     return "[red]another[/]", "–" if energy is None else f"[red]{energy:.2f}[/]"
@@ -411,6 +416,8 @@ def verification(console: Console, found: Verification) -> None:
         line(console, f"  {problem}")
     for reason in found.unchecked:
         line(console, f"  not checked: {reason}", "dim")
+    for note in found.notes:
+        line(console, f"  note: {note}")
 
 
 def submission(console: Console, found: Submission) -> None:
@@ -421,20 +428,24 @@ def submission(console: Console, found: Submission) -> None:
         line(console, f"  {problem}")
     for reason in found.verification.unchecked:
         line(console, f"  not checked: {reason}", "dim")
+    for note in found.verification.notes:
+        line(console, f"  note: {note}")
 
 
-def search_by_soap(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+def search_by_soap(console: Console, rows: Sequence[SoapRow]) -> None:
     """The search with minima told apart by SOAP beside that by the matching, one row per charge state."""
     if not rows:
         line(console, "search by SOAP: no charge state has enough DFT relaxations among the selected starts")
         return
     headings = ["starts", "minima", "by\nSOAP", "ground state\nfound", "by\nSOAP", "minima\nneeded", "by\nSOAP"]
     columns = [Column("state"), *(Column(heading, "number") for heading in headings)]
-    body = [[_state(*list(row.values())[:2]), *(cell(value) for value in list(row.values())[2:])] for row in rows]
+    body = [[_state(row["defect"], row["charge"]), *(cell(value) for value in list(row.values())[2:])] for row in rows]
     table(console, columns, body, title="Search by SOAP, beside the matching")
-    for how, column, kept in (("matching", "found_by_unique", "unique_minima"), ("SOAP", "found_by_soap", "soap_minima")):
-        found, passed = sum(bool(r[column]) for r in rows), sum(int(r[kept]) for r in rows)
-        starts = sum(int(r["candidates"]) for r in rows)
+    starts = sum(r["candidates"] for r in rows)
+    by_matching = [r["found_by_unique"] for r in rows], [r["unique_minima"] for r in rows]
+    by_soap = [r["found_by_soap"] for r in rows], [r["soap_minima"] for r in rows]
+    for how, (hits, minima) in (("matching", by_matching), ("SOAP", by_soap)):
+        found, passed = sum(hits), sum(minima)
         line(console, f"{how}: {found} of {len(rows)} ground states found with {passed} of {starts} DFT relaxations")
 
 

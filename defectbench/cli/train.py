@@ -49,6 +49,7 @@ def train(
     from defectbench.datasets.catalogue import load_dataset
     from defectbench.training.recipe import load_recipe
     from defectbench.training.register import default_name, register
+    from defectbench.training.run import MODEL_FILE
     from defectbench.training.run import train as run
 
     console = make_console()
@@ -74,7 +75,7 @@ def train(
                 on_line=lambda line: status.update(line[:100].replace("[", "(")),
                 on_epoch=show,
             )
-            status.update("certifying the model")
+            status.update(f"certifying {folder / MODEL_FILE}, as this run wrote it".replace("[", "("))
             made = register(done, data, how, name=name, environment=environment)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; finished epochs are stored, the same command resumes from there") from None

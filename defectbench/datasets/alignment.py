@@ -9,9 +9,21 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.schema import Defect
 from defectbench.structures.lattice import minimum_image
+
+
+def ideal_structure(host: Atoms, defect: Defect, position: NDArray[np.float64] | None = None) -> Atoms:
+    """The defect in the unrelaxed host: host order with the site removed, or its element changed, or the new atom at the end."""
+    atoms: Atoms = host.copy()
+    if defect.kind == "vacancy":
+        del atoms[defect.site]
+    elif defect.kind == "substitution":
+        atoms.symbols[defect.site] = defect.added
+    else:
+        atoms += Atoms([defect.added], positions=[defect.position if position is None else position])
+    return atoms
+
 
 CELL_DIFFERENCE = 0.01
 """Å; a cell that differs by no more counts as the host's (files with few decimals)."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectbench.base.errors import DatasetError, UnknownNameError
+from defectbench.base.errors import DatasetError, DownloadError, UnknownNameError
 from defectbench.base.paths import user_path
 
 if TYPE_CHECKING:
     from defectbench.base.listing import Listing
+    from defectbench.datasets.checks import Problem
     from defectbench.datasets.dataset import Dataset
+    from defectbench.datasets.validation import ValidationReport
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,3 +220,60 @@ def fetch_dataset(name_or_path: str | Path, on_progress: Callable[[int, int], No
     fetch_all(metadata, on_progress or (lambda _done, _all: None))
     folder = cache_folder() / "datasets" / metadata.remote.mirror_folder
     return Fetched(metadata.id, folder, len(metadata.remote.files), missing)
+
+
+def validate_dataset(path: str | Path) -> ValidationReport:
+    """Checks a dataset against the schema and its files against each other.
+
+    Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
+    composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
+    energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
+    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; whether the numbers can be true together
+    (:mod:`~defectbench.datasets.plausibility`: ΔE against −F·Δx, energies of one defect against each other, order of band edges,
+    ranges); how good the labels are (:mod:`~defectbench.datasets.quality`: net forces, image-charge corrections against an Ewald sum, a
+    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they
+    are in the cache, whether the fetched ones can be read; nothing is downloaded.
+
+    Args:
+        path: a dataset folder, or the name of a dataset that ships.
+
+    Raises:
+        UnknownNameError: neither.
+        DatasetError: there is no such folder.
+        DefectbenchError: no home folder is known for a leading ``~name``.
+
+    Example:
+        >>> import defectbench
+        >>> report = defectbench.validate_dataset("sb2se3-savory-2019")
+        >>> report.valid, report.problems
+        (True, ())
+    """
+    from defectbench.datasets.validation import validate_folder
+
+    folder = user_path(path)
+    if not folder.is_dir():
+        folder = dataset_folder(path)
+    folder = folder.resolve()
+    found = validate_folder(folder)
+    return found if found.problems else replace(found, problems=tuple(_problems_of_fetched(folder)))
+
+
+def _problems_of_fetched(folder: Path) -> list[Problem]:
+    """Whether the fetched files of a remote dataset make one; nothing if they are not in the cache."""
+    from defectbench.datasets.checks import Problem
+    from defectbench.datasets.readers import READERS
+    from defectbench.datasets.remote import missing_files
+    from defectbench.datasets.schema import METADATA_FILE, parse_metadata
+
+    metadata = parse_metadata(folder / METADATA_FILE)
+    if metadata.remote is None:
+        return []
+    if metadata.remote.reader not in READERS:
+        return [Problem(METADATA_FILE, None, "remote.reader", f"there is no reader '{metadata.remote.reader}' ({', '.join(READERS)})")]
+    if missing_files(metadata):
+        return []
+    try:
+        load_dataset(folder)
+    except (DatasetError, DownloadError) as error:
+        return [Problem(METADATA_FILE, None, "remote", str(error))]
+    return []

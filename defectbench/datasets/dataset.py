@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from defectbench.base.errors import DatasetError, UnknownNameError
 from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
+from defectbench.datasets.alignment import find_defect, ideal_structure
 from defectbench.datasets.extxyz import attach_results, copy_with_results, parse_frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
 from defectbench.structures.lattice import minimum_image
@@ -181,8 +183,6 @@ class Dataset:
         Raises:
             UnknownNameError: no such defect.
         """
-        from defectbench.datasets.alignment import find_defect
-
         entry = self.metadata.defect(defect)
         if atoms is not None and entry.site is not None:
             with suppress(DatasetError):  # too far from the host to tell
@@ -289,7 +289,7 @@ class Dataset:
         """Last frames of converged relaxations by configuration, in plotting order: not copies."""
         key = (defect, charge, level)
         if key not in self._lasts:
-            lasts = {c: self._read((level, defect, charge, c))[-1] for c in self.configurations(defect, charge, level)}
+            lasts = {c: self._last((level, defect, charge, c)) for c in self.configurations(defect, charge, level)}
             self._lasts[key] = {c: last for c, last in lasts.items() if last.info["converged"]}
         return self._lasts[key]
 
@@ -322,32 +322,33 @@ class Dataset:
             self._frames[key] = frames
         return self._frames[key]
 
+    def _last(self, key: RelaxationKey) -> Atoms:
+        """The last frame, alone where that can be checked alone: a relaxation has dozens, and most who ask want its end."""
+        source = self._relaxations[key]
+        if key not in self._frames and isinstance(source, Path) and self._start(key) is not None:
+            frames = read_extxyz(source, last=True)
+            if next(self._problems(key, source, frames), None) is None:
+                return frames[0]
+        return self._read(key)[-1]
+
     def _read_file(self, key: RelaxationKey, path: Path) -> tuple[Atoms, ...]:
-        level, defect, charge, configuration = key
         frames = read_extxyz(path)
-        start = self._starts.get((defect, charge), {}).get(configuration)
+        checks.refuse(self.path, self._problems(key, path, frames))
+        return tuple(frames)
+
+    def _start(self, key: RelaxationKey) -> Atoms | None:
+        _, defect, charge, configuration = key
+        return self._starts.get((defect, charge), {}).get(configuration)
+
+    def _problems(self, key: RelaxationKey, path: Path, frames: Sequence[Atoms]) -> Iterator[checks.Problem]:
+        level, defect, charge, configuration = key
         entry, theory = self.metadata.defect(defect), self.metadata.level(level)
         file = path.relative_to(self.path).as_posix()
-        checks.refuse(
-            self.path, checks.check_frames(file, frames, self._host, entry, charge, configuration, level, theory.convergence, start)
-        )
-        return tuple(frames)
+        return checks.check_frames(file, frames, self._host, entry, charge, configuration, level, theory.convergence, self._start(key))
 
 
 def _energy(atoms: Atoms) -> float:
     return float(stored_results(atoms)["energy"])
-
-
-def ideal_structure(host: Atoms, defect: Defect, position: NDArray[np.float64] | None = None) -> Atoms:
-    """The defect in the unrelaxed host: host order with the site removed, or its element changed, or the new atom at the end."""
-    atoms: Atoms = host.copy()
-    if defect.kind == "vacancy":
-        del atoms[defect.site]
-    elif defect.kind == "substitution":
-        atoms.symbols[defect.site] = defect.added
-    else:
-        atoms += Atoms([defect.added], positions=[defect.position if position is None else position])
-    return atoms
 
 
 def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.int64]:
@@ -395,14 +396,23 @@ def content_hash(metadata: DatasetFile) -> str:
 def open_folder(folder: Path, metadata: DatasetFile) -> Dataset:
     """A dataset whose files all lie in its folder.
 
+    Asked again for what has not changed, this process gets the dataset that it has: it is read-only, and its files have their hashes.
+
     Raises:
         DatasetError: a file is missing, changed, unreadable, or contradicts the metadata.
     """
     checks.refuse(folder, checks.check_files(folder, metadata))
     if metadata.host.file is None:
         raise DatasetError(f"dataset {folder}: dataset.yaml names no host file", code="bad-metadata")
-    host = read_host(folder / metadata.host.file)
-    checks.refuse(folder, checks.check_host(metadata.host.file, host, metadata))
+    return _opened(folder, metadata.model_dump_json())
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: Path, content: str) -> Dataset:
+    metadata = DatasetFile.model_validate_json(content)
+    host_file = str(metadata.host.file)
+    host = read_host(folder / host_file)
+    checks.refuse(folder, checks.check_host(host_file, host, metadata))
     return Dataset(folder, metadata, content_hash(metadata), host, read_starts(folder, metadata, host), relaxation_files(folder, metadata))
 
 
@@ -453,6 +463,5 @@ __all__ = [
     "assign_host_sites",
     "attach_results",
     "content_hash",
-    "ideal_structure",
     "open_folder",
 ]

@@ -13,7 +13,8 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.files import read_bytes, write_text
 from defectbench.base.states import ChargeState, sort_key
 from defectbench.datasets import checks
-from defectbench.datasets.dataset import StateKey, ideal_structure
+from defectbench.datasets.alignment import ideal_structure
+from defectbench.datasets.dataset import StateKey
 from defectbench.datasets.extxyz import MAX_BYTES
 from defectbench.datasets.schema import DatasetFile, Defect
 from defectbench.structures.lattice import minimum_image
@@ -23,7 +24,7 @@ def read_displaced_starts(folder: Path, metadata: DatasetFile, host: Atoms) -> d
     """All start structures of ``starts/<defect>.json``: the ideal defect in the host plus stored displacements.
 
     A file is ``{"defect": …, "starts": [{"charge": …, "configuration": …, "displacements": [[x, y, z], …]}, …]}`` with
-    displacements in Å, one per atom, in the order of :func:`~defectbench.datasets.dataset.ideal_structure`.
+    displacements in Å, one per atom, in the order of :func:`~defectbench.datasets.alignment.ideal_structure`.
 
     Raises:
         DatasetError: a file is unreadable or contradicts the metadata.

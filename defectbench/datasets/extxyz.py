@@ -33,7 +33,7 @@ def parse_frame_file_name(name: str) -> tuple[str, int, str] | None:
     return (found["defect"], int(found["charge"]), found["configuration"]) if found else None
 
 
-def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None = None) -> list[Atoms]:
+def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None = None, *, last: bool = False) -> list[Atoms]:
     """All frames of an extxyz file; energy and forces, where given, are in a ``SinglePointCalculator``.
 
     Whole numbers and truth values in ``info`` become plain ``int`` and ``bool`` (a charge as a numpy scalar is a trap for models).
@@ -41,6 +41,7 @@ def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None =
     Args:
         path: of the file.
         wanted: says by the keys and values of a comment line, as texts, whether its frame is read; the others cost next to nothing.
+        last: read the last frame alone.
 
     Raises:
         DatasetError: no such file, or not extxyz.
@@ -57,7 +58,7 @@ def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None =
         text = _without_blanks(decoded(content))
         if wanted is not None and not (text := _frames(text, wanted)):
             return []
-        images = read(io.StringIO(text), index=":", format="extxyz")
+        images = read(io.StringIO(text), index=-1 if last else ":", format="extxyz")
     except Exception as error:  # ASE raises anything on malformed text
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path} is not extended XYZ: {reason}", code="bad-format") from error

@@ -9,10 +9,8 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from defectbench.base.errors import DatasetError
-from defectbench.base.paths import user_path
 from defectbench.base.text import one_line
 from defectbench.datasets import checks, plausibility, quality
-from defectbench.datasets.catalogue import dataset_folder
 from defectbench.datasets.checks import Problem
 from defectbench.datasets.dataset import read_host
 from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
@@ -52,36 +50,14 @@ class ValidationReport:
         return "\n".join([*lines, f"{self.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}"])
 
 
-def validate_dataset(path: str | Path) -> ValidationReport:
-    """Checks a dataset against the schema and its files against each other.
+def validate_folder(folder: Path) -> ValidationReport:
+    """Checks a dataset's folder: schema and files against each other; see :func:`~defectbench.datasets.catalogue.validate_dataset`.
 
-    Checked are the schema; the files' hashes, and that no extxyz file and nothing in ``starts`` or ``frames`` is unlisted;
-    composition against host and defect; the cell against the host's; charges; parity of electrons and spin multiplicity; finite
-    energies and forces, and that forces are there where the level has a force criterion; repeated frames; step 0 against the
-    start; step numbers; the ``converged`` flag against the largest force; distances below 0.5 Å; whether the numbers can be true together
-    (:mod:`~defectbench.datasets.plausibility`: ΔE against −F·Δx, energies of one defect against each other, order of band edges,
-    ranges); how good the labels are (:mod:`~defectbench.datasets.quality`: net forces, image-charge corrections against an Ewald sum, a
-    stated uncertainty against stored checks); ``splits.yaml``. Of a remote dataset the files in its folder are checked, and, if they
-    are in the cache, whether the fetched ones can be read; nothing is downloaded.
-
-    Args:
-        path: a dataset folder, or the name of a dataset that ships.
+    Of a remote dataset the files in its folder are checked, not the fetched ones.
 
     Raises:
-        UnknownNameError: neither.
         DatasetError: there is no such folder.
-        DefectbenchError: no home folder is known for a leading ``~name``.
-
-    Example:
-        >>> import defectbench
-        >>> report = defectbench.validate_dataset("sb2se3-savory-2019")
-        >>> report.valid, report.problems
-        (True, ())
     """
-    folder = user_path(path)
-    if not folder.is_dir():
-        folder = dataset_folder(path)
-    folder = folder.resolve()
     try:
         content = read_yaml(folder / METADATA_FILE)
     except DatasetError as error:
@@ -103,8 +79,6 @@ def _validate_files(folder: Path, metadata: DatasetFile) -> ValidationReport:
         if file.is_file() and data and not file.name.startswith(".") and name not in metadata.files:
             problems.append(Problem(name, None, "files", f"is in the folder but not listed in {METADATA_FILE}"))
     problems += _validate_splits(folder, metadata)
-    if metadata.remote is not None:
-        problems += [] if problems else _validate_remote(folder, metadata)
     if metadata.host.file is None:
         return ValidationReport(folder, (*problems, *doubts), len(metadata.files), 0, tuple(doubts))
     try:
@@ -180,21 +154,3 @@ def _validate_splits(folder: Path, metadata: DatasetFile) -> list[Problem]:
         return []
     unlisted = [] if SPLITS_FILE in metadata.files else [Problem(SPLITS_FILE, None, "files", f"is not listed in {METADATA_FILE}")]
     return [*unlisted, *check_splits(splits, metadata)]
-
-
-def _validate_remote(folder: Path, metadata: DatasetFile) -> list[Problem]:
-    """Whether the fetched files make a dataset; nothing if they are not in the cache."""
-    from defectbench.base.errors import DownloadError
-    from defectbench.datasets.catalogue import load_dataset
-    from defectbench.datasets.readers import READERS
-    from defectbench.datasets.remote import missing_files
-
-    if metadata.remote is not None and metadata.remote.reader not in READERS:
-        return [Problem(METADATA_FILE, None, "remote.reader", f"there is no reader '{metadata.remote.reader}' ({', '.join(READERS)})")]
-    if missing_files(metadata):
-        return []
-    try:
-        load_dataset(folder)
-    except (DatasetError, DownloadError) as error:
-        return [Problem(METADATA_FILE, None, "remote", str(error))]
-    return []

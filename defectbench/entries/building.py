@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.redaction import redact, redact_values
+from defectbench.base.version import VERSION
 from defectbench.calculations.requests import PROTOCOL
 from defectbench.entries.folder import outcome, task_record, write_record, write_structures, write_tables
 from defectbench.entries.schema import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.run_folder import Owner
     from defectbench.models.environment import PythonEnvironment
-    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.resolved import ResolvedModel
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import ScoringInput, TaskResult
 
@@ -126,12 +127,11 @@ def training_of(definition: ModelDefinition) -> Training:
 
 
 def _provenance(model: RunModel, plan: Plan, results: Mapping[str, Stored]) -> Provenance:
-    import defectbench
     from defectbench.models.environment import is_managed
 
     python = model.python
     return Provenance(
-        defectbench=defectbench.__version__,
+        defectbench=VERSION,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=model.worker.versions,
         # a path would say where this was run, not what ran

@@ -78,7 +78,7 @@ def registered_problems(entry: Entry, dataset: Dataset, unchecked: list[str]) ->
 
 
 def _identity(entry: Entry, definition: ModelDefinition, unchecked: list[str]) -> Iterator[str]:
-    from defectbench.models.registry import ResolvedModel
+    from defectbench.models.resolved import ResolvedModel
 
     said, pins = entry.model, entry.provenance.environment_pins_sha256
     files = definition.weights.files

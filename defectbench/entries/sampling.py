@@ -14,7 +14,7 @@ import numpy as np
 from defectbench.base.states import format_charge
 from defectbench.base.text import one_line
 from defectbench.calculations.plan import certificate_of
-from defectbench.calculations.preparation import MakeExecutor, ModelOptions, Prepared, choose_model
+from defectbench.calculations.preparation import MakeExecutor, ModelOptions, Prepared, choose_model, network_note
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import (
     CertificateResult,
@@ -52,6 +52,21 @@ class SampleOptions:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What running calculations again found.
+
+    Attributes:
+        problems: one line per difference.
+        repeated: how many calculations were run again.
+        note: that the model's code could reach the network; None where it could not, or ships with defectbench.
+    """
+
+    problems: tuple[str, ...]
+    repeated: int
+    note: str | None
+
+
+@dataclass(frozen=True)
 class Tolerance:
     """What two calculations of one model may differ by, by its precision.
 
@@ -70,7 +85,7 @@ TOLERANCES = {"float32": Tolerance(THRESHOLDS["float32"], 0.01, 0.1), "float64":
 """By precision of the model."""
 
 
-def sample_problems(
+def run_sample(
     entry: Entry,
     dataset: Dataset,
     plan: Plan,
@@ -79,7 +94,7 @@ def sample_problems(
     count: int,
     model: Any,
     options: SampleOptions,
-) -> tuple[list[str], int]:
+) -> Sample:
     """Runs the certificate and ``count`` random calculations again, of each kind in turn, relaxations first.
 
     Of a relaxation the stored end is calculated again, too: whatever way led there, energy and forces are the model's or not.
@@ -93,9 +108,6 @@ def sample_problems(
         count: how many.
         model: as the user gave it; None for the registered model of the entry.
         options: how it runs.
-
-    Returns:
-        One line per difference, and how many calculations were run again.
 
     Raises:
         DefectbenchError: the model is not found, not trusted, or cannot start.
@@ -119,7 +131,9 @@ def sample_problems(
     executor = ready.executor(options.executor, workers=options.workers, at_most=len(asked))
     fresh = {done.calculation.content_hash: done.result for done in executor.run(list(asked.values()))}
     tolerance = TOLERANCES[entry.certificate.get("precision", "float64")]
-    problems += _certificate_problems(entry, fresh[certificate.content_hash], tolerance)
+    measured = fresh[certificate.content_hash]
+    assert isinstance(measured, CertificateResult)
+    problems += _certificate_problems(entry, measured, tolerance)
     for calculation in picked:
         key = calculation.content_hash
         stored = results[key].result
@@ -127,7 +141,8 @@ def sample_problems(
         if key in ends:
             lines += [f"at its stored end: {line}" for line in _compare(_as_single_point(stored), fresh[ends[key].content_hash], tolerance)]
         problems += [f"{labels[key]}, calculated again: {line}" for line in lines]
-    return problems, len(picked)
+    network = measured.worker.network if measured.worker is not None and ready.hand is None else None
+    return Sample(tuple(problems), len(picked), network_note(chosen.definition, network))
 
 
 def _pick(plan: Plan, results: Mapping[str, Stored], count: int, random: Random) -> list[Calculation]:
@@ -160,8 +175,7 @@ def _weights_problems(entry: Entry, ready: Prepared) -> Iterator[str]:
             yield f"model.weights_sha256: {name} is {said[name]}, the model that was run again has {sha256}"
 
 
-def _certificate_problems(entry: Entry, fresh: Result, tolerance: Tolerance) -> Iterator[str]:
-    assert isinstance(fresh, CertificateResult)
+def _certificate_problems(entry: Entry, fresh: CertificateResult, tolerance: Tolerance) -> Iterator[str]:
     if fresh.status != "ok":
         yield f"certificate, measured again: {one_line(fresh.failure or 'it failed', 200)}"
         return

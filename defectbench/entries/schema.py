@@ -17,6 +17,7 @@ from defectbench.base.states import configuration_problem
 from defectbench.calculations.requests import PROTOCOL, Protocol
 from defectbench.datasets.schema import Charge, DatasetId, DefectName, LevelName, Sha256
 from defectbench.models.schema import ChargeClass, ModelId, TrainedOn
+from defectbench.scoring.task import RowType, typed_rows
 
 SCHEMA_VERSION = 2
 """Since 2 each result has its machine and an echo of what was calculated; see :mod:`defectbench.entries.migration`."""
@@ -251,6 +252,20 @@ class Entry(_Closed):
     configurations: list[ConfigurationRecord]
     tasks: dict[str, TaskRecord]
     provenance: Provenance
+
+    def table(self, task: str, name: str, kind: type[RowType]) -> list[RowType]:
+        """The rows of a task's table; none if the entry has no such task or table.
+
+        Args:
+            task: its name.
+            name: of the table; ``states`` is the main one.
+            kind: what a row is, by the task's ``rows.py``.
+
+        Raises:
+            DefectbenchError: a row lacks a column or has another kind of value (code ``bad-table``).
+        """
+        record = self.tasks.get(task)
+        return typed_rows(task, name, record.tables.get(name, []), kind) if record else []
 
     @property
     def in_domain(self) -> bool:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.sampling import SampleOptions
     from defectbench.entries.schema import Entry
+    from defectbench.models.certificate import ChargeCertificate
     from defectbench.scoring.task import ScoringInput
 
 MAX_FILE = 100_000_000
@@ -67,6 +68,7 @@ class Verification:
         calculations: how many stored results were looked at.
         repeated: how many of them were calculated again.
         signed_by: who signed the entry; None if nobody did, or if that could not be checked.
+        notes: what else is to be known of the calculations that were run again, one line each.
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class Verification:
     calculations: int
     repeated: int = 0
     signed_by: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -126,14 +129,37 @@ def verify(
     data = dataset if isinstance(dataset, Dataset) else dataset_of(dataset, said.dataset.id)
     checks = _Checks(folder, said, data)
     checks.run(figures)
-    repeated = 0
+    repeated, notes = 0, tuple[str, ...]()
     if sample and checks.plan is not None:
-        from defectbench.entries.sampling import SampleOptions, sample_problems
+        from defectbench.entries.sampling import SampleOptions, run_sample
 
-        found, repeated = sample_problems(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
-        checks.problems += found
+        found = run_sample(said, data, checks.plan, checks.results, checks.labels, sample, model, options or SampleOptions())
+        checks.problems += found.problems
+        repeated, notes = found.repeated, () if found.note is None else (found.note,)
     problems, unchecked = tuple(dict.fromkeys(checks.problems)), tuple(checks.unchecked)
-    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by)
+    return Verification(folder, problems, unchecked, len(checks.results), repeated, checks.signed_by, notes)
+
+
+def judge_again(entry: Path, dataset: Dataset | None = None) -> ChargeCertificate | None:
+    """What an entry's stored measurements and results say of the charge, without the model.
+
+    Args:
+        entry: its folder.
+        dataset: it was made on, if it is not found by its name.
+
+    Returns:
+        The certificate with the audit of the run; None if the entry holds no measurements.
+
+    Raises:
+        DefectbenchError: the entry cannot be read, or the dataset is not found.
+    """
+    from defectbench.entries.rescoring import dataset_of
+
+    said = read_entry(entry)
+    checks = _Checks(entry, said, dataset or dataset_of(None, said.dataset.id))
+    plan = checks._plan()
+    checks._read(plan)
+    return checks.judged(plan)
 
 
 class _Checks:
@@ -316,13 +342,19 @@ class _Checks:
         self.raw, self.asked = result, asked
         return True
 
+    def judged(self, plan: Plan) -> ChargeCertificate | None:
+        """The certificate from its stored measurements, with the audit of the stored results; None without measurements."""
+        if self.raw is None or self.raw.status != "ok":
+            return None
+        assert self.asked is not None
+        found = judge(self.raw.model_dump(mode="json"), self.data, [(s.defect, s.charge) for s in plan.states])
+        if found.calls is None:
+            return found
+        return with_audit(found, audit(plan, {**self.repeated, **self.results}, found, self.raw, self.asked))
+
     def _certificate(self, plan: Plan) -> Iterator[str]:
         said, how = dict(self.entry.certificate), self.entry.model.charge
-        if self.raw is not None and self.raw.status == "ok":
-            assert self.asked is not None
-            found = judge(self.raw.model_dump(mode="json"), self.data, [(s.defect, s.charge) for s in plan.states])
-            if found.calls is not None:
-                found = with_audit(found, audit(plan, {**self.repeated, **self.results}, found, self.raw, self.asked))
+        if (found := self.judged(plan)) is not None:
             yield from differences("certificate", said, found.to_json(), 1e-9)
         else:
             yield from _certificate_in_itself(said)

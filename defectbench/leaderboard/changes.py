@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.states import ChargeState
+from defectbench.tasks.relax.rows import ConfigurationRow, StateRow
+from defectbench.tasks.transition_levels.rows import LevelRow
 
 if TYPE_CHECKING:
     from defectbench.scoring.task import TaskResult
@@ -123,7 +125,7 @@ def changes_of(baseline: Mapping[str, TaskResult], candidate: Mapping[str, TaskR
 def _states(baseline: Mapping[str, TaskResult], candidate: Mapping[str, TaskResult]) -> Iterable[StateChange]:
     if "relax" not in baseline or "relax" not in candidate:
         return
-    grounds = [{_state(row): _ground(row) for row in found["relax"].rows} for found in (baseline, candidate)]
+    grounds = [{_state(row): _ground(row) for row in found["relax"].table("states", StateRow)} for found in (baseline, candidate)]
     basins = [_basins(found["relax"]) for found in (baseline, candidate)]
     for state, old in grounds[0].items():
         if (new := grounds[1].get(state)) is None:
@@ -133,19 +135,19 @@ def _states(baseline: Mapping[str, TaskResult], candidate: Mapping[str, TaskResu
         yield StateChange(state, old, new, _direction(old, new), lost, won)
 
 
-def _state(row: Mapping[str, Any]) -> ChargeState:
-    return ChargeState(str(row["defect"]), int(row["charge"]))
+def _state(row: StateRow | ConfigurationRow) -> ChargeState:
+    return ChargeState(row["defect"], row["charge"])
 
 
-def _ground(row: Mapping[str, Any]) -> GroundState:
-    return GroundState(row.get("minimum"), row.get("minimum_energy"), row.get("rmsd"))
+def _ground(row: StateRow) -> GroundState:
+    return GroundState(row["minimum"], row["energy_above_ground_state"], row["rmsd"])
 
 
 def _basins(relax: TaskResult) -> dict[ChargeState, set[str]]:
     found: dict[ChargeState, set[str]] = {}
-    for row in relax.tables.get("configurations", ()):
-        if row.get("minimum") is not None and row.get("status") == "converged":
-            found.setdefault(_state(row), set()).add(str(row["minimum"]))
+    for row in relax.table("configurations", ConfigurationRow):
+        if (minimum := row["minimum"]) is not None and row["status"] == "converged":
+            found.setdefault(_state(row), set()).add(minimum)
     return found
 
 
@@ -163,17 +165,18 @@ def _direction(old: GroundState, new: GroundState) -> Direction:
 
 def _levels(baseline: Mapping[str, TaskResult], candidate: Mapping[str, TaskResult]) -> Iterable[LevelChange]:
     tables = [
-        found["transition_levels"].tables.get("levels", ()) if "transition_levels" in found else () for found in (baseline, candidate)
+        found["transition_levels"].table("levels", LevelRow) if "transition_levels" in found else [] for found in (baseline, candidate)
     ]
     others = {(row["defect"], row["level"]): row for row in tables[1]}
     for old in tables[0]:
         if (new := others.get((old["defect"], old["level"]))) is None:
             continue
-        columns: tuple[tuple[Literal["energies", "basins"], str], ...] = (("energies", "own_ev"), ("basins", "basin_ev"))
+        columns: tuple[tuple[Literal["energies", "basins"], Literal["own_ev", "basin_ev"]], ...]
+        columns = (("energies", "own_ev"), ("basins", "basin_ev"))
         for by, column in columns:
-            first, second = old.get(column), new.get(column)
+            first, second = old[column], new[column]
             if (first is None) != (second is None) or (first is not None and second is not None and abs(second - first) >= RESOLVED_LEVEL):
-                yield LevelChange(str(old["defect"]), str(old["level"]), by, old.get("reference_ev"), first, second)
+                yield LevelChange(old["defect"], old["level"], by, old["reference_ev"], first, second)
 
 
 def _seconds(results: Mapping[str, TaskResult]) -> float | None:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from defectbench.base.states import ChargeState, format_charge
+from defectbench.base.tables import number_in, numbers
 from defectbench.entries.figures import figure_context, task_result
 from defectbench.scoring.landscape import SUCCESS_RMSD
 from defectbench.tasks.ccd import figure as ccd
+from defectbench.tasks.ccd import rows as ccd_rows
 from defectbench.tasks.descriptors import figure as descriptors
+from defectbench.tasks.descriptors import rows as descriptor_rows
 from defectbench.tasks.parity import figure as parity
+from defectbench.tasks.parity import rows as parity_rows
 from defectbench.tasks.pes import figure as pes
+from defectbench.tasks.pes import rows as pes_rows
 from defectbench.tasks.relax import figure as relax
+from defectbench.tasks.relax import rows as relax_rows
 from defectbench.tasks.search import figure as search
+from defectbench.tasks.search import rows as search_rows
 from defectbench.tasks.transition_levels import figure as transition_levels
+from defectbench.tasks.transition_levels import rows as level_rows
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
     from defectbench.scoring.task import FigureContext, TaskResult
 
 Value = float | str | None
-Row = Mapping[str, Any]
 Colour = Literal["model", "reference", "other_charge", "host_referenced", "good", "miss", "muted"]
 
 OWN_ENERGIES_APART = 5.0
@@ -117,24 +124,9 @@ class Chart:
     note: str = ""
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def numbers(rows: Iterable[Row], column: str) -> tuple[float | None, ...]:
-    """A column of a table; None for what is not a number."""
-    return tuple(_number(row.get(column)) for row in rows)
-
-
-def table_of(entry: Entry, task: str, table: str) -> list[Row]:
-    """A table of an entry; empty if it has none."""
-    record = entry.tasks.get(task)
-    return list(record.tables.get(table, ())) if record else []
-
-
-def state_name(row: Row) -> str:
+def state_name(row: relax_rows.StateRow | relax_rows.ConfigurationRow | pes_rows.ConfigurationRow | parity_rows.RelativeEnergyRow) -> str:
     """A row's charge state, for the axis."""
-    return str(ChargeState(str(row["defect"]), int(row["charge"])))
+    return str(ChargeState(row["defect"], row["charge"]))
 
 
 def drawable(series: Iterable[Series]) -> tuple[Series, ...]:
@@ -178,10 +170,13 @@ def _chart(
 
 def rmsd_chart(entry: Entry) -> Chart | None:
     """RMSD of each charge state's ground state, beside what needs no model."""
-    rows, starts = table_of(entry, "relax", "states"), table_of(entry, "relax", "configurations")
-    others = [r for r in starts if r.get("status") == "converged" and not r.get("ground_state")]
+    rows, starts = (
+        entry.table("relax", "states", relax_rows.StateRow),
+        entry.table("relax", "configurations", relax_rows.ConfigurationRow),
+    )
+    others = [r for r in starts if r["status"] == "converged" and not r["ground_state"]]
     x, name = tuple(state_name(r) for r in rows), entry.model.name
-    texts = tuple(f"from {r.get('configuration') or '–'}; {r.get('reason') or ''}".rstrip("; ") for r in rows)
+    texts = tuple(f"from {r['configuration'] or '–'}; {r['reason'] or ''}".rstrip("; ") for r in rows)
     panels = []
     for column, label in (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å of the defect (Å)")):
         series = drawable(
@@ -200,21 +195,21 @@ def rmsd_chart(entry: Entry) -> Chart | None:
                     numbers(others, column),
                     colour="muted",
                     size=5,
-                    texts=tuple(str(r.get("configuration")) for r in others),
+                    texts=tuple(str(r["configuration"]) for r in others),
                 ),
             ]
         )
         if series:
             # above all values, as in the report's figure: at the bottom a miss would look perfect
             top = 1.08 * max([relax.LEAST_TOP, *(y for s in series for y in s.y if isinstance(y, float))])
-            missed = [r for r in rows if _number(r.get("rmsd")) is None]
+            missed = [r for r in rows if r["rmsd"] is None]
             none = Series(
                 "no ground state",
                 tuple(state_name(r) for r in missed),
                 (top,) * len(missed),
                 colour="miss",
                 symbol="x",
-                texts=tuple(str(r.get("reason") or "no value") for r in missed),
+                texts=tuple(str(r["reason"] or "no value") for r in missed),
                 placed=True,
             )
             panels.append(Panel(label, "charge state", label, (*series, *drawable([none])), limit=SUCCESS_RMSD, bottom=0.0))
@@ -223,16 +218,18 @@ def rmsd_chart(entry: Entry) -> Chart | None:
 
 def landscape_chart(entry: Entry) -> Chart | None:
     """Energy against distortion, coloured by RMSD, for the model and DFT; a curve has at least two starts, as in the report's figure."""
-    rows, panels = table_of(entry, "pes", "configurations"), []
+    rows, panels = entry.table("pes", "configurations", pes_rows.ConfigurationRow), []
     level = entry.dataset.level_of_theory
     for state in dict.fromkeys(state_name(r) for r in rows):
         here = [r for r in rows if state_name(r) == state]
-        here.sort(key=lambda r: (r.get("distortion") is None, _number(r.get("distortion")) or 0.0))
+        here.sort(key=lambda r: (r["distortion"] is None, r["distortion"] or 0.0))
         series, few = [], []
-        for key, rmsd, label, short, colour in (
-            ("dft_energy", "dft_rmsd", level, level, "reference"),
-            ("energy", "rmsd", entry.model.name, "model", "model"),
-        ):
+        of_dft, of_model = {r["configuration"]: r["dft_rmsd"] for r in here}, {r["configuration"]: r["rmsd"] for r in here}
+        kinds: tuple[tuple[pes.Energy, dict[str, float | None], str, str, Colour], ...] = (
+            ("dft_energy", of_dft, level, level, "reference"),
+            ("energy", of_model, entry.model.name, "model", "model"),
+        )
+        for key, rmsd, label, short, colour in kinds:
             energies = pes.relative_energies(here, key)
             have = [r for r in here if r["configuration"] in energies]
             if len(have) < pes.FEWEST_STARTS:
@@ -244,12 +241,12 @@ def landscape_chart(entry: Entry) -> Chart | None:
                     tuple(_start(r) for r in have),
                     tuple(round(energies[r["configuration"]], 6) for r in have),
                     mode="lines+markers",
-                    colour="reference" if colour == "reference" else "model",
+                    colour=colour,
                     symbol="square" if colour == "reference" else "circle",
                     dash=colour == "reference",
                     size=12 if colour == "reference" else 10,
-                    values=numbers(have, rmsd),
-                    texts=tuple(f"{r['configuration']}: RMSD {_three(r.get(rmsd))} Å, {r.get('status')}" for r in have),
+                    values=tuple(rmsd[r["configuration"]] for r in have),
+                    texts=tuple(f"{r['configuration']}: RMSD {_three(rmsd[r['configuration']])} Å, {r['status']}" for r in have),
                 )
             )
         heights = [y for s in series for y in s.y if isinstance(y, float)]
@@ -271,20 +268,19 @@ def landscape_chart(entry: Entry) -> Chart | None:
     return _chart(entry, "landscape", "pes", pes.sentence, panels)
 
 
-def _start(row: Row) -> str:
-    return str(row["configuration"]).replace("Bond_Distortion_", "")
+def _start(row: pes_rows.ConfigurationRow) -> str:
+    return row["configuration"].replace("Bond_Distortion_", "")
 
 
-def _three(value: object) -> str:
-    known = _number(value)
-    return "–" if known is None else f"{known:.3f}"
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def coordinate_chart(entry: Entry) -> Chart | None:
     """Configuration coordinate diagrams: energy along the path between the ground states of two charges, as in the report's figure."""
-    points, panels = table_of(entry, "ccd", "points"), []
+    points, panels = entry.table("ccd", "points", ccd_rows.PointRow), []
     level, name, blind = entry.dataset.level_of_theory, entry.model.name, entry.certificate["charge_class"] == "charge-blind"
-    for diagram in table_of(entry, "ccd", "diagrams") if points else ():
+    for diagram in entry.table("ccd", "diagrams", ccd_rows.DiagramRow) if points else ():
         series = []
         colours: tuple[Colour, ...] = ("miss", "model")
         for curve, colour in zip(ccd.curves(diagram, points, blind=blind), colours, strict=True):
@@ -310,17 +306,18 @@ def _line(
 
 def formation_chart(entry: Entry) -> Chart | None:
     """Formation energies of the charge states along the Fermi level."""
-    rows, axis = table_of(entry, "transition_levels", "states"), next(iter(table_of(entry, "transition_levels", "axis")), None)
-    gap = _number(axis.get("gap_ev")) if axis else None
+    rows = entry.table("transition_levels", "states", level_rows.StateRow)
+    axis = next(iter(entry.table("transition_levels", "axis", level_rows.AxisRow)), None)
+    gap = axis["gap_ev"] if axis else None
     if gap is None:
         return None
     level, name, panels, left_out = entry.dataset.level_of_theory, entry.model.name, [], False
-    sources = (
+    sources: tuple[tuple[str, str, Colour, bool], ...] = (
         ("formation_energy_reference_ev", level, "reference", False),
         ("basin_energy_ev", f"{name}: {level} energies of its basins", "miss", True),
         ("formation_energy_own_ev", f"{name}: own energies", "model", False),
     )
-    for defect in dict.fromkeys(str(r["defect"]) for r in rows):
+    for defect in dict.fromkeys(r["defect"] for r in rows):
         here, series = [r for r in rows if r["defect"] == defect], []
         reference = numbers(here, "formation_energy_reference_ev")
         for column, label, colour, dash in sources:
@@ -333,11 +330,10 @@ def formation_chart(entry: Entry) -> Chart | None:
                 continue
             for row, energy in zip(here, values, strict=True):
                 if energy is not None:
-                    charge = int(row["charge"])
+                    charge = row["charge"]
                     text = format_charge(charge)
                     x, y = (0.0, gap), (energy, energy + charge * gap)
-                    shown: Colour = "reference" if colour == "reference" else "miss" if colour == "miss" else "model"
-                    series.append(Series(label, x, y, "lines+markers", shown, dash=dash, texts=(text, text), size=4, named=True))
+                    series.append(Series(label, x, y, "lines+markers", colour, dash=dash, texts=(text, text), size=4, named=True))
         if series:
             panels.append(
                 Panel(
@@ -362,8 +358,8 @@ def _formation_sentence(result: TaskResult, context: FigureContext) -> str:
 
 def level_chart(entry: Entry) -> Chart | None:
     """Stable transition levels, per defect: DFT, the model's own energies, its basins."""
-    rows = table_of(entry, "transition_levels", "levels")
-    axis = next(iter(table_of(entry, "transition_levels", "axis")), {})
+    rows = entry.table("transition_levels", "levels", level_rows.LevelRow)
+    axis = next(iter(entry.table("transition_levels", "axis", level_rows.AxisRow)), None)
     level, name, series = entry.dataset.level_of_theory, entry.model.name, []
     looks: tuple[tuple[str, str, Colour], ...] = (
         ("reference", level, "reference"),
@@ -372,16 +368,16 @@ def level_chart(entry: Entry) -> Chart | None:
     )
     left_out = False
     for which, label, colour in looks:
-        have = [r for r in rows if r.get(f"stable_{which}") and _number(r.get(f"{which}_ev")) is not None]
-        near = [r for r in have if abs((_number(r.get(f"{which}_error_ev")) or 0.0) if which != "reference" else 0.0) <= OWN_ENERGIES_APART]
+        have = [r for r in rows if transition_levels.stable_by(r, which) and number_in(r, f"{which}_ev") is not None]
+        near = [r for r in have if abs(number_in(r, f"{which}_error_ev") or 0.0) <= OWN_ENERGIES_APART]  # DFT's own have no error
         left_out |= len(near) < len(have)
-        texts = tuple(f"{r['level']} {_three(r.get(f'{which}_ev'))} eV" for r in near)
+        texts = tuple(f"{r['level']} {_three(number_in(r, f'{which}_ev'))} eV" for r in near)
         series.append(
-            Series(label, tuple(str(r["defect"]) for r in near), numbers(near, f"{which}_ev"), "markers", colour, "line-ew", texts, size=26)
+            Series(label, tuple(r["defect"] for r in near), numbers(near, f"{which}_ev"), "markers", colour, "line-ew", texts, size=26)
         )
     known = drawable(series)
-    zero = "valence band maximum" if axis.get("zero") == "valence band maximum" else "lowest DFT level"
-    gap = _number(axis.get("gap_ev"))
+    zero = "valence band maximum" if axis and axis["zero"] == "valence band maximum" else "lowest DFT level"
+    gap = axis["gap_ev"] if axis else None
     edges = ((0.0, "VBM"), *(((gap, "CBM"),) if gap is not None else ())) if zero == "valence band maximum" else ()
     panel = Panel("levels", "defect", f"Fermi level above the {zero} (eV)", known, lines=edges)
     note = f"Levels more than {OWN_ENERGIES_APART:g} eV from {level}'s are not drawn." if left_out else ""
@@ -391,23 +387,23 @@ def level_chart(entry: Entry) -> Chart | None:
 def parity_chart(entry: Entry) -> Chart | None:
     """Relative energies of minima and force components, model against DFT."""
     level, panels = entry.dataset.level_of_theory, []
-    rows = [r for r in table_of(entry, "parity", "relative_energies") if _number(r.get("relative_energy")) is not None]
+    minima = entry.table("parity", "relative_energies", parity_rows.RelativeEnergyRow)
+    rows = [r for r in minima if r["relative_energy"] is not None]
     if rows:
         series = []
-        for charge in sorted({int(r["charge"]) for r in rows}):
+        for charge in sorted({r["charge"] for r in rows}):
             here = [r for r in rows if r["charge"] == charge]
-            texts = tuple(f"{state_name(r)} {r.get('configuration')}" for r in here)
+            texts = tuple(f"{state_name(r)} {r['configuration']}" for r in here)
             label = f"charge {format_charge(charge)}"
             series.append(Series(label, numbers(here, "dft_relative_energy"), numbers(here, "relative_energy"), texts=texts))
         axes = (f"{level}: energy above the ground state (eV)", "model: the same (eV)")
         panels.append(Panel("energies of minima", *axes, drawable(series), square=True))
+    histogram = entry.table("parity", "force_histogram", parity_rows.ForceBin)
     for near, label in ((True, "forces within 5 Å of the defect"), (False, "forces beyond 5 Å")):
-        bins = sorted(
-            (r for r in table_of(entry, "parity", "force_histogram") if r.get("near") is near), key=lambda r: int(r["components"])
-        )
+        bins = sorted((r for r in histogram if r["near"] is near), key=lambda r: r["components"])
         counts = numbers(bins, "components")
         if bins:
-            texts = tuple(f"{int(r['components'])} components" for r in bins)
+            texts = tuple(f"{r['components']} components" for r in bins)
             one = Series(label, numbers(bins, "dft"), numbers(bins, "model"), symbol="square", texts=texts, values=counts, size=6)
             panels.append(Panel(label, f"{level} (eV/Å)", "model (eV/Å)", (one,), square=True, scale="force components"))
     return _chart(entry, "parity", "parity", parity.sentence, panels)
@@ -415,29 +411,25 @@ def parity_chart(entry: Entry) -> Chart | None:
 
 def descriptor_chart(entry: Entry) -> Chart | None:
     """First two principal components of the descriptors, by charge."""
-    rows, shares = table_of(entry, "descriptors", "frames"), table_of(entry, "descriptors", "states")
+    rows = entry.table("descriptors", "frames", descriptor_rows.FrameRow)
+    shares = {r["defect"]: (r["explained_1"], r["explained_2"]) for r in entry.table("descriptors", "states", descriptor_rows.StateRow)}
     panels = []
-    for defect in dict.fromkeys(str(r["defect"]) for r in rows):
+    for defect in dict.fromkeys(r["defect"] for r in rows):
         here = [r for r in rows if r["defect"] == defect]
-        share: Row = next((r for r in shares if r["defect"] == defect), {})
         series = []
-        for charge in sorted({int(r["charge"]) for r in here}):
+        for charge in sorted({r["charge"] for r in here}):
             own = [r for r in here if r["charge"] == charge]
-            texts = tuple(f"{r.get('configuration')}, frame {r.get('frame')}" for r in own)
+            texts = tuple(f"{r['configuration']}, frame {r['frame']}" for r in own)
             series.append(Series(f"charge {format_charge(charge)}", numbers(own, "component_1"), numbers(own, "component_2"), texts=texts))
         if known := drawable(series):
-            panels.append(Panel(defect, _component(share, 1), _component(share, 2), known))
+            first, second = (f"component {number} ({100 * share:.0f} %)" for number, share in enumerate(shares[defect], 1))
+            panels.append(Panel(defect, first, second, known))
     return _chart(entry, "descriptors", "descriptors", descriptors.sentence, panels)
-
-
-def _component(share: Row, number: int) -> str:
-    known = _number(share.get(f"explained_{number}"))
-    return f"component {number}" + ("" if known is None else f" ({100 * known:.0f} %)")
 
 
 def recall_chart(entry: Entry) -> Chart | None:
     """Ground states found against DFT relaxations spent."""
-    rows = table_of(entry, "search", "curve")
+    rows = entry.table("search", "curve", search_rows.CurveRow)
     x = numbers(rows, "relaxations")
     series = drawable(
         [

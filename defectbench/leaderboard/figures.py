@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from defectbench.entries.figures import figure_context
 from defectbench.leaderboard.pareto import Hardware, Point, atoms_text, finding, front, points_of, stem
 from defectbench.leaderboard.scores import best_baselines
@@ -16,14 +14,11 @@ from defectbench.leaderboard.scores import best_baselines
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
+    from matplotlib.legend import Legend
 
     from defectbench.leaderboard.groups import Group
 
 _GROUND: Any = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.4}
-
-_SIDES = ((1, 0), (-1, 0), *((x, y) for y in (1, -1) for x in (1, -1, 0, 0.5, -0.5)))
-"""Where a label may stand, in halves of its width and height from its point."""
 
 FIGURE_FOLDER = "figures"
 """Beside the page."""
@@ -86,8 +81,8 @@ def draw_pareto(group: Group, folder: Path, name: str) -> list[Path]:
         if baseline is not None:
             axes.axhline(baseline, color=style.COLOURS["reference"], linestyle="--", linewidth=0.8, zorder=1)
             segments.append(((axes.get_xlim()[0], baseline), (axes.get_xlim()[1], baseline)))
-        _legend(axes, points)
-        _labels(made, axes, points, segments, baseline)
+        legend = _legend(axes, points, baseline)
+        _labels(made, axes, points, segments, legend)
         return style.save(made, folder, name)
 
 
@@ -165,7 +160,7 @@ def _points_and_fronts(axes: Axes, points: Sequence[Point]) -> list[_Segment]:
     return segments
 
 
-def _legend(axes: Axes, points: Sequence[Point]) -> None:
+def _legend(axes: Axes, points: Sequence[Point], baseline: float | None) -> Legend:
     from matplotlib.lines import Line2D
 
     from defectbench.plotting import style
@@ -179,115 +174,31 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
     if len(front(points)) < len(points):
         muted = style.COLOURS["muted"]
         handles.append(Line2D([], [], color=muted, marker="o" if one else "", markersize=4, linewidth=0.7, label="dominated (grey)"))
+    if baseline is not None:
+        label = f"best baselines, without a model: {baseline:.2f}"
+        handles.append(Line2D([], [], color=style.COLOURS["reference"], linestyle="--", linewidth=0.8, label=label))
     legend = axes.legend(handles=handles, loc="upper left", ncols=len(handles) if one else 1)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    return legend
 
 
-def _labels(made: Figure, axes: Axes, points: Sequence[Point], segments: Sequence[_Segment], baseline: float | None) -> None:
-    """Writes the names where they cover as little as possible: each takes the best of a ring of places, those on the front first."""
+def _labels(made: Figure, axes: Axes, points: Sequence[Point], segments: Sequence[_Segment], legend: Legend) -> None:
+    """Writes the names beside the points, off each other, the markers and the lines."""
     from matplotlib.transforms import Bbox
 
     from defectbench.plotting import style
+    from defectbench.plotting.labels import place_labels
 
     made.draw_without_rendering()  # fixes the layout, and with it where data lie in pixels
     made.set_layout_engine("none")
-    data, frame = axes.transData, axes.get_window_extent()
-    scale = made.dpi / 72
     best = set(front(points))
-    marks = [
-        Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale)
-        for x, y in (data.transform((p.seconds, p.score)) for p in points)
-    ]
-    lines = []
-    for one, other in segments:
-        (x0, y0), (x1, y1) = data.transform(one), data.transform(other)
-        lines.append(Bbox.from_extents(min(x0, x1) - scale / 2, min(y0, y1) - scale / 2, max(x0, x1) + scale / 2, max(y0, y1) + scale / 2))
-    taken: list[Bbox] = []
-    legend = axes.get_legend()
-    if legend is not None:
-        taken.append(legend.get_window_extent())
-    if baseline is not None:
-        note = axes.annotate(
-            f"best baselines, without a model: {baseline:.2f}", (0.0, baseline), xycoords=("axes fraction", "data"), xytext=(0, 2),
-            textcoords="offset points", va="bottom", fontsize=6.5, bbox=_GROUND, zorder=5,
-        )  # fmt: skip
-        size = note.get_window_extent()
-        starts = [frame.x0 + 3 * scale + i / 20 * (frame.width - size.width - 6 * scale) for i in range(20, -1, -1)]
-
-        def covered(start: float) -> int:
-            box = Bbox.from_bounds(start, size.y0, size.width, size.height)
-            return (
-                sum(2 * box.overlaps(m) for m in marks)
-                + sum(bool(box.overlaps(one)) for one in lines)
-                + 4 * sum(box.overlaps(t) for t in taken)
-            )
-
-        start = min(starts, key=covered)
-        note.set_position(((start - size.x0) / scale, 2))
-        taken.append(Bbox.from_bounds(start, size.y0, size.width, size.height))
-    for p in sorted(points, key=lambda p: (p not in best, p.seconds, -p.score, p.name)):
-        text = axes.annotate(
-            p.name, (p.seconds, p.score), xytext=(0, 0), textcoords="offset points", fontsize=6.5 if p in best else 6,
-            ha="center", va="center", color=style.COLOURS["reference"] if p in best else style.COLOURS["muted"], zorder=5,
-            parse_math=False, bbox=_GROUND,
-        )  # fmt: skip
-        size = text.get_window_extent()
-        x, y = data.transform((p.seconds, p.score))
-        dx, dy = _place((x, y), (size.width, size.height), scale, 1 if p in best else -1, frame, taken, marks, lines)
-        text.set_position((dx / scale, dy / scale))
-        taken.append(Bbox.from_bounds(x + dx - size.width / 2, y + dy - size.height / 2, size.width, size.height).padded(scale))
-        edge = math.hypot(max(0.0, abs(dx) - size.width / 2), max(0.0, abs(dy) - size.height / 2))
-        if edge > 7 * scale:
-            near = (min(max(0.0, dx - size.width / 2), dx + size.width / 2), min(max(0.0, dy - size.height / 2), dy + size.height / 2))
-            axes.annotate(
-                "", (p.seconds, p.score), xytext=(near[0] / scale, near[1] / scale), textcoords="offset points", zorder=2,
-                arrowprops={"arrowstyle": "-", "color": style.COLOURS["muted"], "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3},
-            )  # fmt: skip
-
-
-def _place(
-    at: tuple[float, float],
-    size: tuple[float, float],
-    scale: float,
-    prefer: int,
-    frame: Bbox,
-    taken: Sequence[Bbox],
-    marks: Sequence[Bbox],
-    lines: Sequence[Bbox],
-) -> tuple[float, float]:
-    """Offset of a label's middle from its point, in pixels: the least covering place on rings around it, the nearest of equals.
-
-    Args:
-        at: the point, in pixels.
-        size: width and height of the label, in pixels.
-        scale: pixels a typographic point.
-        prefer: 1 for above the point, -1 for below.
-        frame: what the label must not leave.
-        taken: what it must not cover.
-        marks: markers, which it should not cover.
-        lines: what it had better not cross.
-    """
-    width, height = size
-    obstacles = [
-        (weight, np.array([box.extents for box in boxes]).reshape(-1, 4)) for weight, boxes in ((100.0, taken), (30.0, marks), (2.0, lines))
-    ]
-    found: tuple[float, float, float] | None = None
-    for ring in range(9):
-        gap = (4 + 8 * ring) * scale
-        for side_x, side_y in _SIDES:
-            reach = gap + 2 * scale if side_y == 0 else 4 * scale
-            dx = side_x * (width / 2 + reach)
-            dy = side_y * (height / 2 + gap)
-            x0, y0 = at[0] + dx - width / 2, at[1] + dy - height / 2
-            x1, y1 = x0 + width, y0 + height
-            cost = 1.2 * ring + (0.9 if side_y * prefer < 0 else 0.0)
-            for weight, boxes in obstacles:
-                apart = (boxes[:, 0] > x1) | (boxes[:, 2] < x0) | (boxes[:, 1] > y1) | (boxes[:, 3] < y0)
-                cost += weight * (len(boxes) - int(apart.sum()))
-            inside = frame.x0 <= x0 and x1 <= frame.x1 and frame.y0 <= y0 and y1 <= frame.y1
-            cost += 0.0 if inside else 200.0
-            if found is None or cost < found[0]:
-                found = (cost, dx, dy)
-    assert found is not None
-    return found[1], found[2]
+    texts = [
+        axes.text(
+            p.seconds, p.score, p.name, fontsize=6.5 if p in best else 6, parse_math=False, bbox=_GROUND, zorder=5,
+            color=style.COLOURS["reference"] if p in best else style.COLOURS["muted"],
+        )
+        for p in points
+    ]  # fmt: skip
+    lines = [Bbox(axes.transData.transform(ends)) for ends in segments]
+    place_labels(axes, texts, lines, [legend.get_window_extent()])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.schema import problems
+from defectbench.base.tables import markdown_table
 from defectbench.base.text import markdown as safe
 from defectbench.base.text import one_line
 from defectbench.base.yaml import read_yaml
@@ -120,27 +121,29 @@ def to_markdown(found: Comparison, everything: bool = False) -> str:
         "",
     ]
     if rows := shown(found, everything):
-        lines += ["| metric | baseline | candidate | change | interval of the change | verdict |", "|---|---:|---:|---:|---|---|"]
+        cells = []
         for c in rows:
             between = f"{number(c.interval[0], True)} … {number(c.interval[1], True)}" if c.interval else "–"
             unit = "" if c.metric.unit == "1" else f" ({safe(c.metric.unit)})"
-            cells = (number(c.baseline), number(c.candidate), number(c.difference, True), between)
+            numbers = (number(c.baseline), number(c.candidate), number(c.difference, True))
             label = "**regression**" if c.regression else mark(c) + (f": {safe(c.reason)}" if c.reason else "")
-            lines.append(f"| `{c.name}`{unit} | {' | '.join(cells)} | {label} |")
-        lines.append("")
+            cells.append([f"`{c.name}`{unit}", *numbers, between, label])
+        heading = ["metric", "baseline", "candidate", "change", "interval of the change", "verdict"]
+        lines += [markdown_table(heading, cells, range(1, 4)), ""]
     if states := moved(found):
-        lines += ["| charge state | baseline | candidate | ground state | basins lost | basins won |", "|---|---|---|---|---|---|"]
+        cells = []
         for s in states:
             basins = [", ".join(map(safe, names)) or "–" for names in (s.lost, s.won)]
             grounds = [safe(ground_state(g)) for g in (s.baseline, s.candidate)]
-            lines.append(f"| {safe(str(s.state))} | {' | '.join(grounds)} | {s.direction} | {' | '.join(basins)} |")
-        lines.append("")
+            cells.append([safe(str(s.state)), *grounds, s.direction, *basins])
+        heading = ["charge state", "baseline", "candidate", "ground state", "basins lost", "basins won"]
+        lines += [markdown_table(heading, cells), ""]
     if found.found.levels:
-        lines += ["| level | by | DFT (eV) | baseline (eV) | candidate (eV) |", "|---|---|---:|---:|---:|"]
-        for level in found.found.levels:
-            values = " | ".join(number(v) for v in (level.reference, level.baseline, level.candidate))
-            lines.append(f"| {safe(level.defect)} {safe(level.level)} | {level.by} | {values} |")
-        lines.append("")
+        cells = [
+            [f"{safe(v.defect)} {safe(v.level)}", v.by, *(number(x) for x in (v.reference, v.baseline, v.candidate))]
+            for v in found.found.levels
+        ]
+        lines += [markdown_table(["level", "by", "DFT (eV)", "baseline (eV)", "candidate (eV)"], cells, range(2, 5)), ""]
     return "\n".join([*lines, *(f"- {safe(line)}" for line in facts(found))]) + "\n"
 
 

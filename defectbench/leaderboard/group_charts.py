@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from defectbench.base.tables import numbers
 from defectbench.entries.figures import figure_context
-from defectbench.leaderboard.charts import Chart, Colour, Panel, Row, Series, drawable, numbers, state_name, table_of
+from defectbench.leaderboard.charts import Chart, Colour, Panel, Series, drawable, state_name
 from defectbench.leaderboard.pareto import TIME_METRIC, Point, finding, hardware_of
 from defectbench.scoring.landscape import SUCCESS_RMSD
+from defectbench.tasks.relax.rows import StateRow
+from defectbench.tasks.search.rows import CurveRow
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -43,15 +46,15 @@ def _rmsd_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
     for column, label in (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å of the defect (Å)")):
         series = []
         for entry, _, _ in entries[:MOST_SERIES]:
-            rows = table_of(entry, "relax", "states")
-            texts = tuple(f"in {r['minimum']}" if r.get("minimum") else "in no DFT minimum" for r in rows)
+            rows = entry.table("relax", "states", StateRow)
+            texts = tuple(f"in {r['minimum']}" if r["minimum"] else "in no DFT minimum" for r in rows)
             series.append(Series(entry.model.name, tuple(state_name(r) for r in rows), numbers(rows, column), texts=texts))
-        rows = table_of(entries[0][0], "relax", "states")
-        for key, text, colour, symbol in (
+        rows = entries[0][0].table("relax", "states", StateRow)
+        looks: tuple[tuple[str, str, Colour, str], ...] = (
             ("unrelaxed", "unrelaxed start", "reference", "line-ew"),
             ("other_charge", "DFT at another charge", "other_charge", "y-down"),
-        ):
-            shown: Colour = "reference" if colour == "reference" else "other_charge"
+        )
+        for key, text, shown, symbol in looks:
             series.append(
                 Series(text, tuple(state_name(r) for r in rows), numbers(rows, f"{key}_{column}"), "markers", shown, symbol, size=15)
             )
@@ -75,8 +78,8 @@ def _named(names: Sequence[str], verb: str) -> str:
 
 def _most_found(entries: Sequence[Scored]) -> str:
     level = entries[0][0].dataset.level_of_theory
-    rows = {entry.model.name: table_of(entry, "relax", "states") for entry, _, _ in entries}
-    found = {name: sum(bool(r.get("success")) for r in states) for name, states in rows.items()}
+    rows = {entry.model.name: entry.table("relax", "states", StateRow) for entry, _, _ in entries}
+    found = {name: sum(bool(r["success"]) for r in states) for name, states in rows.items()}
     most = max(found.values())
     if most == 0:
         return f"No model finds a {level} ground state to an RMSD of {SUCCESS_RMSD:g} Å."
@@ -87,10 +90,10 @@ def _most_found(entries: Sequence[Scored]) -> str:
 
 
 def _soonest(entries: Sequence[Scored]) -> str:
-    def needed(rows: Sequence[Row], column: str) -> float | None:
-        return next((float(r["relaxations"]) for r in rows if (r.get(column) or 0.0) >= 1.0), None)
+    def needed(rows: Sequence[CurveRow], column: Literal["recall", "order_recall"]) -> int | None:
+        return next((r["relaxations"] for r in rows if r[column] >= 1.0), None)
 
-    curves = {entry.model.name: table_of(entry, "search", "curve") for entry, _, _ in entries}
+    curves = {entry.model.name: entry.table("search", "curve", CurveRow) for entry, _, _ in entries}
     found = {name: n for name, rows in curves.items() if (n := needed(rows, "recall")) is not None}
     if not found:
         return "No model hands every ground state over to DFT."
@@ -115,9 +118,9 @@ def _spread(have: Sequence[tuple[Entry, float, str]]) -> str:
 def _recall_of_all(entries: Sequence[Scored], note: str) -> Chart | None:
     series = []
     for entry, _, _ in entries[:MOST_SERIES]:
-        rows = table_of(entry, "search", "curve")
+        rows = entry.table("search", "curve", CurveRow)
         series.append(Series(entry.model.name, numbers(rows, "relaxations"), numbers(rows, "recall"), "lines", step=True))
-    rows = table_of(entries[0][0], "search", "curve")
+    rows = entries[0][0].table("search", "curve", CurveRow)
     x = numbers(rows, "relaxations")
     series.append(Series("ShakeNBreak order", x, numbers(rows, "order_recall"), "lines", "reference", dash=True, step=True))
     series.append(Series("random choice (expected)", x, numbers(rows, "random_recall"), "lines", "muted", dash=True))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from defectbench.scoring.landscape import ReferenceState
     from defectbench.structures.matching import Match
     from defectbench.structures.symmetry import Operations
+    from defectbench.tasks.relax.rows import StateRow
 
     Floats = NDArray[np.float64]
 
@@ -97,13 +98,13 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
         DefectbenchError: it is a link out of the folder.
     """
     from defectbench.datasets.extxyz import read_extxyz
+    from defectbench.tasks.relax.rows import StateRow
 
     path = contained(entry.folder, "structures.extxyz")
-    relax = entry.record.tasks.get("relax")
-    if not path.is_file() or relax is None:
+    if not path.is_file() or "relax" not in entry.record.tasks:
         return []
-    rows = relax.tables.get("states", [])
-    shown = {(row["defect"], str(row["charge"]), str(row.get("configuration"))) for row in rows}
+    rows = entry.record.table("relax", "states", StateRow)
+    shown = {(row["defect"], str(row["charge"]), str(row["configuration"])) for row in rows}
 
     def shows(info: Mapping[str, str]) -> bool:
         return info.get("defect") == "host" or (info.get("defect"), info.get("charge"), info.get("configuration")) in shown
@@ -115,7 +116,7 @@ def model_scenes(entry: EntryView, dataset: Dataset | None) -> list[Scene]:
         dataset = None
     scenes = []
     for row in rows:
-        atoms = found.get((row["defect"], row["charge"], str(row.get("configuration"))))
+        atoms = found.get((row["defect"], row["charge"], str(row["configuration"])))
         if atoms is None:
             continue
         scene = _over_dft(entry.record.model.name, row, atoms, dataset) if dataset is not None else None
@@ -174,7 +175,7 @@ def _reference(dataset: Dataset, defect: str, charge: int) -> ReferenceState | N
     return reference_state(dataset, defect, charge, operations_of(dataset))
 
 
-def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset) -> Scene | None:
+def _over_dft(model: str, row: StateRow, atoms: Atoms, dataset: Dataset) -> Scene | None:
     """Over the nearest of DFT's ground states, as its distances in the entry are."""
     from defectbench.scoring.landscape import operations_of
     from defectbench.structures.matching import match
@@ -205,7 +206,7 @@ def _over_dft(model: str, row: Mapping[str, Any], atoms: Atoms, dataset: Dataset
     return _scene(defect, charge, reference, centre, grey, [layer], text)
 
 
-def _over_host(model: str, row: Mapping[str, Any], atoms: Atoms, host: Atoms) -> Scene | None:
+def _over_host(model: str, row: StateRow, atoms: Atoms, host: Atoms) -> Scene | None:
     """Each atom over the nearest site of the perfect host; the defect is where a site or an atom is left over."""
     from scipy.optimize import linear_sum_assignment
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from defectbench.tasks.cost.rows import MachineRow, StateRow
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -78,12 +80,11 @@ class Point:
 def hardware_of(entry: Entry) -> Hardware:
     """The hardware of an entry, as its provenance and its cost task record it."""
     made = entry.provenance
-    cost = entry.tasks.get("cost")
-    machine = next(iter(cost.tables.get("machine", ())), {}) if cost else {}
-    clock = machine.get("clock") or ("wall-clock" if made.device == "cuda" else "processor")
+    machine = next(iter(entry.table("cost", "machine", MachineRow)), None)
+    clock = machine["clock"] if machine else ("wall-clock" if made.device == "cuda" else "processor")
     gpus = list(made.hardware.gpus)
     name = ", ".join(sorted(set(gpus))) if made.device == "cuda" else made.hardware.processor or ""
-    return Hardware(made.device, name or "unknown", made.workers, made.threads_per_worker, str(clock))
+    return Hardware(made.device, name or "unknown", made.workers, made.threads_per_worker, clock)
 
 
 def hardware_in(group: Group) -> list[Hardware]:
@@ -92,8 +93,7 @@ def hardware_in(group: Group) -> list[Hardware]:
 
 
 def _atoms(entry: Entry) -> tuple[int, int] | None:
-    rows = entry.tasks["cost"].tables.get("states", ())
-    found = [atoms for row in rows if isinstance(atoms := row.get("atoms"), int) and atoms > 0]
+    found = [row["atoms"] for row in entry.table("cost", "states", StateRow)]
     return (min(found), max(found)) if found else None
 
 

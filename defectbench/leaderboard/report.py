@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defectbench.base.files import write_text
 from defectbench.base.states import format_charge
 from defectbench.entries.folder import read_figure
 from defectbench.leaderboard.scores import MetricScore, TaskScore, best_baselines, uninformed
 from defectbench.leaderboard.tables import measured, number
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
     from defectbench.entries.schema import Entry, TaskRecord
     from defectbench.leaderboard.entry_view import EntryView
+    from defectbench.scoring.task import Row
 
 REPORT_FILE = "index.html"
 MOST_ROWS = 100
@@ -119,7 +121,7 @@ def _viewer() -> str:
     return "\n".join((static / name).read_text(encoding="utf-8") for name in ("3dmol/3Dmol-min.js", "common.js", "viewer.js"))
 
 
-def render(page: Report, scenes: Sequence[Mapping[str, Any]] = ()) -> str:
+def render(page: Report, scenes: Sequence[Mapping[str, object]] = ()) -> str:
     """The page as HTML; every text is escaped. ``scenes`` are the structures, with their coordinates."""
     return (
         templates()
@@ -192,15 +194,12 @@ def report(entry: EntryView) -> Report:
 
 def _states(entry: Entry) -> Table:
     """Which DFT minimum each ground state lies in, and how far above DFT's ground state that is: the first table."""
-    relax = entry.tasks.get("relax")
     rows = []
-    for row in relax.tables.get("states", []) if relax else []:
-        if "energy_above_ground_state" not in row:
-            continue
+    for row in entry.table("relax", "states", StateRow):
         above = row["energy_above_ground_state"]
-        found = "none within 0.1 Å" if row["minimum"] is None else "ground state" if above == 0 else str(row["minimum"])
-        state = f"{row['defect']}\N{NO-BREAK SPACE}{format_charge(int(str(row['charge'])))}"
-        rows.append((state, found, _two(_known(above)), _two(_known(row["rmsd"])), str(row["verdict"])))
+        found = "none within 0.1 Å" if row["minimum"] is None else "ground state" if above == 0 else row["minimum"]
+        state = f"{row['defect']}\N{NO-BREAK SPACE}{format_charge(row['charge'])}"
+        rows.append((state, found, _two(above), _two(row["rmsd"]), row["verdict"]))
     headings = (
         Heading("charge state"),
         Heading("DFT minimum found"),
@@ -209,10 +208,6 @@ def _states(entry: Entry) -> Table:
         Heading("failure"),
     )
     return Table(headings, tuple(rows))
-
-
-def _known(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _two(value: float | None) -> str:
@@ -294,7 +289,7 @@ def signed(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
 
 
-def _rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _rows(name: str, rows: Sequence[Row]) -> Table:
     columns = list(rows[0])
 
     def numeric(column: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from defectbench.scoring.landscape import RMSD_CAP
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -53,34 +54,23 @@ def state_results(entry: Entry) -> Iterator[ChargeStateResult]:
     """Charge state by charge state, from the table of the relax task; nothing without one."""
     relax = entry.tasks.get("relax")
     known = {m.name for m in relax.metrics if m.value is not None} if relax else set()
-    for found in relax.tables.get("states", []) if relax else []:
-        cell: Mapping[str, object] = dict(found)
-
-        def text(name: str, cell: Mapping[str, object] = cell) -> str | None:
-            return None if cell.get(name) is None else str(cell[name])
-
-        def value(name: str, cell: Mapping[str, object] = cell) -> float | None:
-            held = cell.get(name)
-            return float(held) if isinstance(held, int | float) and not isinstance(held, bool) else None
-
-        charge, minima = value("charge"), value("dft_minima")
-        if charge is None or text("defect") is None:
-            continue
+    for row in entry.table("relax", "states", StateRow):
+        held: Mapping[str, Any] = dict(row)
         yield ChargeStateResult(
-            defect=str(cell["defect"]),
-            charge=int(charge),
-            configuration=text("configuration"),
-            ground_state=text("dft_configuration"),
-            minimum=text("minimum"),
-            energy_above=value("energy_above_ground_state"),
-            after_host=text("host_referenced_minimum"),
-            minima=None if minima is None else int(minima),
-            rmsd=value("rmsd"),
-            local_rmsd=value("local_rmsd"),
-            unrelaxed_rmsd=value("unrelaxed_rmsd"),
-            reason=text("reason"),
+            defect=row["defect"],
+            charge=row["charge"],
+            configuration=row["configuration"],
+            ground_state=row["dft_configuration"],
+            minimum=row["minimum"],
+            energy_above=row["energy_above_ground_state"],
+            after_host=row["host_referenced_minimum"],
+            minima=row["dft_minima"],
+            rmsd=row["rmsd"],
+            local_rmsd=row["local_rmsd"],
+            unrelaxed_rmsd=row["unrelaxed_rmsd"],
+            reason=row["reason"],
             counted={
-                metric: miss if (held := value(column)) is None else min(held, most)
+                metric: miss if held[column] is None else min(float(held[column]), most)
                 for metric, (column, miss, most) in COUNTED.items()
                 if metric in known
             },

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectbench.base.files import files_below
+from defectbench.base.tables import markdown_table
 from defectbench.base.text import markdown as safe
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Ranked, find_entries, group_key
@@ -42,17 +43,16 @@ def comment(submission: Submission, leaderboards: Path) -> str:
     lines = [
         f"### {safe(entry.model.name)} on {safe(data.id)} ({safe(data.level_of_theory)}, {entry.selection.suite} suite): {verdict}",
         "",
-        "| rank | model | response to charge | overall | above baseline | counted |",
-        "|---:|---|---|---:|---:|---:|",
     ]
+    rows = []
     for rank, one in enumerate(ranked, 1):
         name = safe(one.entry.model.name)
         gain = mean_gain(gains(one.entry.tasks))
-        lines.append(
-            f"| {rank} | {f'**{name}** (new)' if one is mine else name} | {safe(one.entry.certificate['charge_class'])} "
-            f"| {_score(one.score)} | {'–' if gain is None else f'{gain:+.2f}'} | {one.score.coverage:.0%} |"
-        )
-    lines.append("")
+        shown = f"**{name}** (new)" if one is mine else name
+        above = "–" if gain is None else f"{gain:+.2f}"
+        rows.append([str(rank), shown, safe(one.entry.certificate["charge_class"]), _score(one.score), above, f"{one.score.coverage:.0%}"])
+    heading = ["rank", "model", "response to charge", "overall", "above baseline", "counted"]
+    lines += [markdown_table(heading, rows, (0, 3, 4, 5)), ""]
     if (old := stale(entry)) is not None:
         lines.append(f"- stale: {safe(old)}")
     found = submission.verification

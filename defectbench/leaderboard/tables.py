@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from defectbench.base.states import ChargeState, format_charge
+from defectbench.base.tables import markdown_table
 from defectbench.base.text import markdown
 from defectbench.entries.schema import Entry
 from defectbench.entries.staleness import shipped_content, stale
@@ -23,6 +24,7 @@ from defectbench.leaderboard.scores import (
     mean_gain,
     score_baselines,
 )
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import TaskRecord
@@ -61,15 +63,6 @@ def measured(metric: MetricScore) -> str:
     if metric.interval is None:
         return number(metric.value)
     return f"{number(metric.value)} ({number(metric.interval[0])} to {number(metric.interval[1])})"
-
-
-def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    """A Markdown table; the first ``texts`` columns are text, all others are numbers."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
-
-    return "\n".join([line(heading), "|" + "---|" * texts + "---:|" * (len(heading) - texts), *(line(row) for row in rows)])
 
 
 def _tasks(group: Group) -> list[Task]:
@@ -153,16 +146,15 @@ def score_table(group: Group, link: Callable[[Path], str] | None = None) -> str:
             per_task = [_scored(s.score, s.bounds) if (s := score.task(t.name)) else NONE for t in tasks]
             if any(cell != NONE for cell in per_task):
                 rows.append([f"*{kind}: {_words(label)}*", *[NONE] * 5, *per_task, *[NONE] * 4])
-    return markdown_table(heading, rows, texts=2)
+    return markdown_table(heading, rows, range(2, len(heading)))
 
 
 def _where(entry: Entry) -> list[str]:
     """In how many charge states the model finds DFT's ground state, and how far the DFT minima that it finds lie above it."""
-    relax = entry.tasks.get("relax")
-    rows = [row for row in (relax.tables.get("states", []) if relax else []) if "energy_above_ground_state" in row]
+    rows = entry.table("relax", "states", StateRow)
     if not rows:
         return [NOT_APPLICABLE, NOT_APPLICABLE]
-    above = [float(row["energy_above_ground_state"] or 0.0) for row in rows if row["energy_above_ground_state"] is not None]
+    above = [energy for row in rows if (energy := row["energy_above_ground_state"]) is not None]
     lost = len(rows) - len(above)
     found = sum(row["verdict"] in ("none", "host") for row in rows)
     wrong = sorted(round(energy, 2) for energy in above if energy)
@@ -230,7 +222,8 @@ def metric_table(group: Group, task: Task) -> str:
             kind = "informed by DFT" if label in task.informed else "baseline"
             rows.append([f"*{kind}: {_words(label)}*", *([NONE] * 4 if cost else []), *cells])
     about = ["device", "processor or GPU", "shared by", "clock"] if cost else []
-    return markdown_table(["model", *about, *[_heading(task, m) for m in shown]], rows, texts=1 + len(about))
+    heading = ["model", *about, *[_heading(task, m) for m in shown]]
+    return markdown_table(heading, rows, range(1 + len(about), len(heading)))
 
 
 def absences(group: Group, task: Task) -> list[str]:
@@ -402,10 +395,10 @@ def hosts_section(found: AcrossHosts) -> list[str]:
         for m, mean in zip(found.models, means, strict=True)
     ]
     parts.append("In brackets: the 95 % interval for hosts like these, a host counting as one value.")
-    parts.append(markdown_table(["model", "mean over hosts", *about], rows))
+    parts.append(markdown_table(["model", "mean over hosts", *about], rows, range(1, 2 + len(about))))
     pairs = [
         [" and ".join(map(markdown, a.hosts)), str(a.models), number(a.rank_correlation, 2), number(a.by_chance, 2)]
         for a in found.agreements
     ]
-    parts.append(markdown_table(["hosts", "models on both", "rank correlation", "1 in 20 random orders reach"], pairs))
+    parts.append(markdown_table(["hosts", "models on both", "rank correlation", "1 in 20 random orders reach"], pairs, range(1, 4)))
     return parts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from defectbench.base.states import format_charge
 from defectbench.leaderboard.scores import best_baselines, score_results
 from defectbench.models.certificate import DOUBTS
+from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
     from defectbench.entries.schema import Entry
@@ -70,8 +71,7 @@ def _doubts(certificate: Mapping[str, Any]) -> list[str]:
 
 
 def _worst(entry: Entry, score: Score) -> str:
-    relax = entry.tasks.get("relax")
-    rows: list[Mapping[str, Any]] = [row for row in (relax.tables.get("states", []) if relax else []) if "energy_above_ground_state" in row]
+    rows = entry.table("relax", "states", StateRow)
     if not rows:
         counted = [t for t in score.tasks if t.counts and t.score is not None]
         if not counted:
@@ -82,18 +82,17 @@ def _worst(entry: Entry, score: Score) -> str:
     found = f"It finds DFT's ground state in {right} of {len(rows)} charge states (within 0.1 Å, after its host's drift is subtracted)."
     lost = [row for row in rows if row["rmsd"] is None]
     if lost:
-        why = f" ({lost[0]['reason']})" if lost[0].get("reason") else ""
+        why = f" ({lost[0]['reason']})" if lost[0]["reason"] else ""
         return f"{found} It has no ground state for {_state(lost[0])}{why}."
-    wrong = [row for row in rows if row["energy_above_ground_state"]]
+    wrong = [(above, row) for row in rows if (above := row["energy_above_ground_state"])]
     if wrong:
-        worst = max(wrong, key=lambda row: row["energy_above_ground_state"])
-        above = worst["energy_above_ground_state"]
+        above, worst = max(wrong, key=lambda item: item[0])
         return f"{found} For {_state(worst)} it finds another DFT minimum, {above:.2f} eV above the ground state."
-    worst = max(rows, key=lambda row: row["rmsd"])
-    start = worst.get("unrelaxed_rmsd")
+    rmsd, worst = max(((row["rmsd"] or 0.0, row) for row in rows), key=lambda item: item[0])
+    start = worst["unrelaxed_rmsd"]
     beside = f" The unrelaxed start has an RMSD of {start:.2f} Å." if start is not None else ""
-    return f"{found} The worst is {_state(worst)}, with an RMSD of {worst['rmsd']:.2f} Å.{beside}"
+    return f"{found} The worst is {_state(worst)}, with an RMSD of {rmsd:.2f} Å.{beside}"
 
 
-def _state(row: Mapping[str, Any]) -> str:
+def _state(row: StateRow) -> str:
     return f"{row['defect']} {format_charge(row['charge'])}"

@@ -274,7 +274,7 @@ def _charge_checks(
             "batched", raw["batched"], "a batch of all charges gives what single calls give", "a batch of all charges gives other results"
         )
     if raw.get("hidden") is not None:
-        yield _hidden_charge(raw["hidden"], limits, noise)
+        yield _hidden_charge(raw["hidden"], raw.get("hidden_names"), limits, noise)
         return
     yield unchanged(
         "after_steps",
@@ -300,12 +300,17 @@ def _first(pairs: Sequence[Pair]) -> str:
     return f"{pairs[0]}{f' and {len(pairs) - 1} other pairs' if len(pairs) > 1 else ''}"
 
 
-def _hidden_charge(hidden: Sequence[Mapping[str, Any]], limits: Thresholds, noise: Mapping[str, float]) -> Check:
+def _hidden_charge(
+    hidden: Sequence[Mapping[str, Any]], names: Mapping[str, int] | None, limits: Thresholds, noise: Mapping[str, float]
+) -> Check:
     allowed = {"energy": max(limits.blind_energy, noise["energy"]), "forces": max(limits.blind_force, noise["forces"])}
     responses = [h for h in hidden if any(h[kind] > allowed[kind] for kind in allowed)]
     worst = max(hidden, key=lambda h: float(h["energy"]))
     where = ", ".join(h["where"] for h in responses if h["where"])
     line = "no other way to say a charge changes anything" if not responses else f"it responds to a charge in {where or 'the structure'}"
+    if names is not None and not responses:
+        line += f"; it reads all of atoms.info, so {names['tried']} names in its code were tried"
+        line += f", and {names['untried']} could not be" if names["untried"] else ""
     return Check("no_hidden_charge", not responses, float(worst["energy"]), allowed["energy"], "eV", line)
 
 

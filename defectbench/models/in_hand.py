@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.base.errors import ModelError
-from defectbench.models.registry import ResolvedModel
+from defectbench.models.resolved import ResolvedModel
 from defectbench.models.schema import Charge, ModelDefinition
 
 if TYPE_CHECKING:

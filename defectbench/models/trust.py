@@ -12,6 +12,7 @@ from pathlib import Path
 
 from defectbench.base.errors import ModelError
 from defectbench.models.environment import is_managed
+from defectbench.models.registry import is_registered, list_models
 from defectbench.models.schema import ModelDefinition
 
 _WITHOUT_CODE = (".npz", ".safetensors")
@@ -20,16 +21,12 @@ _WITHOUT_CODE = (".npz", ".safetensors")
 @functools.cache
 def known_hashes() -> frozenset[str]:
     """SHA-256 of the weights files that the registered models state."""
-    from defectbench.models.registry import list_models
-
     return frozenset(file.sha256 for model in list_models() for file in model.weights.files if file.sha256 is not None)
 
 
 @functools.cache
 def known_wrong() -> dict[str, str]:
     """SHA-256 of files that circulate under the name of a registered model and are not that model → what is wrong with them."""
-    from defectbench.models.registry import list_models
-
     return {
         sha256: f"{model.name}: {reason}"
         for model in list_models()
@@ -60,8 +57,6 @@ def foreign_code(definition: ModelDefinition, folder: Path | None, environment: 
         folder: of its YAML; None for a definition that comes from none.
         environment: what the user chose instead of the definition's; that is not the definition's choice.
     """
-    from defectbench.models.registry import is_registered
-
     if is_registered(definition):
         return []
     found = []

@@ -13,6 +13,7 @@ from defectbench.base.errors import DownloadError, ModelError
 from defectbench.base.files import contained, copy_file, making_folder, open_file, sha256_of
 from defectbench.base.paths import user_path
 from defectbench.models.schema import ModelDefinition, WeightsFileDefinition
+from defectbench.models.trust import known_wrong, require_trust
 
 
 def fetch_weights(definition: ModelDefinition, *, trust_weights: bool = False) -> list[Path]:
@@ -29,8 +30,6 @@ def fetch_weights(definition: ModelDefinition, *, trust_weights: bool = False) -
         ModelError: a file of unknown SHA-256 is not trusted.
         DownloadError: a download failed, or has another SHA-256.
     """
-    from defectbench.models.trust import require_trust
-
     if definition.weights.source != "url":
         return []
     require_trust(definition, trust_code=True, trust_weights=trust_weights)  # no code runs here
@@ -104,8 +103,6 @@ def verify_weights(definition: ModelDefinition, *, given: Path | None = None, fo
         ModelError: a file is not on this machine.
         DefectbenchError: a definition's path leads out of the cache or of its folder.
     """
-    from defectbench.models.trust import known_wrong
-
     found = []
     for file in definition.weights.files:
         path = _place(definition, file, given, folder)

@@ -29,7 +29,7 @@ from defectbench.entries.run_folder import Owner, claim, locked
 from defectbench.entries.schema import SelectedState, SkippedState
 from defectbench.models.certificate import check_claim
 from defectbench.models.environment import PythonEnvironment
-from defectbench.models.registry import ResolvedModel, check_against_definition
+from defectbench.models.resolved import ResolvedModel, check_against_definition
 from defectbench.models.schema import ModelDefinition
 from defectbench.runs.finishing import Certificate, Written, finish
 from defectbench.runs.selection import refuse_numbers, take_earlier

@@ -13,6 +13,7 @@ from ase import Atoms
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.base.files import contained, write_text
 from defectbench.base.redaction import redact
+from defectbench.base.version import VERSION
 from defectbench.calculations.asking import Ask
 from defectbench.calculations.results import OwnLatticeResult, PathResult, Stored
 from defectbench.sanity.checks import findings
@@ -107,7 +108,7 @@ def run_sanity(
         running = ready.executor(executor, workers=workers, at_most=len(planned))
         with ResultStore(contained(folder, "calculations.db")) as store:
             labels = {calculation.content_hash: f"{system}, {start}" for (system, start), calculation in planned.items()}
-            stored = _calculated(list(planned.values()), labels, store, ready, running, say)
+            stored = _calculated(list(planned.values()), labels, store, ready, running, say, first=True)
             outcomes = tuple(_outcome(system, planned, stored, start) for system in wanted for start in (HOST, *system.starts))
             paths = _paths(wanted, planned, stored, outcomes, ask, lambda todo, names: _calculated(todo, names, store, ready, running, say))
         record = SanityRecord(
@@ -124,13 +125,29 @@ def run_sanity(
 
 
 def _calculated(
-    calculations: Sequence[Calculation], labels: Mapping[str, str], store: ResultStore, ready: Prepared, executor: Executor, say: Say
+    calculations: Sequence[Calculation],
+    labels: Mapping[str, str],
+    store: ResultStore,
+    ready: Prepared,
+    executor: Executor,
+    say: Say,
+    *,
+    first: bool = False,
 ) -> dict[str, Stored]:
-    """Content hash → result: what is stored, and what is missing calculated now and stored as it finishes."""
+    """Content hash → result: what is stored, and what is missing calculated now and stored as it finishes.
+
+    The first time it is said whether the model's code could reach the network.
+    """
+    from defectbench.calculations.preparation import network_note
+
     identity = ready.resolved.identity
     todo = [c for c in calculations if store.get(c.key(identity), c) is None]
     done = len(calculations) - len(todo)
+    told = not first or ready.hand is not None
     for finished in executor.run(todo) if todo else ():
+        if not told and (note := network_note(ready.resolved.definition, getattr(executor, "network", None))):
+            say(f"note: {note}")
+        told = True
         store.put(finished.calculation.key(identity), finished.calculation, Stored(finished.result, finished.machine))
         done += 1
         said = finished.result.failure or finished.result.status
@@ -221,12 +238,11 @@ def _model_used(ready: Prepared, embedded: bool) -> ModelUsed:
 
 
 def _provenance(ready: Prepared, stored: Mapping[str, Stored]) -> dict[str, Any]:
-    import defectbench
 
     named = {"ase", "numpy", "torch", "tensorflow", ready.resolved.definition.package.lower().replace("_", "-")}
     machines = dict.fromkeys(found.machine for found in stored.values() if found.machine is not None)
     return {
-        "defectbench": defectbench.__version__,
+        "defectbench": VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "packages": {name: version for name, version in ready.python.packages.items() if name in named},
         "machines": tuple(machines),

@@ -9,6 +9,8 @@ from ase import Atoms
 from ase.build import bulk
 from numpy.typing import ArrayLike, NDArray
 
+from defectbench.structures.lattice import minimum_image
+
 SI_LATTICE = 5.4
 """Å; every structure is scaled to the model's own lattice before it relaxes, so that a start need not be exact."""
 
@@ -45,9 +47,7 @@ def tetrahedral_site(host: Atoms, cells: int, offset: Sequence[float] = (0.0, 0.
 
 def nearest_atom(host: Atoms, place: ArrayLike) -> int:
     """Index of the atom of a crystal that is nearest to a place (3,), Å; of equally near ones the first."""
-    from ase.geometry import get_distances
-
-    (distances,) = get_distances(np.atleast_2d(np.asarray(place, float)), host.positions, cell=host.cell, pbc=True)[1]
+    distances = np.linalg.norm(minimum_image(host.positions - np.asarray(place, float), host.cell), axis=1)
     return int(np.argmin(np.round(distances, 6)))
 
 
@@ -90,13 +90,10 @@ def vacant_sites(atoms: Atoms, host: Atoms) -> int:
             then others.
         host: the perfect crystal.
     """
-    from ase.geometry import find_mic, get_distances
-
     scaled = host.copy()
     scaled.set_cell(atoms.cell, scale_atoms=True)
-    moved, _ = find_mic(atoms.positions[: len(host)] - scaled.positions, atoms.cell, pbc=True)
-    shift = np.median(moved, axis=0)
-    distances = get_distances(scaled.positions + shift, atoms.positions, cell=atoms.cell, pbc=True)[1]
+    shift = np.median(minimum_image(atoms.positions[: len(host)] - scaled.positions, atoms.cell), axis=0)
+    distances = np.linalg.norm(minimum_image(atoms.positions - (scaled.positions + shift)[:, None], atoms.cell), axis=2)
     return int((distances.min(axis=1) > SITE_RADIUS).sum())
 
 

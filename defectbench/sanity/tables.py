@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from defectbench.base.tables import markdown_table
 from defectbench.base.text import markdown
 from defectbench.sanity.checks import CHECKS
 from defectbench.sanity.record import Finding, SanityRecord
@@ -24,13 +25,11 @@ def answer(found: Finding) -> str:
 def comparison(records: Sequence[SanityRecord]) -> str:
     """A Markdown table with a row per question and a column per model; the last row counts."""
     heading = ["system", "question", "published", *(markdown(record.model.id) for record in records)]
-    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
+    rows = []
     by_model = [{found.check: found for found in record.findings} for record in records]
     for check in CHECKS:
         unit = f" ({check.unit})" if check.unit else ""
         cells = [answer(found[check.name]) if check.name in found else "–" for found in by_model]
-        row = [check.system, markdown(check.question) + unit, markdown(check.published or "–"), *cells]
-        lines.append("| " + " | ".join(row) + " |")
+        rows.append([check.system, markdown(check.question) + unit, markdown(check.published or "–"), *cells])
     totals = [f"**{record.passed} of {record.judged}**" for record in records]
-    lines.append("| " + " | ".join(["", "**right**", "", *totals]) + " |")
-    return "\n".join(lines)
+    return markdown_table(heading, [*rows, ["", "**right**", "", *totals]])

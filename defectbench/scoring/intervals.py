@@ -8,7 +8,7 @@ of them, and all that belongs to one stays together. An entry has one host.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -157,6 +157,14 @@ def mean_with_interval(values: Iterable[float], labels: Sequence[Label] | None =
     if not len(array):
         return None, None
     return float(array.mean()), mean_interval(array, labels)
+
+
+@overload
+def rounded(value: float, digits: int = 5) -> float: ...
+
+
+@overload
+def rounded(value: float | None, digits: int = 5) -> float | None: ...
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

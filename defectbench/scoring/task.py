@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.hardware import Machine
@@ -28,6 +29,34 @@ if TYPE_CHECKING:
 
 
 Aspect = Literal["geometry", "energies", "forces"]
+
+Row = Mapping[str, object]
+"""A row of a table: column → JSON scalar. Each task declares the columns of its tables in its ``rows.py``."""
+
+RowType = TypeVar("RowType", bound=Row)
+"""Such a declaration, a TypedDict."""
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(list[kind])  # type: ignore[valid-type]
+
+
+def typed_rows(task: str, table: str, rows: Sequence[Row], kind: type[RowType]) -> list[RowType]:
+    """Rows of a task's table as the task declares them. Entries come from anywhere and from other versions, so their rows are checked.
+
+    Raises:
+        DefectbenchError: a row lacks a column or has another kind of value (code ``bad-table``).
+    """
+    try:
+        known: list[RowType] = _adapter(kind).validate_python(list(rows), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, column = first["loc"][0], ".".join(str(part) for part in first["loc"][1:2])
+        wrong = "the column is missing" if first["type"] == "missing" else first["msg"]
+        text = f"task {task}, table {table}, row {int(place) + 1}, column {column}: {wrong}; rescore the entry with this version"
+        raise DefectbenchError(text, code="bad-table") from error
+    return known
 
 
 @dataclass(frozen=True)
@@ -220,10 +249,22 @@ class TaskResult:
 
     task: str
     metrics: tuple[MetricValue, ...]
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[Row, ...]
     baselines: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    tables: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    tables: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    def table(self, name: str, kind: type[RowType]) -> list[RowType]:
+        """The rows of a table; none if there is no such table.
+
+        Args:
+            name: of the table; ``states`` is the main one.
+            kind: what a row is, by the task's ``rows.py``.
+
+        Raises:
+            DefectbenchError: a row lacks a column or has another kind of value (code ``bad-table``).
+        """
+        return typed_rows(self.task, name, self.rows if name == "states" else self.tables.get(name, ()), kind)
 
     def metric(self, name: str) -> MetricValue:
         """The metric of that name; raises KeyError if the task has none."""

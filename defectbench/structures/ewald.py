@@ -7,6 +7,8 @@ from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfc
 
+from defectbench.structures.lattice import minimum_image
+
 COULOMB = Hartree * Bohr
 """e²/(4πε₀), eV Å."""
 EWALD_RANGE = 6.5
@@ -43,8 +45,7 @@ def ewald_potential(cell: ArrayLike, dielectric: ArrayLike, points: ArrayLike, s
     stretched = np.linalg.cholesky(inverse).T
     eta = splitting or float(np.sqrt(np.pi) / (volume / root) ** (1 / 3))
     centre = np.asarray(points, dtype=float)
-    fractional = centre @ np.linalg.inv(lattice)
-    wrapped = (fractional - np.round(fractional)) @ lattice
+    wrapped = minimum_image(centre, lattice)
 
     metric = lattice @ stretched.T
     vectors = _lattice_points(metric, EWALD_RANGE / eta + float(np.linalg.norm(metric, axis=1).sum()))

@@ -1,16 +1,16 @@
-"""The minimum image in a periodic cell: displacements, distances, atoms around a point."""
+"""Displacements, distances and atoms around a point in a periodic cell; the minimum image itself is the worker's."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from defectbench.base.errors import DefectbenchError
+from defectbench.worker.lattice import Reduced, reduced
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -35,20 +35,8 @@ class MatchingError(DefectbenchError):
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
-    """A lattice for minimum-image arithmetic, in a Minkowski-reduced basis.
-
-    Attributes:
-        cell: the reduced lattice vectors as rows, (3, 3), Å; they span the same lattice as the cell given.
-        inverse: inverse of ``cell``.
-        orthogonal: the reduced vectors are orthogonal, so that rounding fractional differences is exact.
-        inradius: half the smallest distance between lattice planes, Å; a rounded difference shorter than this is minimal.
-    """
-
-    cell: Floats
-    inverse: Floats
-    orthogonal: bool
-    inradius: float
+class Lattice(Reduced):
+    """A lattice for minimum-image arithmetic, in a Minkowski-reduced basis: distances beside what a worker needs."""
 
     @classmethod
     def of(cls, cell: ArrayLike) -> Lattice:
@@ -56,38 +44,14 @@ class Lattice:
         rows = np.array(cell, dtype=float)
         if rows.shape != (3, 3) or not np.all(np.isfinite(rows)) or abs(np.linalg.det(rows)) < 1e-6:
             raise MatchingError("structures are compared in three-dimensional periodic cells; this cell has no volume")
-        return _lattice(tuple(rows.ravel().tolist()))
-
-    @classmethod
-    def _reduced(cls, rows: Floats) -> Lattice:
-        from ase.geometry import minkowski_reduce
-
-        reduced = np.asarray(minkowski_reduce(rows)[0], dtype=float)
-        gram = reduced @ reduced.T
-        orthogonal = bool(np.all(np.abs(gram - np.diag(np.diag(gram))) < 1e-8 * np.max(np.diag(gram))))
-        inverse = np.linalg.inv(reduced)
-        spacing = 1.0 / np.linalg.norm(inverse, axis=0)
-        return cls(reduced, inverse, orthogonal, float(spacing.min()) / 2.0)
+        found = reduced(rows)
+        return cls(found.cell, found.inverse, found.orthogonal, found.inradius)
 
     @property
     def diagonal(self) -> float:
         """Longest body diagonal of the reduced cell, Å."""
         signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
         return float(np.linalg.norm(signs @ self.cell, axis=1).max())
-
-    def minimum_image(self, differences: Floats) -> Floats:
-        """The shortest equivalents of Cartesian differences (…, 3), Å."""
-        fractional = differences @ self.inverse
-        out = np.asarray((fractional - np.rint(fractional)) @ self.cell)
-        if self.orthogonal:
-            return out
-        long = np.einsum("...k,...k->...", out, out) > self.inradius**2
-        if np.any(long):
-            shifts = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=float) @ self.cell
-            images = out[long][:, None, :] + shifts
-            best = np.einsum("msk,msk->ms", images, images).argmin(axis=1)
-            out[long] = images[np.arange(len(best)), best]
-        return out
 
     def squared_distances(self, first: Floats, second: Floats) -> Floats:
         """Squared minimum-image distances between points (…, n, 3) and (m, 3): (…, n, m), Å²."""
@@ -131,12 +95,6 @@ class Lattice:
             parts.append(difference)
         assert total is not None
         return np.asarray(np.minimum(total, self.inradius**2))
-
-
-@lru_cache(maxsize=256)
-def _lattice(cell: tuple[float, ...]) -> Lattice:
-    """Reducing a cell takes longer than all minimum images of a structure in it, and many structures share a cell."""
-    return Lattice._reduced(np.array(cell).reshape(3, 3))
 
 
 class _Cache:

@@ -30,6 +30,7 @@ from mace.tools.scripts_utils import dict_to_array
 from torch_ema import ExponentialMovingAverage
 
 STATE = "state.pt"
+MODEL = "model.model"
 
 
 def say(**message: Any) -> None:
@@ -121,12 +122,15 @@ class Job:
         """Energy and forces of a batch."""
         return self.model(batch.to(self.device).to_dict(), training=training, compute_force=True)
 
-    def export(self, path: Path) -> None:
-        """Writes the averaged parameters, with the atomic energies, as a model that mace-torch loads."""
+    def export(self, path: Path, parameters: list[torch.Tensor]) -> None:
+        """Writes averaged parameters, with the atomic energies, as a model that mace-torch loads."""
         from copy import deepcopy
 
-        with self.ema.average_parameters():
-            model = deepcopy(self.model).to("cpu").double()
+        model = deepcopy(self.model)
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), parameters, strict=True):
+                parameter.copy_(value)
+        model = model.to("cpu").double()
         model.atomic_energies_fn.atomic_energies.copy_(torch.tensor(self.energies, dtype=torch.float64))
         for parameter in model.parameters():
             parameter.requires_grad = True
@@ -409,15 +413,21 @@ def train_epoch(job: Job, step: Step, epoch: int) -> float:
 
 
 def main(path: Path) -> None:
-    """Trains until the last epoch, or until patience ends, and writes the best model."""
+    """Trains until the last epoch, or until patience ends, and writes the best model.
+
+    The state keeps the parameters of the best epoch, too. A model file can execute code when it is loaded, a state cannot: so the model is
+    written again from the state at the end, and what lay there under its name when this process began is never used.
+    """
     logging.disable(logging.WARNING)
     job = Job(path)
+    kept: list[torch.Tensor] = []
     epoch, best, best_epoch, history = 0, math.inf, -1, []
     if job.state is not None and job.state["resumed"]:
         for name in ("model", "optimizer", "ema"):
             getattr(job, name).load_state_dict(job.state[name])
         epoch, best, best_epoch, history = (job.state[name] for name in ("epoch", "best", "best_epoch", "history"))
-        if job.state["files_sha256"] != job.settings["files_sha256"]:  # errors on other frames cannot be compared
+        kept = job.state.get("kept", [])  # an earlier version did not keep them
+        if job.state["files_sha256"] != job.settings["files_sha256"] or not kept:  # errors on other frames cannot be compared
             best, best_epoch = math.inf, epoch - 1
     else:
         if job.state is not None:
@@ -439,18 +449,24 @@ def main(path: Path) -> None:
         improved = score < best
         if improved:
             best, best_epoch = score, epoch
-            job.export(job.folder / "model.model")
+            kept = [parameter.detach().clone() for parameter in job.ema.shadow_params]
+            job.export(job.folder / MODEL, kept)
         rate, _ = learning_rate(job.settings["phases"], epoch)
         epoch += 1
         line = {"epoch": epoch, "rate": rate, "loss": mean, "score": score, "improved": improved, "errors": errors}
         line["seconds"] = round(time.monotonic() - began, 2)
         history.append(line)
         state = {"epoch": epoch, "best": best, "best_epoch": best_epoch, "history": history, "neighbours": job.args.avg_num_neighbors}
-        state["files_sha256"] = job.settings["files_sha256"]
+        state |= {"files_sha256": job.settings["files_sha256"], "kept": kept}
         for name in ("model", "optimizer", "ema"):
             state[name] = getattr(job, name).state_dict()
         _replace(job.folder / STATE, state)
         say(type="epoch", **line)
+    if not kept:
+        why = f"{STATE} is of an earlier version and does not hold the parameters of its best epoch"
+        say(type="error", final=True, message=f"{why}; evaluate the folder's model with --trust-weights, or choose another --output")
+        sys.exit(3)
+    job.export(job.folder / MODEL, kept)
     say(type="done", epoch=epoch, best_epoch=best_epoch + 1, score=best, stopped_early=epoch < epochs)
 
 

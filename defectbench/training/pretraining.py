@@ -18,8 +18,10 @@ from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.results import SinglePointResult
 from defectbench.datasets.extxyz import attach_results, read_extxyz
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.models.trust import require_trust
+from defectbench.structures.lattice import shortest_distance
 from defectbench.training.export import CHARGE_KEY, ENERGY_KEY, FORCES_KEY, TrainingFiles, atomic_energies, extxyz
 from defectbench.training.mace_files import configuration
 from defectbench.training.splits import Frame, Selection
@@ -55,8 +57,7 @@ def distorted_structures(host: Atoms, frames: tuple[Frame, ...], settings: Pretr
         strain = random.uniform(-settings.strain, settings.strain, (3, 3))
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
         atoms.positions += random.normal(0.0, random.uniform(*settings.rattle), (len(atoms), 3))
-        distances = atoms.get_all_distances(mic=True)
-        if distances[np.triu_indices(len(atoms), 1)].min() > _MIN_DISTANCE:
+        if shortest_distance(atoms) > _MIN_DISTANCE:
             out.append((atoms, 0 if frame is None else frame.charge))
     return out
 

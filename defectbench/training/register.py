@@ -17,7 +17,8 @@ from defectbench.calculations.plan import certificate_of
 from defectbench.calculations.results import CertificateResult
 from defectbench.models.certificate import ChargeCertificate, classify
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.training.export import CHARGE_KEY
 from defectbench.training.run import ENVIRONMENTS, MODEL_FILE, Training
 
@@ -76,7 +77,7 @@ def register(
     first = next(iter(definitions.values()))
     definition = load_model(first)
     python = ensure_environment(environment or ENVIRONMENTS[recipe.kind])
-    # it was made here, so its hash is known
+    # this run wrote the file, whatever lay there before
     resolved = resolve_model(definition, folder=training.folder, environment=python, trust_weights=True)
     with WorkerClient(WorkerSpec.of(python, resolved)) as worker:
         result = worker.calculate(certificate_of(definition, dataset))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError, RunError
-from defectbench.base.files import write_text
+from defectbench.base.files import contained, read_bytes, write_text
 from defectbench.base.processes import guarded
 from defectbench.base.tables import csv_text
 from defectbench.base.text import one_line
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
 
 RUN_FILE = "run.json"
+MAX_RUN_FILE = 10_000_000
+"""Bytes."""
 MODEL_FILE = "model.model"
 STATE_FILE = "state.pt"
 CURVE_FILE = "curve.csv"
@@ -116,7 +118,12 @@ def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, 
     }
     place = folder / RUN_FILE
     if place.is_file():
-        there = json.loads(place.read_text(encoding="utf-8"))
+        try:
+            there = dict(json.loads(read_bytes(place, MAX_RUN_FILE)))
+        except (OSError, RecursionError, TypeError, ValueError) as error:
+            raise DefectbenchError(
+                f"cannot read {place} ({one_line(error, 100)}); choose another --output", code="foreign-folder"
+            ) from error
         if changed := [name for name, value in identity.items() if there.get(name) != value]:
             raise DefectbenchError(
                 f"{folder} holds a training with different {changed[0]}; choose another --output, or remove the folder to begin again",
@@ -142,6 +149,9 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Training:
     """Trains a model; the same call resumes a run that was interrupted, on any device.
+
+    A folder may come from elsewhere: its state is read without code, and the model file is written again from it, so that none which lay
+    there is loaded.
 
     Args:
         dataset: with splits.
@@ -175,7 +185,7 @@ def train(
             if recipe.pretraining is not None and not (folder / STATE_FILE).is_file():
                 from defectbench.training.pretraining import pretraining_files
 
-                stage = folder / PRETRAINING
+                stage = contained(folder, PRETRAINING)
                 first = pretraining_files(dataset, recipe, selection, files, stage, tell)
                 job = settings(recipe, first, recipe.pretraining.phases, device=device)
                 _stage(process, job, stage, PRETRAINING)
@@ -228,9 +238,8 @@ def _stage(how: _Process, job: dict[str, Any], folder: Path, stage: str) -> tupl
     if process.returncode != 0 or end.get("type") != "done":
         killed = f"it was killed by signal {-process.returncode} (out of memory?)" if process.returncode < 0 else None
         said = killed or end.get("message") or (words[-1] if words else f"exit code {process.returncode}")
-        raise RunError(
-            f"the {stage} stopped: {one_line(said, 300)}; the same command resumes after epoch {len(history)}", code="training-failed"
-        )
+        resumes = "" if end.get("final") else f"; the same command resumes after epoch {len(history)}"
+        raise RunError(f"the {stage} stopped: {one_line(said, 300)}{resumes}", code="training-failed")
     draw(history, how.source, folder)
     return tuple(history), int(start["parameters"]), bool(end["stopped_early"])
 
@@ -261,7 +270,10 @@ def _message(text: str) -> dict[str, Any]:
 
 def _epoch(line: dict[str, Any], epochs: int, stage: str) -> Epoch:
     names = ("epoch", "rate", "loss", "errors", "score", "improved", "seconds")
-    return Epoch(epochs=epochs, stage=stage, **{name: line[name] for name in names})
+    try:
+        return Epoch(epochs=epochs, stage=stage, **{name: line[name] for name in names})
+    except (KeyError, TypeError):
+        raise RunError(f"{STATE_FILE} has a history that no run wrote; choose another --output", code="training-failed") from None
 
 
 def curve_csv(history: list[Epoch]) -> str:

@@ -6,6 +6,7 @@ Only measures; what the numbers mean is decided in ``defectbench.models.certific
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from .adapters.base import CHARGE_KEYS, LoadedModel
 from .errors import WorkerError, format_charge, one_line
+from .hidden import OTHER_KEYS, names_in_code, search, watched
 from .relaxation import Optimizer, atoms_of, energy_and_forces, peak_memory_mb
 
 Array = NDArray[np.float64]
@@ -27,14 +29,6 @@ STEPS = 3
 """Optimiser steps whose end is compared with a fresh call."""
 SPEAKS = 1e-6
 """eV and eV/Å: a change that is worth looking for its cause; whether it counts is judged elsewhere."""
-OTHER_KEYS = frozenset(
-    (
-        *("spin", "Spin", "total_spin", "spin_multiplicity", "multiplicity", "magmom", "total_magmom", "uhf"),
-        *("temperature", "elec_temp", "pressure", "external_pressure", "electric_field", "external_field"),
-        *("head", "modal", "task", "task_name", "dataset", "dataset_id"),
-    )
-)
-"""Keys of ``atoms.info`` that models read and that say no charge."""
 
 
 def rattle(generator: np.random.Generator, count: int) -> Array:
@@ -105,7 +99,8 @@ def certify(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         analytic and numerical force at each width; ``after_steps``: changes between the energy and forces that optimiser steps end
         with and those of a fresh call there; ``again``: between the first answers and the same questions at the end; ``batched``: between
         single calls and a batch of all charges, where the run has batches; ``hidden``: what
-        a model that takes no charge makes of other ways to say one; ``translation``, ``permutation``, ``rotation``: changes of energy
+        a model that takes no charge makes of other ways to say one; ``hidden_names``: how many names were ``tried`` and ``untried`` where
+        it reads all of ``atoms.info``; ``translation``, ``permutation``, ``rotation``: changes of energy
         and largest force component; ``doubling``: energies of the cell and of its double; ``descriptors``: root mean
         square change relative to their spread, per charge; ``calls``: how often the model was called.
     """
@@ -189,7 +184,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     descriptors = _descriptor_changes(model, base, charges, reference_charge)
     takes = model.charge != "none"
     after_steps = _largest_of(*(_after_steps(call, base, q) for q in (first, last))) if takes else None
-    hidden = None if takes else _hidden(call, base, charges, at)
+    hidden, hidden_names = (None, None) if takes else _hidden(call, base, charges, at)
     batched = _batched(call, base, charges, at) if model.batch > 1 else None
     again = _largest_of(_difference(call(base.copy(), first), at[0]), _difference(call(base.copy(), last), at[-1]))
 
@@ -209,6 +204,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
         "again": again,
         "batched": batched,
         "hidden": hidden,
+        "hidden_names": hidden_names,
         "translation": translation,
         "permutation": permutation,
         "rotation": rotation,
@@ -288,76 +284,64 @@ def _batched(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) ->
     return _largest_of(*(_difference(found, single) for batch in (forwards, backwards) for found, single in zip(batch, at, strict=True)))
 
 
-def watched(atoms: Atoms) -> tuple[Atoms, set[Any]]:
-    """A copy of a structure, and the keys of its ``info`` that are asked for from now on, also of copies of the copy."""
-    asked: set[Any] = set()
+def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+    """What a model that takes no charge makes of one that is said in other ways; where it responds, how it reads it.
 
-    class Info(dict[Any, Any]):
-        def __contains__(self, key: Any) -> bool:
-            asked.add(key)
-            return super().__contains__(key)
-
-        def __getitem__(self, key: Any) -> Any:
-            asked.add(key)
-            return super().__getitem__(key)
-
-        def get(self, key: Any, default: Any = None) -> Any:
-            asked.add(key)
-            return super().get(key, default)
-
-        def pop(self, key: Any, *default: Any) -> Any:
-            asked.add(key)
-            return super().pop(key, *default)
-
-        def setdefault(self, key: Any, default: Any = None) -> Any:
-            asked.add(key)
-            return super().setdefault(key, default)
-
-    class Watched(Atoms):
-        @property
-        def info(self) -> Info:
-            return self._own
-
-        @info.setter
-        def info(self, value: dict[Any, Any]) -> None:
-            self._own = Info(value)
-
-    return Watched(atoms), asked
-
-
-def _hidden(call: _Calls, base: Atoms, charges: list[int], at: list[Answer]) -> list[dict[str, Any]]:
-    """What a model that takes no charge makes of one that is said in other ways; where it responds, how it reads it."""
+    Also how many names could be tried, if the model reads all of ``info`` at once: nobody sees which key it takes then. So the names that
+    its code holds are tried.
+    """
     model, probe = call.model, charges[-1] if charges[-1] else charges[0]
-    structure, asked = watched(base)
+    structure, seen = watched(base)
     model.prepare(structure, None)
-    by_adapter = set(structure.info)
+    by_adapter = set(dict.keys(structure.info))
     silent = call.evaluated(structure, None)
     written = _largest_of(*(_difference(answer, silent) for answer in at))
     found = [{"where": "", **written}]
 
-    def tell(key: Any) -> None:
+    def answer(change: Callable[[Atoms], object]) -> dict[str, float] | None:
         atoms = base.copy()
         model.prepare(atoms, None)
-        atoms.info[key] = probe
-        if (change := _difference(call.evaluated(atoms, probe), silent))["energy"] > SPEAKS or change["forces"] > SPEAKS:
-            found.append({"where": f"atoms.info[{key!r}]", **change})
+        change(atoms)
+        found = _difference(call.evaluated(atoms, probe), silent)
+        return found if found["energy"] > SPEAKS or found["forces"] > SPEAKS else None
 
+    def tell(where: str, change: Callable[[Atoms], object]) -> None:
+        if (response := answer(change)) is not None:
+            found.append({"where": where, **response})
+
+    def in_info(*keys: Any) -> Callable[[Atoms], object]:
+        return lambda atoms: atoms.info.update(dict.fromkeys(keys, probe))
+
+    def as_attribute(name: str) -> Callable[[Atoms], object]:
+        return lambda atoms: setattr(atoms, name, probe)
+
+    known = {*by_adapter, *OTHER_KEYS, *CHARGE_KEYS}
     # what the model looks for, under whatever name
-    for key in sorted(asked.difference(by_adapter, OTHER_KEYS, CHARGE_KEYS), key=str):
+    for key in sorted(seen.keys - known, key=str):
         with suppress(Exception):  # of a key for which a number makes no sense
-            tell(key)
+            tell(f"atoms.info[{key!r}]", in_info(key))
+    for name in sorted(seen.attributes - known):
+        with suppress(Exception):  # likewise
+            tell(f"atoms.{name}", as_attribute(name))
+    names = None
+    if seen.whole:
+        structure, _ = watched(base)
+        model.prepare(structure, None)
+        with names_in_code() as held:
+            call.evaluated(structure, None)
+        searched = search(held - known - seen.keys, lambda keys: answer(in_info(*keys)))
+        names = {"tried": searched.tried, "untried": searched.untried}
+        if searched.names:
+            found.append({"where": f"atoms.info[{searched.names[0]!r}]", **searched.response})
     if written["energy"] > SPEAKS or written["forces"] > SPEAKS:
         for key in CHARGE_KEYS:
-            tell(key)
-        atoms = base.copy()
-        model.prepare(atoms, None)
-        atoms.set_initial_charges(np.full(len(atoms), probe / len(atoms)))
-        found.append({"where": "the initial charges", **_difference(call.evaluated(atoms, probe), silent)})
+            tell(f"atoms.info[{key!r}]", in_info(key))
+        tell("the initial charges", lambda atoms: atoms.set_initial_charges(np.full(len(atoms), probe / len(atoms))))
     for where, calculator in model.other_ways(probe):
         atoms = base.copy()
         atoms.calc = calculator
         found.append({"where": where, **_difference(call.evaluated(atoms, probe), silent)})
-    return found
+    return found, names
 
 
 def _descriptor_changes(model: LoadedModel, base: Atoms, charges: list[int], reference_charge: int) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .adapters.base import LoadedModel
 from .errors import WorkerError, one_line
+from .lattice import reduced
 
 Progress = Callable[[int, float, float], None]
 """Called with step, energy (eV) and largest force (eV/Å)."""
@@ -60,25 +61,6 @@ class Optimizer(FIRE):
         """Nothing."""
 
 
-def _images(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lattice translations (K, 3) among which the shortest image of a wrapped vector is found."""
-    off_diagonal = cell - np.diag(np.diag(cell))
-    if np.abs(off_diagonal).max() < 1e-8:
-        return np.zeros((1, 3))
-    grid = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], float)
-    shifts: NDArray[np.float64] = grid @ cell
-    return shifts
-
-
-def minimum_image_lengths(vectors: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lengths (Å) of vectors (..., 3) under the minimum image convention."""
-    fractional = vectors @ np.linalg.inv(cell)
-    wrapped = (fractional - np.round(fractional)) @ cell
-    images = (wrapped + shift for shift in _images(cell))
-    lengths: NDArray[np.float64] = np.sqrt(functools.reduce(np.minimum, (np.einsum("...i,...i", image, image) for image in images)))
-    return lengths
-
-
 @functools.cache
 def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of all pairs of ``count`` atoms."""
@@ -92,9 +74,10 @@ def closest_pair(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> t
     if n < 2:
         return math.inf, 0, 0
     first, second = _pairs(n)
-    lengths = minimum_image_lengths(positions[second] - positions[first], cell)
-    at = int(np.argmin(lengths))
-    return float(lengths[at]), int(first[at]), int(second[at])
+    vectors = reduced(cell).minimum_image(positions[second] - positions[first])
+    squares = np.einsum("ik,ik->i", vectors, vectors)
+    at = int(np.argmin(squares))
+    return math.sqrt(squares[at]), int(first[at]), int(second[at])
 
 
 def _largest(forces: NDArray[np.float64]) -> float:

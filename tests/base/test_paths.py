@@ -10,13 +10,13 @@ from refusals import raises_code
 
 from defectbench.base.downloads import RemoteFile, cache_folder, fetch
 from defectbench.base.paths import full_path, user_path
-from defectbench.datasets.catalogue import load_dataset
+from defectbench.datasets.catalogue import load_dataset, validate_dataset
 from defectbench.datasets.importing.assemble import read_host_file
 from defectbench.datasets.importing.labelled_extxyz import import_extxyz
 from defectbench.datasets.importing.shakenbreak import import_shakenbreak
-from defectbench.datasets.validation import validate_dataset
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 
 NOBODY = "~nobody-of-this-name/there"
 

@@ -26,8 +26,10 @@ def test_help(benchmark, words):
     assert benchmark(subprocess.run, [sys.executable, "-m", "defectbench", *words], check=True, capture_output=True).stdout
 
 
-def test_scoring_and_report_of_a_full_run(benchmark, tmp_path):
+def test_scoring_and_report_of_a_full_run(benchmark, tmp_path, measured):
     """From stored results in memory to the entry's metrics, figures and report; nothing that an earlier scoring found is reused."""
+    if not measured:
+        pytest.skip("measures time: run with --benchmark-enable")
     folder = shutil.copytree(PUBLISHED, tmp_path / "entry")
     entry, scored, tasks = stored_scoring(folder)
 

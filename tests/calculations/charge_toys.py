@@ -6,12 +6,16 @@ function of ``(charge, atoms, state)``; energy and forces may be told different 
 
 from __future__ import annotations
 
+import copy
 import itertools
+import json
 import math
+import pickle
 import random
+from collections import ChainMap, UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,7 +54,7 @@ class Toy(Calculator):
         self.toy, self.argument = toy, charge
         self.total_charge: Any = None
         self.q: Any = None
-        self.state = SimpleNamespace(calls=0, since_reset=0, seen=[], cache={}, random=random.Random(1))
+        self.state = SimpleNamespace(calls=0, since_reset=0, seen=[], cache={}, key="deficit", random=random.Random(1))
 
     def reset(self) -> None:
         super().reset()
@@ -86,6 +90,51 @@ def must_have(key: str) -> Callable[[Toy, Atoms], Any]:
             return 0
 
     return read
+
+
+def copied(copy: Callable[[Any], Any], key: str = "my_charge") -> Callable[[Toy, Atoms], Any]:
+    """Reads a key of its own from a copy of the whole mapping."""
+    return lambda _toy, atoms: copy(atoms.info).get(key, 0)
+
+
+def looped(_toy: Toy, atoms: Atoms) -> Any:
+    """Goes through all keys."""
+    return sum(value for key, value in atoms.info.items() if key == "my_charge")
+
+
+def folded(_toy: Toy, atoms: Atoms) -> Any:
+    """Goes through all keys, in any spelling."""
+    return next((value for key, value in atoms.info.items() if key.lower().startswith("oxi")), 0)
+
+
+class Settings:
+    KEY = "charge_of_the_cell"
+
+
+def by_constant(_toy: Toy, atoms: Atoms) -> Any:
+    """The name of the key stands elsewhere."""
+    return dict(atoms.info).get(Settings.KEY, 0)
+
+
+def by_attribute(toy: Toy, atoms: Atoms) -> Any:
+    """The name of the key is in the calculator."""
+    return dict(atoms.info).get(toy.state.key, 0)
+
+
+def both_keys(_toy: Toy, atoms: Atoms) -> Any:
+    """Two keys make a charge."""
+    found = dict(atoms.info)
+    return found["anions"] if {"anions", "cations"} <= found.keys() else 0
+
+
+def pickled(_toy: Toy, atoms: Atoms) -> Any:
+    """Sends the structure elsewhere, as to a server."""
+    return pickle.loads(pickle.dumps(atoms.copy())).info.get("my_charge", 0)
+
+
+def another_structure(_toy: Toy, atoms: Atoms) -> Any:
+    """Makes a structure of its own."""
+    return Atoms(atoms).info.get("my_charge", 0)
 
 
 def a_word(_toy: Toy, atoms: Atoms) -> Any:
@@ -340,6 +389,25 @@ LOSSY: dict[str, Kind] = {
     "none, looks a key of its own up": none(lambda _t, atoms: atoms.info.setdefault("my_charge", 0)),
     "none, reads a copy": none(lambda _t, atoms: atoms.copy().info.get("total_q") or 0),
     "none, reads a key that must be there": none(must_have("my_charge")),
+    "none, copies all, reads a key of its own": none(copied(dict)),
+    "none, copies by method": none(copied(lambda info: info.copy())),
+    "none, copies deeply": none(copied(copy.deepcopy)),
+    "none, unpacks": none(copied(lambda info: {**info})),
+    "none, merges": none(copied(lambda info: info | {"a": 1})),
+    "none, merges the other way": none(copied(lambda info: {"a": 1} | info)),
+    "none, by JSON": none(copied(lambda info: json.loads(json.dumps(info)))),
+    "none, by pickle": none(copied(lambda info: pickle.loads(pickle.dumps(info)))),
+    "none, as a user mapping": none(copied(UserDict)),
+    "none, as a chain": none(copied(lambda info: ChainMap({}, info))),
+    "none, as a view of read-only items": none(copied(lambda info: dict(MappingProxyType(info)))),
+    "none, loops over the items": none(looped),
+    "none, in any spelling": none(folded),
+    "none, a key that stands elsewhere": none(by_constant),
+    "none, a key in the calculator": none(by_attribute),
+    "none, two keys": none(both_keys),
+    "none, pickles the structure": none(pickled),
+    "none, a structure of its own": none(another_structure),
+    "none, an attribute of its own": none(lambda _t, atoms: getattr(atoms, "my_charge", 0)),
     "none, parity of q": none(info("q"), change=of(lambda q: q % 2)),
     "none, energy by charge_state": none(info("charge_state"), stiffening=0.0),
 }
@@ -383,6 +451,11 @@ HONEST: dict[str, Kind] = {
     "blind, noise": none(lambda _t, _a: 0, after=noisy),
     "blind, reads another key": none(info("spin")),
     "blind, reads a text": none(a_word),
+    "blind, copies all": none(lambda _t, atoms: 0 * len(dict(atoms.info))),
+    "blind, writes all out": none(lambda _t, atoms: 0 * len(json.dumps(atoms.info))),
+    "blind, copies all and reads another key": none(copied(dict, "head")),
+    "blind, copies all and wants a text": none(lambda _t, atoms: 0 * len(dict(atoms.info).get("functional", "PBE"))),
+    "blind, asks for attributes": none(lambda _t, atoms: 0 * len(getattr(atoms, "label", ""))),
 }
 """None of them loses anything."""
 

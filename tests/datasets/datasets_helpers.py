@@ -11,7 +11,7 @@ import yaml
 from ase import Atoms
 
 from defectbench.base.files import sha256_of
-from defectbench.datasets.dataset import ideal_structure
+from defectbench.datasets.alignment import ideal_structure
 from defectbench.datasets.extxyz import attach_results, read_extxyz, write_extxyz
 from defectbench.datasets.schema import BandEdges, Convergence, DatasetFile, Defect, Host, LevelOfTheory, read_yaml
 from defectbench.datasets.writing import write_dataset

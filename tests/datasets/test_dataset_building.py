@@ -14,10 +14,10 @@ from refusals import raises_code
 
 from defectbench import load_dataset
 from defectbench.base.errors import DatasetError
-from defectbench.datasets.dataset import ideal_structure
+from defectbench.datasets.alignment import ideal_structure
+from defectbench.datasets.catalogue import validate_dataset
 from defectbench.datasets.extxyz import attach_results, read_extxyz, stored_results, write_extxyz
 from defectbench.datasets.schema import DatasetFile, parse_metadata
-from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import add_relaxation, update_metadata, write_dataset
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from defectbench.base.errors import DatasetError
 from defectbench.cli.datasets import app
+from defectbench.datasets.alignment import ideal_structure
 from defectbench.datasets.catalogue import load_dataset
-from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import write_extxyz
 from defectbench.datasets.writing import add_relaxation
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from defectbench.datasets import plausibility
-from defectbench.datasets.catalogue import dataset_folder, load_dataset
+from defectbench.datasets.catalogue import dataset_folder, load_dataset, validate_dataset
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.remote import remote_files
 from defectbench.datasets.schema import METADATA_FILE, parse_metadata
-from defectbench.datasets.validation import validate_dataset
 from defectbench.structures.lattice import Lattice
 from defectbench.thermodynamics.formation import exchange_energy, formation_energy
 from defectbench.thermodynamics.levels import pairwise_level, stable_charges

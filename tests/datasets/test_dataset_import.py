@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from refusals import raises_code
 
 from defectbench import load_dataset
-from defectbench.datasets.alignment import apply, find_defect, in_host_cell, place
+from defectbench.datasets.alignment import apply, find_defect, ideal_structure, in_host_cell, place
+from defectbench.datasets.catalogue import validate_dataset
 from defectbench.datasets.checks import Problem
-from defectbench.datasets.dataset import ideal_structure
 from defectbench.datasets.extxyz import stored_results, write_extxyz
 from defectbench.datasets.importing.labelled_extxyz import import_extxyz
 from defectbench.datasets.importing.shakenbreak import import_shakenbreak
-from defectbench.datasets.validation import ValidationReport, validate_dataset
+from defectbench.datasets.validation import ValidationReport
 from defectbench.structures.lattice import minimum_image
 
 CONFIGURATIONS = {"Unperturbed": "Unperturbed", "Rattled": "Rattled", "Dimer": "Dimer", "Bond_Distortion_-40.0%": -0.4}
@@ -396,7 +396,7 @@ def test_what_would_be_no_valid_dataset_is_not_written(tmp_path: Path, monkeypat
     shakenbreak_folder(tmp_path / "results")
     problem = Problem("host.extxyz", 0, "cell", "is wrong")
     monkeypatch.setattr(
-        "defectbench.datasets.importing.assemble.validate_dataset",
+        "defectbench.datasets.importing.assemble.validate_folder",
         lambda folder: ValidationReport(folder, (problem,), files=1, frames=1),
     )
     with raises_code("bad-frame", problem):

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from defectbench import load_dataset
 from defectbench.cli import app
-from defectbench.datasets.dataset import ideal_structure
+from defectbench.datasets.alignment import ideal_structure
 from defectbench.datasets.extxyz import write_extxyz
 from defectbench.datasets.importing.assemble import ImportReport, read_host_file
 from defectbench.datasets.importing.doped import import_doped

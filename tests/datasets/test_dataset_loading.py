@@ -170,12 +170,23 @@ def test_damaged_files_are_refused(tiny: Path) -> None:
         load_dataset(tiny)
 
 
-def test_frames_that_contradict_the_dataset_are_refused_when_they_are_read(tiny: Path) -> None:
+@pytest.mark.parametrize(("wrong", "ask"), [(1, "frames"), (2, "frames"), (2, "minima")])
+def test_frames_that_contradict_the_dataset_are_refused_when_they_are_read(tiny: Path, wrong: int, ask: str) -> None:
     name = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
-    replant(tiny, name, lambda frames: frames[1].info.update(charge=-1))
+    replant(tiny, name, lambda frames: frames[wrong].info.update(charge=-1))
     dataset = load_dataset(tiny)
-    with raises_code("bad-frame", name, "frame 1, info.charge", "'-1'"):
-        dataset.minima("V_Sb", 0)
+    with raises_code("bad-frame", name, f"frame {wrong}, info.charge", "'-1'"):
+        dataset.minima("V_Sb", 0) if ask == "minima" else dataset.frames("V_Sb", 0, "Rattled")
+
+
+def test_a_dataset_is_read_once_until_it_changes(tiny: Path) -> None:
+    once = load_dataset(tiny)
+    assert load_dataset(tiny) is once
+    frames = len(once.frames("V_Sb", 0, "Rattled"))
+    replant(tiny, "frames/PBE/V_Sb_q+0_Rattled.extxyz", lambda frames: frames.pop())
+    again = load_dataset(tiny)
+    assert again.sha256 != once.sha256
+    assert len(again.frames("V_Sb", 0, "Rattled")) == frames - 1
 
 
 def test_a_defect_without_structures_has_its_ideal_order(tiny: Path) -> None:

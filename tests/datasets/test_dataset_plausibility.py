@@ -14,8 +14,8 @@ from datasets_helpers import make_host, replant, rewrite
 from numpy.typing import NDArray
 
 from defectbench.datasets import plausibility
+from defectbench.datasets.catalogue import validate_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
-from defectbench.datasets.validation import validate_dataset
 
 RATTLED = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from datasets_helpers import RATTLED_FRAMES, make_host, rehash, replant, rewrite
 
-from defectbench.datasets.validation import validate_dataset
+from defectbench.datasets.catalogue import validate_dataset
 from defectbench.structures.ewald import ewald_potential
 
 CHECK = "properties/PBE/check_V_Sb_q+0_Unperturbed_kpoints-3x3x3.json"

@@ -12,12 +12,11 @@ from refusals import raises_code
 
 from defectbench import load_dataset
 from defectbench.base.files import sha256_of
-from defectbench.datasets.catalogue import dataset_folder
+from defectbench.datasets.catalogue import dataset_folder, validate_dataset
 from defectbench.datasets.dataset import Dataset
 from defectbench.datasets.readers import savory_2019
 from defectbench.datasets.remote import fetch_all, missing_files, remote_files
 from defectbench.datasets.schema import DatasetFile, parse_metadata
-from defectbench.datasets.validation import validate_dataset
 from defectbench.structures.lattice import minimum_image, shortest_distance
 
 NAME = "sb2se3-savory-2019"

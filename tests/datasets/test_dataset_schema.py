@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refusals import raises_code
 
 from defectbench.base.states import name_problem
-from defectbench.datasets.catalogue import embedded_folder, embedded_names
+from defectbench.datasets.catalogue import embedded_folder, embedded_names, validate_dataset
 from defectbench.datasets.dataset import content_hash
 from defectbench.datasets.schema import (
     Correction,
@@ -25,7 +25,6 @@ from defectbench.datasets.schema import (
     parse_metadata,
     read_yaml,
 )
-from defectbench.datasets.validation import validate_dataset
 
 
 @pytest.mark.parametrize("name", embedded_names())

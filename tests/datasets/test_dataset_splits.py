@@ -10,10 +10,9 @@ import yaml
 from datasets_helpers import rehash, rewrite
 from refusals import raises_code
 
-from defectbench.datasets.catalogue import embedded_folder
+from defectbench.datasets.catalogue import embedded_folder, validate_dataset
 from defectbench.datasets.schema import parse_metadata
 from defectbench.datasets.splits import Rule, Splits, frame_files, read_splits
-from defectbench.datasets.validation import validate_dataset
 
 SHIPPED = embedded_folder() / "sb2se3-vacancies"
 CONTENT = {"schema_version": 1, "seed": 3, "validation": 0.2, "test": 0.2, "rules": []}

@@ -13,9 +13,8 @@ from ase import Atoms
 from datasets_helpers import rehash, replant, rewrite
 from refusals import raises_code
 
-from defectbench.datasets.catalogue import embedded_folder, load_dataset
+from defectbench.datasets.catalogue import embedded_folder, load_dataset, validate_dataset
 from defectbench.datasets.extxyz import attach_results, stored_results
-from defectbench.datasets.validation import validate_dataset
 
 RATTLED = "frames/PBE/V_Sb_q+0_Rattled.extxyz"
 STARTS = "starts/V_Sb.extxyz"
@@ -187,7 +186,7 @@ def test_values_of_another_type_are_problems_and_no_crash(tiny: Path, file: str,
     assert "\n" not in str(problems[0])
     assert len(str(problems[0])) < 200
     with raises_code("bad-frame", f"{file}, frame 0, {field}"):
-        load_dataset(tiny).minima("V_Sb", 0)
+        load_dataset(tiny).frames("V_Sb", 0, "Rattled")
 
 
 def test_planted_errors_in_files(tiny: Path) -> None:

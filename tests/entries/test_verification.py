@@ -16,6 +16,7 @@ import pytest
 
 import defectbench
 from defectbench.calculations.audit import first_questions
+from defectbench.calculations.client import WorkerSpec
 from defectbench.calculations.plan import SelectedState, certificate_of, make_plan
 from defectbench.calculations.preparation import ModelOptions
 from defectbench.datasets.dataset import Dataset
@@ -306,8 +307,16 @@ def test_what_cannot_be_found_without_the_model(finished, tmp_path, kind):
     assert defectbench.verify(forged(finished, tmp_path, UNSEEN[kind]), finished.data, figures=False).passed
 
 
+class Open(InProcess):
+    """Says what is so: code in this process can reach the network."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec)
+        self.model.record["network"] = "open"
+
+
 def sampled(finished: Finished, folder: Path, count: int = 2) -> Any:
-    options = SampleOptions(ModelOptions(trust_code=True), executor=InProcess, seed=1)
+    options = SampleOptions(ModelOptions(trust_code=True), executor=Open, seed=1)
     return defectbench.verify(folder, finished.data, figures=False, sample=count, model=finished.model, options=options)
 
 
@@ -315,6 +324,7 @@ def test_a_sample_of_an_honest_entry_is_reproduced(finished):
     found = sampled(finished, finished.folder)
     assert found.passed
     assert found.repeated == 2
+    assert len(found.notes) == 1
 
 
 def test_a_sample_finds_an_invented_entry(finished, tmp_path):

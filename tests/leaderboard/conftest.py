@@ -20,6 +20,8 @@ from defectbench.entries.schema import (
     TaskRecord,
 )
 from defectbench.scoring.task import MetricDefinition, Task
+from defectbench.tasks.cost.rows import StateRow
+from tests.table_rows import make_row
 
 
 def _task(name, weight, *metrics):
@@ -74,7 +76,9 @@ def make_entry():
         embedded=False,
     ) -> Entry:
         metrics = [metric("rmsd", *rmsd), metric("strict_success", *success), metric("steps", 12.0), *extra]
-        timed = TaskRecord(metrics=[metric("seconds_per_call", seconds)], tables={"states": [{"atoms": 59}]}, baselines={}, notes=[])
+        timed = TaskRecord(
+            metrics=[metric("seconds_per_call", seconds)], tables={"states": [make_row(StateRow, atoms=59)]}, baselines={}, notes=[]
+        )
         return Entry(
             model=ModelRecord(
                 id=model.replace("|", "-"),

@@ -10,6 +10,10 @@ from defectbench.entries.schema import MetricRecord, TaskRecord
 from defectbench.leaderboard.charts import entry_charts
 from defectbench.leaderboard.entry_view import load_entry
 from defectbench.leaderboard.group_charts import MOST_SERIES, group_charts
+from defectbench.tasks.ccd.rows import DiagramRow, PointRow
+from defectbench.tasks.pes.rows import ConfigurationRow
+from defectbench.tasks.relax.rows import StateRow
+from tests.table_rows import make_row
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "sevennet-l3i5"
 
@@ -63,8 +67,7 @@ def with_tables(entry, task, metrics=(), charge_class="charge-aware", **tables):
 
 
 def test_a_missing_ground_state_is_shown_where_it_cannot_be_read_as_good(make_entry):
-    found = {"success": False, "unrelaxed_success": None, "defect": "V_X"}
-    states = [{"charge": 0, "rmsd": None, "reason": "all failed", **found}, {"charge": 1, "rmsd": 0.6, **found}]
+    states = [make_row(StateRow, defect="V_X", charge=0, reason="all failed"), make_row(StateRow, defect="V_X", charge=1, rmsd=0.6)]
     (chart,) = entry_charts(with_tables(make_entry(), "relax", states=states))["relax"]
     (panel,) = chart.panels
     missing = next(series for series in panel.series if series.label == "no ground state")
@@ -73,8 +76,8 @@ def test_a_missing_ground_state_is_shown_where_it_cannot_be_read_as_good(make_en
 
 
 def start(name, energy, dft_energy):
-    row = {"defect": "V_X", "charge": 0, "configuration": name, "distortion": None, "rmsd": 0.1, "dft_rmsd": 0.1}
-    return {**row, "status": "converged", "energy": energy, "dft_energy": dft_energy, "same_minimum_as_dft": None}
+    found = {"rmsd": 0.1, "dft_rmsd": 0.1, "energy": energy, "dft_energy": dft_energy}
+    return make_row(ConfigurationRow, defect="V_X", configuration=name, status="converged", **found)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +100,12 @@ def test_a_curve_of_one_start_is_not_drawn_but_named(make_entry, energies, drawn
 def coordinate(entry, charge_class, separation):
     pair = {"defect": "V_X", "upper": 1, "lower": 0}
     points = [
-        {**pair, "charge": charge, "q_amu_angstrom": q, "model_ev": abs(q - at), "reference_ev": None}
+        make_row(PointRow, **pair, charge=charge, q_amu_angstrom=q, model_ev=abs(q - at))
         for charge, at in ((1, 0.0), (0, 2.0))
         for q in (0.0, 1.0, 2.0)
     ]
-    diagram = {**pair, "separation_reference_ev": 0.5, "separation_model_ev": separation, "delta_q_reference": 2.0}
-    tables = {"points": points, "diagrams": [{**diagram, "reference_on_path": False}]}
+    diagram = make_row(DiagramRow, **pair, separation_reference_ev=0.5, separation_model_ev=separation, delta_q_reference=2.0)
+    tables = {"points": points, "diagrams": [diagram]}
     chart = entry_charts(with_tables(entry, "ccd", [("minimum_offset", 0.2)], charge_class, **tables))["ccd"][0]
     return chart, {series.label: (series.x, series.y) for series in chart.panels[0].series}
 
@@ -140,7 +143,7 @@ def test_titles_are_sentences_and_the_data_are_named(published, make_entry):
 def test_a_name_is_no_formula(make_entry):
     entry = make_entry()
     named = entry.model_copy(update={"model": entry.model.model_copy(update={"name": "a$b"})})
-    states = [{"defect": "V_X", "charge": 0, "rmsd": 0.1, "success": True, "unrelaxed_success": None}]
+    states = [make_row(StateRow, defect="V_X", rmsd=0.1, success=True)]
     assert entry_charts(with_tables(named, "relax", states=states))["relax"][0].title.startswith("a$b finds")
 
 

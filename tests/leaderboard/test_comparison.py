@@ -16,7 +16,10 @@ from defectbench.leaderboard.scores import score_results
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.paired import Sample, paired_difference
 from defectbench.scoring.task import MetricDefinition, Task, TaskResult
+from defectbench.tasks.relax.rows import ConfigurationRow, StateRow
+from defectbench.tasks.transition_levels.rows import LevelRow
 from tests.leaderboard.conftest import RELAX
+from tests.table_rows import make_row
 
 FAILED = NotAvailable("exploded", applies=True)
 NOT_ASKED = NotAvailable("no data", applies=False)
@@ -168,11 +171,11 @@ def test_a_real_change_is_found_by_pairing_where_independent_samples_hide_it():
 
 
 def state(charge, minimum="Dimer", energy=0.0, rmsd=0.05):
-    return {"defect": "V_X", "charge": charge, "minimum": minimum, "minimum_energy": energy, "rmsd": rmsd}
+    return make_row(StateRow, defect="V_X", charge=charge, minimum=minimum, energy_above_ground_state=energy, rmsd=rmsd)
 
 
 def configuration(charge, minimum, status="converged"):
-    return {"defect": "V_X", "charge": charge, "minimum": minimum, "status": status}
+    return make_row(ConfigurationRow, defect="V_X", charge=charge, minimum=minimum, status=status)
 
 
 def test_charge_states_and_basins_that_got_better_or_worse():
@@ -192,7 +195,7 @@ def test_charge_states_and_basins_that_got_better_or_worse():
 
 def test_levels_that_moved_came_or_went():
     def levels(own, basin):
-        row = {"defect": "V_X", "level": "ε(0/−1)", "reference_ev": 0.5, "own_ev": own, "basin_ev": basin}
+        row = make_row(LevelRow, defect="V_X", level="ε(0/−1)", reference_ev=0.5, own_ev=own, basin_ev=basin)
         return {"transition_levels": TaskResult("transition_levels", (), (), tables={"levels": (row,)})}
 
     found = changes_of(levels(0.4, 0.5), levels(0.4001, 0.6), same_hardware=True).levels

@@ -12,6 +12,8 @@ from ase.io import write
 from defectbench.entries.schema import TaskRecord
 from defectbench.leaderboard.entry_view import EntryView, load_entry
 from defectbench.leaderboard.overlays import dft_scenes, model_scenes, scene_name
+from defectbench.tasks.relax.rows import StateRow
+from tests.table_rows import make_row
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "sevennet-l3i5"
 
@@ -27,7 +29,7 @@ def vacancy(make_entry, tmp_path):
     defect.info = {"defect": "V_X", "charge": -1, "configuration": "Dimer"}
     write(tmp_path / "structures.extxyz", [host, defect], format="extxyz")
     made = make_entry()
-    states = [{"defect": "V_X", "charge": -1, "configuration": "Dimer"}, {"defect": "V_X", "charge": 0, "configuration": None}]
+    states = [make_row(StateRow, defect="V_X", charge=-1, configuration="Dimer"), make_row(StateRow, defect="V_X", charge=0)]
     relax = TaskRecord(metrics=made.tasks["relax"].metrics, tables={"states": states}, baselines={}, notes=[])
     return EntryView(made.model_copy(update={"tasks": {"relax": relax}}), tmp_path), host
 

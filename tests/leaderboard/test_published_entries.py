@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_every_metric_is_reproduced(folder, request, monkeypatch, tmp_path):
         pytest.skip(f"made on an earlier content of {entry.dataset.id}: evaluate again")
     stored, again = rescore(folder)
     assert same_metrics(stored, again) == []
+
+
+@pytest.mark.parametrize("dataset", sorted({folder.parent.name for folder in ENTRIES}))
+def test_no_published_model_is_suspected_of_losing_its_charge(dataset, request, monkeypatch, tmp_path):
+    if dataset != "sb2se3-vacancies":
+        monkeypatch.setenv("DEFECTBENCH_MIRROR", str(request.getfixturevalue("shared") / "mirror"))
+        monkeypatch.setenv("DEFECTBENCH_CACHE", str(tmp_path))
+    script = runpy.run_path(str(FOLDER.parent / "scripts" / "count_charge_alarms.py"))
+    found = list(script["count"](FOLDER / dataset))
+    assert {one.name for one in found} == {folder.name for folder in ENTRIES if folder.parent.name == dataset}
+    assert all(one.checks >= 6 for one in found)
+    assert [(one.name, one.alarms) for one in found if one.alarms] == []
 
 
 @pytest.mark.parametrize("folder", ENTRIES, ids=NAMES)

@@ -67,11 +67,11 @@ def test_synthetic_models_score_what_they_are_worth(target):
 
 @pytest.mark.slow
 def test_there_is_no_cliff():
-    """A step of 5 mÅ at three places where the score falls steepest, and the coarse curve around them."""
-    sizes = (0.0, 0.04, 0.08, 0.08 + STEP, 0.1, 0.1 + STEP, 0.12, 0.12 + STEP, 0.2)
+    """A step of 5 mÅ at two places where the score falls steepest, and the coarse curve around them."""
+    sizes = (0.0, 0.04, 0.08, 0.08 + STEP, 0.1, 0.1 + STEP, 0.2)
     scores = [bench(False).score(script().Noise(geometry=size)).overall for size in sizes]
     assert scores == sorted(scores, reverse=True)
-    for i in (2, 4, 6):
+    for i in (2, 4):
         assert scores[i] - scores[i + 1] <= 0.04, sizes[i]
 
 

@@ -26,6 +26,8 @@ from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.html import _report, build_site
 from defectbench.leaderboard.serving import server
 from defectbench.leaderboard.view import site_view
+from defectbench.tasks.relax.rows import StateRow
+from tests.table_rows import make_row
 
 EVIL = "<img src=x onerror=alert(1)></script>"
 
@@ -37,9 +39,8 @@ def entries(write_entry, make_entry, small_tasks, tmp_path):
     write_entry("in/poor", model="poor", rmsd=(0.19, (0.15, 0.3)), success=(0.0, None))
     write_entry("in/quick", model="good", suite="quick")
     made = make_entry(model="evil")
-    state = {"defect": "V_X", "charge": -1, "configuration": "Dimer", "dft_configuration": "Unperturbed", "minimum": "Rattled"}
-    state |= {"energy_above_ground_state": 0.25, "rmsd": 0.3, "dft_minima": 2, "reason": None, "verdict": "wrong minimum"}
-    state |= {"success": False, "unrelaxed_success": False}
+    found = {"configuration": "Dimer", "dft_configuration": "Unperturbed", "minimum": "Rattled", "energy_above_ground_state": 0.25}
+    state = make_row(StateRow, defect="V_X", charge=-1, rmsd=0.3, dft_minima=2, verdict="wrong minimum", unrelaxed_success=False, **found)
     relax = TaskRecord(
         metrics=made.tasks["relax"].metrics, tables={"states": [state]}, baselines=made.tasks["relax"].baselines, notes=[EVIL]
     )

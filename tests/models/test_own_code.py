@@ -14,7 +14,8 @@ from refusals import raises_code
 from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.models.schema import ModelDefinition
 
 HERE = PythonEnvironment(Path(sys.executable), "current", {}, "0" * 64)

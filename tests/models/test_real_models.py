@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from ase import Atoms
 from refusals import raises_code
 
 from defectbench.calculations.asking import Ask
-from defectbench.calculations.client import WorkerClient, WorkerSpec
+from defectbench.calculations.client import CODES, WorkerClient, WorkerSpec, worker_environment, worker_folder
 from defectbench.calculations.plan import certificate_calculation
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.models.certificate import ChargeCertificate, check_claim, classify
 from defectbench.models.environment import PythonEnvironment, ensure_environment, list_environments
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import ResolvedModel, resolve_model
 from defectbench.sanity.structures import crystal as crystal_of
 from defectbench.sanity.structures import tetrahedral_site, with_interstitials
 
@@ -45,23 +46,68 @@ def crystal() -> Atoms:
     return Atoms(s["symbols"], positions=s["positions"], cell=s["cell"], pbc=True)
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., WorkerClient]]:
-    clients = []
+def resolved(model: str | Path, **options: Any) -> tuple[PythonEnvironment, ResolvedModel]:
+    definition = load_model(model)
+    python = environment(definition.environment)
+    return python, resolve_model(definition, environment=python, folder=definition_folder(model), **options)
 
-    def begin(model: str | Path, **options: Any) -> WorkerClient:
-        definition = load_model(model)
-        python = environment(definition.environment)
-        resolved = resolve_model(definition, environment=python, folder=definition_folder(model), **options)
-        client = WorkerClient(WorkerSpec.of(python, resolved))
-        client.model = resolved
-        clients.append(client)
-        client.start()
-        return client
 
-    yield begin
+@pytest.fixture(scope="module")
+def _last_workers() -> Iterator[list[WorkerClient]]:
+    clients: list[WorkerClient] = []
+    yield clients
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def start(_last_workers: list[WorkerClient]) -> Callable[..., WorkerClient]:
+    """A worker with a model. Imports take longer than most calculations: a test gets one of the last two workers if it has that model."""
+
+    def begin(model: str | Path, **options: Any) -> WorkerClient:
+        python, found = resolved(model, **options)
+        for client in _last_workers:
+            if (client.model.identity, client.spec.python) == (found.identity, python.python):
+                return client
+        client = WorkerClient(WorkerSpec.of(python, found))
+        client.model = found
+        client.start()
+        _last_workers.append(client)
+        if len(_last_workers) > 2:
+            _last_workers.pop(0).close()
+        return client
+
+    return begin
+
+
+LOADS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from defectbench_worker.errors import WorkerError
+from defectbench_worker.main import load
+refused = []
+for spec in json.load(sys.stdin):
+    try:
+        load(spec)
+        refused.append(["", "loaded"])
+    except WorkerError as error:
+        refused.append([error.kind, str(error)])
+print("\\n" + json.dumps(refused))
+"""
+"""What a worker does with the specification in its hello, several times in one process."""
+
+
+def check_that_workers_refuse(models: Sequence[tuple[PythonEnvironment, ResolvedModel]], expected: Sequence[tuple[str, str]]) -> None:
+    """Each model is refused with its code and a message that names its text."""
+    variables = worker_environment(1, "cpu", None)
+    command = [str(models[0][0].python), "-s", "-c", LOADS, str(worker_folder().parent)]
+    specs = json.dumps([model.worker_spec() for _, model in models])
+    done = subprocess.run(command, input=specs, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [CODES.get(kind, kind) for kind, _ in found] == [code for code, _ in expected], found
+    for (_, message), (_, named) in zip(found, expected, strict=True):
+        assert named in message
 
 
 def single(client: WorkerClient, atoms: Atoms, charge: int | None = None) -> tuple[float, np.ndarray]:
@@ -105,6 +151,28 @@ def test_models_from_wheels(start: Callable[..., WorkerClient], crystal: Atoms, 
     same_in_a_batch(client, structures, (None,), 5, 1e-4, 1e-4)
 
 
+def test_a_package_gives_the_stress_that_a_lattice_of_its_own_and_a_path_need(start: Callable[..., WorkerClient]) -> None:
+    """The neutral suite on one cubic cell of silicon: host, interstitial, and the way to the next site."""
+    client = start("chgnet-0.3.0")
+    host, ask = crystal_of("Si", 1), Ask(takes_charge=False)
+    whole = client.calculate(ask.own_lattice(host, 0, host))
+    assert whole.status == "converged", whole
+    assert 5.2 < whole.cell[0][0] < 5.7
+    places = [tetrahedral_site(host, 1, offset) for offset in ((0.0, 0.0, 0.0), (0.25, 0.25, 0.25))]
+    relaxed = [client.calculate(ask.own_lattice(with_interstitials(host, [place]), 0, host)) for place in places]
+    assert [result.cell for result in relaxed] == [whole.cell] * 2
+    ends = []
+    for place, result in zip(places, relaxed, strict=True):
+        atoms = with_interstitials(host, [place])
+        atoms.positions = np.array(result.positions)
+        atoms.set_cell(whole.cell, scale_atoms=True)
+        ends.append(atoms)
+    options = {"images": 1, "fmax": 0.5, "max_steps": 3, "last": Structure.from_atoms(ends[1]).to_json()}
+    path = client.calculate(Calculation("path", Structure.from_atoms(ends[0]), None, options=options))
+    assert path.status in ("converged", "unconverged"), path
+    assert path.energies[0] == pytest.approx(relaxed[0].energy, abs=1e-3)
+
+
 def test_nequix(start: Callable[..., WorkerClient], crystal: Atoms, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
     client = start("nequix-mp-1")
@@ -144,7 +212,7 @@ def test_matgl_weights_give_what_their_own_release_gave(
         energy, forces = single(client, crystal, int(charge) if hears else None)
         assert energy == pytest.approx(expected["energy"], abs=2e-4)
         np.testing.assert_allclose(forces, expected["forces"], atol=2e-4)
-    certificate = certify(client, crystal.repeat((1, 2, 2)), (-2, -1, 0, 1))
+    certificate = certify(client, crystal.repeat((1, 2, 2)) if hears else crystal, (-2, -1, 0, 1))
     assert certificate.charge_class == ("energy-only" if hears else "charge-blind")
     assert certificate.failed == ()
     assert_descriptors(client, crystal, 0 if hears else None)
@@ -156,15 +224,14 @@ def test_matgl_weights_give_what_their_own_release_gave(
         assert small.force_change == pytest.approx(4 * certificate.force_change, rel=0.3)
 
 
-def test_matgl_weights_of_unknown_age_are_refused(
-    start: Callable[..., WorkerClient], shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_matgl_weights_of_unknown_age_are_refused(shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEFECTBENCH_WEIGHTS_MIRROR", str(shared / "weights"))
     content = load_model("tensornet-matpes-pbe").model_dump(mode="json")
-    for arguments, code in (({}, "bad-adapter"), ({"trained_before_matgl_3": False}, "wrong-weights")):
+    models = []
+    for arguments in ({}, {"trained_before_matgl_3": False}):
         (tmp_path / "m.yaml").write_text(yaml.safe_dump({**content, "arguments": arguments}))
-        with raises_code(code, "trained_before_matgl_3"):
-            start(tmp_path / "m.yaml")
+        models.append(resolved(tmp_path / "m.yaml"))
+    check_that_workers_refuse(models, [("bad-adapter", "trained_before_matgl_3"), ("wrong-weights", "trained_before_matgl_3")])
 
 
 @functools.cache
@@ -202,10 +269,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[.
 @pytest.mark.parametrize(
     ("kind", "file", "parameters", "descriptors"),
     [
-        ("mace", "plain.model", 21360, True),
         ("grace", "grace", 152, False),
         ("mattersim", "mattersim.pth", 12212, True),
         ("upet", "pet.ckpt", 1546, False),
+        ("mace", "plain.model", 21360, True),
     ],
 )
 def test_tiny_models_in_their_own_format(
@@ -229,26 +296,12 @@ def test_tiny_models_in_their_own_format(
         assert client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None)).status == "unsupported"
 
 
-def test_orb(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
-    """Weights of full size with random numbers: the package offers no smaller architecture."""
-    blind = {"architecture": "orb-v3-conservative-inf-omat"}
-    with raises_code("wrong-weights", "does not hold the weights of"):
-        start(tiny("orb", "orbmol.ckpt", arguments=blind), trust_weights=True)
-    client = start(tiny("orb", "orb.ckpt", arguments=blind), trust_weights=True)
-    certificate = certify(client, crystal)
-    assert certificate.charge_class == "charge-blind"
-    features = client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))
-    assert np.shape(features.descriptors) == (len(crystal), 256)
-    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (None,), 5, 1e-4, 1e-4)
-
-
-def test_orbmol_takes_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
-    charged = {"architecture": "orb-v3-conservative-omol"}
-    with raises_code("bad-charge", "takes a total charge"):
-        start(tiny("orb", "orbmol.ckpt", arguments=charged), trust_weights=True)
-    client = start(tiny("orb", "orbmol.ckpt", arguments=charged, charge={"how": "total_charge"}), trust_weights=True)
-    assert len({round(single(client, crystal, q)[0], 4) for q in (-1, 0, 1)}) == 3
-    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (-1, 1), 5, 1e-4, 1e-4)
+def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    double = start(tiny("mace", "plain.model"), trust_weights=True)
+    reference = single(double, crystal)
+    client = start(tiny("mace", "plain.model", arguments={"dtype": "float32"}), trust_weights=True)
+    assert client.ready["capabilities"]["precision"] == "float32"
+    assert single(client, crystal)[0] == pytest.approx(reference[0], abs=1e-3)
 
 
 def test_mace_hears_charge_and_head(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
@@ -279,22 +332,46 @@ def test_mace_relaxations_at_two_charges_differ(start: Callable[..., WorkerClien
     assert second.energies[0] == pytest.approx(single(client, crystal, 1)[0])
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "named"),
-    [
-        ({"arguments": {"head": "HSE6"}, "charge": {"how": "total_charge"}}, "bad-head", "HSE6"),
-        ({"charge": {"how": "total_charge"}}, "bad-head", "PBE, HSE06"),
-        ({"arguments": {"head": "PBE"}}, "bad-charge", "total_charge"),
-        ({"arguments": {"head": "PBE", "charge_embedding": "q"}, "charge": {"how": "total_charge"}}, "bad-charge", "'q'"),
-        ({"arguments": {"head": "PBE", "dtype": "float16"}, "charge": {"how": "total_charge"}}, "bad-adapter", "float16"),
-        ({"arguments": {"headd": "PBE"}, "charge": {"how": "total_charge"}}, "bad-adapter", "headd"),
-    ],
-)
-def test_mace_refuses_what_would_be_ignored(
-    start: Callable[..., WorkerClient], tiny: Callable[..., Path], fields: dict[str, Any], code: str, named: str
-) -> None:
-    with raises_code(code, named):
-        start(tiny("mace", "charged.model", **fields), trust_weights=True)
+def test_mace_in_a_batch_of_several_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    client = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
+    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (-3, 0, 1), 20, 1e-8, 1e-8)
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"arguments": {"head": "HSE6"}, "charge": {"how": "total_charge"}}, "bad-head", "HSE6"),
+    ({"charge": {"how": "total_charge"}}, "bad-head", "PBE, HSE06"),
+    ({"arguments": {"head": "PBE"}}, "bad-charge", "total_charge"),
+    ({"arguments": {"head": "PBE", "charge_embedding": "q"}, "charge": {"how": "total_charge"}}, "bad-charge", "'q'"),
+    ({"arguments": {"head": "PBE", "dtype": "float16"}, "charge": {"how": "total_charge"}}, "bad-adapter", "float16"),
+    ({"arguments": {"headd": "PBE"}, "charge": {"how": "total_charge"}}, "bad-adapter", "headd"),
+]
+
+
+def test_mace_refuses_what_would_be_ignored(tiny: Callable[..., Path]) -> None:
+    models = [resolved(tiny("mace", "charged.model", **fields), trust_weights=True) for fields, _, _ in REFUSED]
+    check_that_workers_refuse(models, [(code, named) for _, code, named in REFUSED])
+
+
+def test_orb(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    """Weights of full size with random numbers: the package offers no smaller architecture."""
+    blind = {"architecture": "orb-v3-conservative-inf-omat"}
+    with raises_code("wrong-weights", "does not hold the weights of"):
+        start(tiny("orb", "orbmol.ckpt", arguments=blind), trust_weights=True)
+    client = start(tiny("orb", "orb.ckpt", arguments=blind), trust_weights=True)
+    certificate = certify(client, crystal)
+    assert certificate.charge_class == "charge-blind"
+    features = client.calculate(Calculation("descriptors", Structure.from_atoms(crystal), None))
+    assert np.shape(features.descriptors) == (len(crystal), 256)
+    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (None,), 5, 1e-4, 1e-4)
+
+
+def test_orbmol_takes_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
+    charged = {"architecture": "orb-v3-conservative-omol"}
+    with raises_code("bad-charge", "takes a total charge"):
+        start(tiny("orb", "orbmol.ckpt", arguments=charged), trust_weights=True)
+    client = start(tiny("orb", "orbmol.ckpt", arguments=charged, charge={"how": "total_charge"}), trust_weights=True)
+    assert len({round(single(client, crystal, q)[0], 4) for q in (-1, 0, 1)}) == 3
+    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (-1, 1), 5, 1e-4, 1e-4)
 
 
 def test_polarisable_mace_responds_to_charge(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
@@ -313,36 +390,6 @@ def test_polarisable_mace_responds_to_charge(start: Callable[..., WorkerClient],
     assert {check.name for check in certificate.failed} <= random
     with raises_code("bad-charge", "total_charge"):
         start(tiny("mace", "polar.model", **polar), trust_weights=True)
-
-
-def test_a_package_gives_the_stress_that_a_lattice_of_its_own_and_a_path_need(start: Callable[..., WorkerClient]) -> None:
-    """The neutral suite on one cubic cell of silicon: host, interstitial, and the way to the next site."""
-    client = start("chgnet-0.3.0")
-    host, ask = crystal_of("Si", 1), Ask(takes_charge=False)
-    whole = client.calculate(ask.own_lattice(host, 0, host))
-    assert whole.status == "converged", whole
-    assert 5.2 < whole.cell[0][0] < 5.7
-    places = [tetrahedral_site(host, 1, offset) for offset in ((0.0, 0.0, 0.0), (0.25, 0.25, 0.25))]
-    relaxed = [client.calculate(ask.own_lattice(with_interstitials(host, [place]), 0, host)) for place in places]
-    assert [result.cell for result in relaxed] == [whole.cell] * 2
-    ends = []
-    for place, result in zip(places, relaxed, strict=True):
-        atoms = with_interstitials(host, [place])
-        atoms.positions = np.array(result.positions)
-        atoms.set_cell(whole.cell, scale_atoms=True)
-        ends.append(atoms)
-    options = {"images": 1, "fmax": 0.5, "max_steps": 3, "last": Structure.from_atoms(ends[1]).to_json()}
-    path = client.calculate(Calculation("path", Structure.from_atoms(ends[0]), None, options=options))
-    assert path.status in ("converged", "unconverged"), path
-    assert path.energies[0] == pytest.approx(relaxed[0].energy, abs=1e-3)
-
-
-def test_mace_in_single_precision(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
-    double = start(tiny("mace", "plain.model"), trust_weights=True)
-    reference = single(double, crystal)
-    client = start(tiny("mace", "plain.model", arguments={"dtype": "float32"}), trust_weights=True)
-    assert client.ready["capabilities"]["precision"] == "float32"
-    assert single(client, crystal)[0] == pytest.approx(reference[0], abs=1e-3)
 
 
 def in_a_batch(client: WorkerClient, wanted: list[Calculation]) -> dict[str, Any]:
@@ -375,8 +422,3 @@ def same_in_a_batch(
         if calculation.kind == "relaxation":
             assert (other.status, other.steps) == (one.status, one.steps)
             np.testing.assert_allclose(other.positions, one.positions, atol=position)
-
-
-def test_mace_in_a_batch_of_several_charges(start: Callable[..., WorkerClient], tiny: Callable[..., Path], crystal: Atoms) -> None:
-    client = start(tiny("mace", "charged.model", arguments={"head": "HSE06"}, charge={"how": "total_charge"}), trust_weights=True)
-    same_in_a_batch(client, [crystal, crystal.repeat((2, 1, 1))], (-3, 0, 1), 20, 1e-8, 1e-8)

@@ -16,7 +16,8 @@ from refusals import raises_code
 from defectbench.calculations.preparation import ModelOptions, choose_model
 from defectbench.models.environment import PythonEnvironment, list_environments
 from defectbench.models.naming import with_head
-from defectbench.models.registry import check_against_definition, definition_folder, list_models, load_model, resolve_model
+from defectbench.models.registry import definition_folder, list_models, load_model
+from defectbench.models.resolved import check_against_definition, resolve_model
 from defectbench.models.schema import ModelDefinition, Weights
 
 REQUIRED = {

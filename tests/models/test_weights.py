@@ -18,7 +18,8 @@ from defectbench.calculations.plan import certificate_calculation
 from defectbench.cli import app
 from defectbench.models import trust
 from defectbench.models.environment import PythonEnvironment
-from defectbench.models.registry import ResolvedModel, load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import ResolvedModel, resolve_model
 from defectbench.models.weights import fetch_weights, git_blob_of, verify_weights
 from defectbench.worker.adapters import load_adapter
 from defectbench.worker.certificate import certify

@@ -15,9 +15,8 @@ from refusals import raises_code
 from test_kinds import RELAX, results, work_through
 from tiny_dataset import write_tiny_dataset
 
-from defectbench.datasets.catalogue import load_dataset
+from defectbench.datasets.catalogue import load_dataset, validate_dataset
 from defectbench.datasets.extxyz import write_extxyz
-from defectbench.datasets.validation import validate_dataset
 from defectbench.datasets.writing import update_metadata
 
 pytestmark = pytest.mark.slow

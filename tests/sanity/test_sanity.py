@@ -195,6 +195,7 @@ class MadeUp:
         self.done: list[Calculation] = []
 
     def run(self, calculations):
+        self.network = "open"
         for calculation in calculations:
             self.done.append(calculation)
             structure = calculation.structure
@@ -215,7 +216,10 @@ class MadeUp:
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sanity") / "toy"
     executor = MadeUp(Ask(takes_charge=False))
-    record, _ = run_sanity(TOY, ModelOptions(environment="current", trust_code=True), only=["Si 64", "W"], output=folder, executor=executor)
+    said: list[str] = []
+    options = ModelOptions(environment="current", trust_code=True)
+    record, _ = run_sanity(TOY, options, only=["Si 64", "W"], output=folder, executor=executor, say=said.append)
+    assert sum(line.startswith("note:") and "network" in line for line in said) == 1  # once, though calculations run in two parts
     return folder, record, executor
 
 

@@ -24,7 +24,8 @@ from defectbench.calculations.requests import Calculation, Structure
 from defectbench.models.environment import PythonEnvironment, ensure_environment
 from defectbench.models.in_hand import model_in_hand
 from defectbench.models.own_code import own_code_sha256
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 
 SPY = """
     import json, os, socket, sys

@@ -18,7 +18,8 @@ import defectbench
 from defectbench.base.downloads import sha256_of
 from defectbench.calculations.preparation import network_note
 from defectbench.cli import app
-from defectbench.models.registry import load_model, resolve_model
+from defectbench.models.registry import load_model
+from defectbench.models.resolved import resolve_model
 from defectbench.models.schema import ModelDefinition
 from defectbench.models.trust import known_hashes, require_trust
 

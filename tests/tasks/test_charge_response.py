@@ -185,12 +185,13 @@ def test_a_miss_counts_as_the_opposite_response():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("amount", [-3.0, -1.0, 0.0, 3.0, 20.0])
-def test_failing_at_a_charge_is_never_better_than_answering(amount):
-    wrong = replace(ORACLE, relax=lambda q, name: relaxed(q, name, response=amount) if q == 1 else relaxed(q, name))
-    fails = replace(ORACLE, relax=lambda q, name: None if q == 1 else relaxed(q, name))
-    for name in ("reproduced", "same_start_reproduced"):
-        assert values(score(fails))[name] <= values(score(wrong))[name] + 1e-9, name
+def test_failing_at_a_charge_is_never_better_than_answering():
+    fails = values(score(replace(ORACLE, relax=lambda q, name: None if q == 1 else relaxed(q, name))))
+    for amount in (-3.0, -1.0, 0.0, 3.0, 20.0):
+        model = replace(ORACLE, relax=lambda q, name, r=amount: relaxed(q, name, response=r) if q == 1 else relaxed(q, name))
+        wrong = values(score(model))
+        for name in ("reproduced", "same_start_reproduced"):
+            assert fails[name] <= wrong[name] + 1e-9, (amount, name)
 
 
 def test_the_fraction_is_worked_by_hand():
@@ -206,7 +207,7 @@ def test_the_fraction_is_worked_by_hand():
     assert correlation(np.array([[1.0, 1.0, 0.0, 0.0, 1.0]])) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, len(OPERATIONS) - 1), st.integers(0, len(OPERATIONS) - 1), st.integers(0, 2**31), st.booleans())
 def test_images_permutations_and_origins_do_not_change_the_response(first, second, seed, broken):
     generator = np.random.default_rng(seed)

@@ -302,9 +302,9 @@ def test_failing_is_never_better_than_an_answer_far_off():
         return answer(*surface(atoms, charge)) if charge == 1 else surface(atoms, charge)
 
     for where in (one, state):
-        for factor in (-2.0, 0.5, 4.0, 50.0):
+        fails = values(score(replace(ORACLE, point=lambda a, q, w=where: w(a, q, lambda e, x: None))))
+        for factor in (-2.0, 0.5, 50.0):
             wrong = values(score(replace(ORACLE, point=lambda a, q, f=factor, w=where: w(a, q, lambda e, x: (f * e, f * x)))))
-            fails = values(score(replace(ORACLE, point=lambda a, q, w=where: w(a, q, lambda e, x: None))))
             softening = ("force_softening", "energy_softening") if where is state else ()  # judged by whole states
             for name in (*ERRORS, *softening, "relative_energy_mae", "failed"):
                 assert fails[name] >= wrong[name] - 1e-9, (where.__name__, factor, name)
@@ -431,9 +431,9 @@ def test_the_dft_data_themselves_score_1_on_the_embedded_dataset():
     # the reference level first: it is what counts where another level has the same geometry
     for level in sorted((level.name for level in dataset.metadata.levels), key=lambda name: name != dataset.level):
         for state in dataset.states:
-            for name in dataset.configurations(*state, level):
-                for atoms in (*dataset.frames(*state, name, level), *(m.atoms for m in dataset.minima(*state, level).values())):
-                    truth.setdefault((_place(atoms), state[1]), atoms)
+            frames = [atoms for name in dataset.configurations(*state, level) for atoms in dataset.frames(*state, name, level)]
+            for atoms in (*frames, *(m.atoms for m in dataset.minima(*state, level).values())):
+                truth.setdefault((_place(atoms), state[1]), atoms)
     relaxations = {c.content_hash for c in (*plan.host.values(), *plan.relaxations.values())}
     results = {}
     for calculation in plan.calculations:

@@ -170,7 +170,7 @@ def test_a_failed_host_is_held_against_the_model():
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     failed=st.sets(st.sampled_from(CONFIGURATIONS), min_size=1, max_size=7),
     seed=st.integers(0, 100),

@@ -191,7 +191,7 @@ def test_the_host_s_error_is_taken_off():
 
 
 def test_the_order_of_configurations_and_a_flat_model_s_names_do_not_matter():
-    for model in (frozen, random_forces, oracle):
+    for model in (frozen, random_forces):
         given_in = scoring_input(model)
         turned = replace(
             given_in,

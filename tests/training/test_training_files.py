@@ -170,6 +170,10 @@ def test_folder_of_another_training_is_refused(dataset, tmp_path):
     prepare(dataset, recipe(), tmp_path / "run")
     with raises_code("foreign-folder", "recipe"):
         prepare(dataset, recipe(seed=2), tmp_path / "run")
+    for text in ("[1]", "{", "[" * 100_000):
+        (tmp_path / "run" / "run.json").write_text(text)
+        with raises_code("foreign-folder", "run.json"):
+            prepare(dataset, recipe(), tmp_path / "run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("x")
     with raises_code("foreign-folder"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +47,16 @@ RECIPE = {
 }
 
 
+class Malicious:
+    """Pickles to a file that leaves a trace when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.trace),)
+
+
 def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "small.yaml"
     path.write_text(to_yaml(RECIPE))
@@ -73,11 +86,19 @@ def test_training_resumes_after_a_kill_and_the_model_is_evaluated(tmp_path: Path
     assert [epoch.errors for epoch in resumed.history] == [epoch.errors for epoch in whole.history]
     assert (tmp_path / "killed" / run.CURVE_FILE).is_file()
 
+    weights = tmp_path / "killed" / run.MODEL_FILE
+    whole_bytes = weights.read_bytes()
+    assert whole_bytes == (tmp_path / "whole" / run.MODEL_FILE).read_bytes()
+    weights.write_bytes(pickle.dumps(Malicious(tmp_path / "RAN")))  # as in the finished folder of a stranger
+    resumed = run.train(dataset, recipe, tmp_path / "killed")
+    assert weights.read_bytes() == whole_bytes
+
     made = register(resumed, dataset, recipe)
     definition = load_model(made.definitions["PBE"])
     assert definition.charge.range == (-1, 1)
     assert definition.trained_on[0].files_sha256 == resumed.files.sha256
     assert made.certificate.charge_class != "charge-blind"
+    assert not (tmp_path / "RAN").exists()
     # the energy of the embedding is summed over atoms; nothing else may fail
     assert {check.name for check in made.certificate.failed} == {"charge_response_size_consistent"}
     # one constant per charge was fitted before the first step: some 4 eV per electron

@@ -14,7 +14,8 @@ from ase.build import bulk
 
 from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.models.environment import PythonEnvironment, ensure_environment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 
 
 @pytest.fixture(scope="session")

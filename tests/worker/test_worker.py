@@ -21,7 +21,8 @@ from defectbench.calculations.executors.local import LocalExecutor
 from defectbench.calculations.requests import Calculation, Protocol, Structure
 from defectbench.calculations.results import Echo
 from defectbench.models.environment import PythonEnvironment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_models import Misbehaving, Springs

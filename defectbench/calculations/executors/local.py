@@ -50,6 +50,7 @@ class LocalExecutor:
         workers: how many.
         batch: structures that one force call of a worker takes, where the model's package can take several.
         on_progress: called from worker threads while a relaxation runs, with step, energy (eV) and largest force (eV/Å).
+        network: what the workers had of the network, ``none`` or ``open``; None before one was ready.
     """
 
     def __init__(self, spec: WorkerSpec, workers: int, on_progress: Progress | None = None, *, batch: int = 1) -> None:
@@ -57,6 +58,7 @@ class LocalExecutor:
         self.workers = workers
         self.batch = batch
         self.on_progress = on_progress
+        self.network: str | None = None
 
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
         """As :func:`run`, which says what is raised."""
@@ -70,6 +72,7 @@ class LocalExecutor:
         taken = 1  # what the workers make of the batch that was asked for
         for calculation, result in run(calculations, start, self.workers, self.on_progress, ahead=self.batch):
             taken = max([taken, *(client.batch for client in clients)])
+            self.network = next((client.network for client in clients if client.network is not None), self.network)
             machine = Machine(device=device, hardware=described, workers=self.workers, threads_per_worker=1, batch=taken)
             yield Finished(calculation, result, machine)
 

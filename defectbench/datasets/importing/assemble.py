@@ -17,11 +17,11 @@ from defectbench.base.files import plain_file
 from defectbench.base.paths import full_path, user_path
 from defectbench.base.states import ChargeState, configuration_problem, name_problem, sort_key
 from defectbench.datasets import checks
-from defectbench.datasets.alignment import Placement, apply, find_defect, in_host_cell, order_on_host, place
-from defectbench.datasets.dataset import RelaxationKey, StateKey, ideal_structure
+from defectbench.datasets.alignment import Placement, apply, find_defect, ideal_structure, in_host_cell, order_on_host, place
+from defectbench.datasets.dataset import RelaxationKey, StateKey
 from defectbench.datasets.extxyz import attach_results, frame_file_name, read_extxyz, stored_results
 from defectbench.datasets.schema import MAX_CHARGE, DatasetFile, Defect, Host, LevelOfTheory, explain
-from defectbench.datasets.validation import validate_dataset
+from defectbench.datasets.validation import validate_folder
 from defectbench.datasets.vasp import MAX_BYTES, read_poscar
 from defectbench.datasets.writing import destination_folder, write_dataset
 from defectbench.structures.lattice import minimum_image
@@ -338,7 +338,7 @@ def _assemble(found: _Findings, host: str | Path | Atoms, options: _Options) -> 
 
 def _refuse_invalid(folder: Path, notes: list[str]) -> None:
     """Refuses what contradicts itself; numbers that cannot be true together are the user's own, and named in a note."""
-    report = validate_dataset(folder)
+    report = validate_folder(folder)
     if len(report.problems) > len(report.doubts):
         raise DatasetError(f"the imported data would not be a valid dataset: {report.problems[0]}", code=report.problems[0].code)
     notes += [f"cannot be right, please check: {doubt}" for doubt in report.doubts]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defectbench.base.states import format_charge
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.ccd.rows import DiagramRow, PointRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 FARTHEST = 0.5
 """eV: a model whose two minima are apart by this much more or less than DFT's is drawn at DFT's distance, and the figure says so."""
 
-Row = Mapping[str, Any]
 Points = tuple[tuple[float, float], ...]
 
 
@@ -43,7 +43,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     Raises:
         RunError: the folder cannot be written.
     """
-    points, diagrams = result.tables.get("points", ()), result.tables.get("diagrams", ())
+    points, diagrams = result.table("points", PointRow), result.table("diagrams", DiagramRow)
     if not points or not diagrams:
         return []
     from defectbench.plotting import style
@@ -73,12 +73,12 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         return style.save(made, folder, "ccd")
 
 
-def _moved(diagram: Row) -> bool:
+def _moved(diagram: DiagramRow) -> bool:
     reference, model = diagram["separation_reference_ev"], diagram["separation_model_ev"]
     return reference is not None and model is not None and abs(model - reference) > FARTHEST
 
 
-def curves(diagram: Row, points: Sequence[Row], *, blind: bool) -> tuple[Curve, ...]:
+def curves(diagram: DiagramRow, points: Sequence[PointRow], *, blind: bool) -> tuple[Curve, ...]:
     """The curves of a diagram, first the more positive charge's, at a Fermi level at the valence band maximum.
 
     Energies are above the reference's minimum of the more positive charge. The model's curves stand at its own distance, except where that
@@ -92,17 +92,18 @@ def curves(diagram: Row, points: Sequence[Row], *, blind: bool) -> tuple[Curve, 
     upper, lower = diagram["upper"], diagram["lower"]
     pair = (diagram["defect"], upper, lower)
     apart = diagram["separation_reference_ev"] or 0.0
-    own = apart if diagram["separation_model_ev"] is None or _moved(diagram) else diagram["separation_model_ev"]
+    separation = diagram["separation_model_ev"]
+    own = apart if separation is None or _moved(diagram) else separation
     found = []
     for charge, end, above, model_above in ((upper, 0.0, 0.0, 0.0), (lower, diagram["delta_q_reference"], apart, own)):
         here = [p for p in points if (p["defect"], p["upper"], p["lower"]) == pair and p["charge"] == charge]
-        model = [(p["q_amu_angstrom"], p["model_ev"] + model_above) for p in here if p["model_ev"] is not None]
-        known = [(p["q_amu_angstrom"], p["reference_ev"] + above) for p in here if p["reference_ev"] is not None]
+        model = [(p["q_amu_angstrom"], energy + model_above) for p in here if (energy := p["model_ev"]) is not None]
+        known = [(p["q_amu_angstrom"], energy + above) for p in here if (energy := p["reference_ev"]) is not None]
         found.append(Curve(charge, () if blind and charge == lower else tuple(model), tuple(known), (end, above)))
     return tuple(found)
 
 
-def _panel(axes: Axes, diagram: Row, points: Sequence[Row], *, blind: bool) -> None:
+def _panel(axes: Axes, diagram: DiagramRow, points: Sequence[PointRow], *, blind: bool) -> None:
     from defectbench.plotting import style
 
     heights: list[float] = []
@@ -123,7 +124,7 @@ def _panel(axes: Axes, diagram: Row, points: Sequence[Row], *, blind: bool) -> N
 
 def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: how far the minima of the curves are off, and what a reader of the curves must know."""
-    diagrams = result.tables["diagrams"]
+    diagrams = result.table("diagrams", DiagramRow)
     offset = result.metric("minimum_offset").value
     where = "" if offset is None else f"the minima of its curves are off by {offset:.0%} of ΔQ on average"
     if context.charge_class == "charge-blind":

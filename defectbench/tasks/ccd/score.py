@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from defectbench.scoring.landscape import MatchedState, match_states, operations
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path, path_structures
+from defectbench.tasks.ccd.rows import CurveRow, DiagramRow, PointRow
 from defectbench.thermodynamics import find_corrections, formation_energy, thermodynamic_reference
 from defectbench.thermodynamics.curves import SHORTEST_PATH, CurveProperties, curve_properties
 
@@ -284,9 +285,9 @@ def score(scoring: ScoringInput) -> TaskResult:
     placed = {(p.reference.defect, p.reference.charge): p for p in match_states(scoring)}
     found = diagrams(scoring.dataset, [(s.defect, s.charge) for s in scoring.states])
     one_curve = scoring.charge_class in ("charge-blind", "energy-only")
-    rows: list[dict[str, Any]] = []
-    points: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
+    rows: list[CurveRow] = []
+    points: list[PointRow] = []
+    pairs: list[tuple[tuple[str, int, int], float | None]] = []
     curves: list[ScoredCurve] = []
     both: list[tuple[Diagram, ScoredCurve, ScoredCurve]] = []
     notes: list[str] = []
@@ -297,10 +298,10 @@ def score(scoring: ScoringInput) -> TaskResult:
         # one surface has one set of minima: different starts of different charges must not look like a change with charge
         own, why = (0.0, None) if one_curve else _own_path(states[0], states[1], operations)
         error = abs(own - diagram.path.delta_q) / diagram.path.delta_q if own is not None and diagram.usable else None
-        pairs.append({"path": (diagram.defect, diagram.upper, diagram.lower), "usable": diagram.usable, "error": error})
         if not diagram.usable:
             notes.append(f"{name}: the two ground states are the same structure (ΔQ {diagram.path.delta_q:.2f} amu^½ Å); no diagram.")
             continue
+        pairs.append(((diagram.defect, diagram.upper, diagram.lower), error))
         for charge in (diagram.upper, diagram.lower):
             curve = score_curve(scoring, diagram, charge)
             curves.append(curve)
@@ -352,7 +353,7 @@ def _baseline(pairs: Sequence[tuple[Diagram, ScoredCurve, ScoredCurve]]) -> dict
     return out | {m.name: m.value for m in _metrics([], one_curve_for_both(pairs)) if m.name in names and m.value is not None}
 
 
-def _row(diagram: Diagram, curve: ScoredCurve, own: float | None, error: float | None, one_curve: bool, reason: str) -> dict[str, Any]:
+def _row(diagram: Diagram, curve: ScoredCurve, own: float | None, error: float | None, one_curve: bool, reason: str) -> CurveRow:
     model, reference = curve.shown, curve.reference_properties
     return {
         "defect": diagram.defect,
@@ -379,7 +380,7 @@ def _row(diagram: Diagram, curve: ScoredCurve, own: float | None, error: float |
     }
 
 
-def _diagram_row(scoring: ScoringInput, diagram: Diagram, upper: ScoredCurve, lower: ScoredCurve) -> dict[str, Any]:
+def _diagram_row(scoring: ScoringInput, diagram: Diagram, upper: ScoredCurve, lower: ScoredCurve) -> DiagramRow:
     """One diagram: how far the minimum of the lower charge lies above that of the upper one, with the Fermi level at the VBM."""
     ends = [upper.reference.get(0.0), lower.reference.get(1.0)]
     own = [upper.model.get(0.0), lower.model.get(1.0)] if scoring.charge_class != "charge-blind" else [None, None]
@@ -409,7 +410,7 @@ def _separation(dataset: Dataset, diagram: Diagram, first: float | None, second:
     return lower - upper
 
 
-def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[dict[str, Any]]:
+def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[PointRow]:
     """Sampled energies relative to the curve's own end."""
     zero_model, zero_reference = curve.model.get(curve.own_end), curve.reference.get(curve.own_end)
     for fraction in sorted({*curve.model, *curve.reference}):
@@ -426,8 +427,13 @@ def _points(diagram: Diagram, curve: ScoredCurve) -> Iterable[dict[str, Any]]:
         }
 
 
-def _metrics(pairs: Sequence[Mapping[str, Any]], curves: Sequence[ScoredCurve]) -> tuple[MetricValue, ...]:
-    """Means, with intervals drawn over paths: both curves of one stay together."""
+def _metrics(pairs: Sequence[tuple[tuple[str, int, int], float | None]], curves: Sequence[ScoredCurve]) -> tuple[MetricValue, ...]:
+    """Means, with intervals drawn over paths: both curves of one stay together.
+
+    Args:
+        pairs: (path, relative error of the model's own ΔQ) of each diagram.
+        curves: of all diagrams.
+    """
     metrics = Metrics(METRICS, empty=_lack("no two neighbouring charges have different reference ground states"))
 
     def mean(name: str, values: Iterable[tuple[object, float | None]], cap: float, empty: NotAvailable | None = None) -> None:
@@ -435,7 +441,7 @@ def _metrics(pairs: Sequence[Mapping[str, Any]], curves: Sequence[ScoredCurve]) 
         metrics.mean(name, [value for _, value in found], cap=cap, labels=[path for path, _ in found], empty=empty)
 
     compared = [c for c in curves if c.compared]
-    mean("delta_q_error", ((p["path"], p["error"]) for p in pairs if p["usable"]), 1.0)
+    mean("delta_q_error", pairs, 1.0)
     mean("minimum_offset", ((c.path, _offset(c)) for c in curves), 1.0)
     mean("curves_bound", ((c.path, float(c.properties.bound)) for c in curves), 1.0)
     mean("curve_mae", ((c.path, c.curve_error) for c in compared), ENERGY_CAP, _lack("the dataset has no energies along the paths"))

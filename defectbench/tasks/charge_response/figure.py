@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectbench.base.states import format_charge
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.charge_response.rows import ResponseRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,6 @@ _LOOKS = {
     "forces": ("change of forces at one geometry", "force_reproduced"),
 }
 _BY_DEFINITION = ("ground states", "one start")
-
-Row = Mapping[str, Any]
 
 
 def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
@@ -35,11 +34,11 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     from defectbench.plotting import style
 
     one_surface = context.charge_class == "energy-only"
-    rows = [r for r in result.rows if not (one_surface and r["look"] in _BY_DEFINITION)]
+    rows = [r for r in result.table("states", ResponseRow) if not (one_surface and r["look"] in _BY_DEFINITION)]
     looks = [look for look in _LOOKS if any(r["look"] == look for r in rows)]
     if context.charge_class == "charge-blind" or not looks:
         return []
-    columns = list(dict.fromkeys((str(r["defect"]), int(r["charge"]), int(r["other_charge"])) for r in rows))
+    columns = list(dict.fromkeys((r["defect"], r["charge"], r["other_charge"]) for r in rows))
     columns.sort()
     with style.figure(style.COLUMN_WIDTH if len(looks) == 1 else style.PAGE_WIDTH, 3.3) as made:
         panels = made.subplots(1, len(looks), squeeze=False, sharey=True)[0]
@@ -63,11 +62,11 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         return style.save(made, folder, "charge_response")
 
 
-def _panel(axes: Axes, rows: Sequence[Row], columns: Sequence[tuple[str, int, int]]) -> None:
+def _panel(axes: Axes, rows: Sequence[ResponseRow], columns: Sequence[tuple[str, int, int]]) -> None:
     from defectbench.plotting import style
 
     here = [c for c in columns if any((r["defect"], r["charge"], r["other_charge"]) == c for r in rows)]
-    largest = max(float(r["dft_response"]) for r in rows)
+    largest = max(r["dft_response"] for r in rows)
     for place, column in enumerate(here):
         found = [r for r in rows if (r["defect"], r["charge"], r["other_charge"]) == column]
         x = place + np.linspace(-0.3, 0.3, len(found)) if len(found) > 1 else [float(place)]
@@ -75,7 +74,7 @@ def _panel(axes: Axes, rows: Sequence[Row], columns: Sequence[tuple[str, int, in
             if row["reproduced"] is None:
                 axes.scatter(at, -1.0, s=24, marker="X", color=style.COLOURS["miss"], linewidth=0, zorder=3)
             else:
-                size = 4.0 + 36.0 * float(row["dft_response"]) / largest
+                size = 4.0 + 36.0 * row["dft_response"] / largest
                 axes.scatter(at, row["reproduced"], s=size, color=style.COLOURS["model"], linewidth=0, alpha=0.7, zorder=3)
     for height in (1.0, 0.0):
         axes.axhline(height, color=style.COLOURS["muted"], linewidth=0.6, linestyle="--", zorder=1)

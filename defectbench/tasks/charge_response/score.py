@@ -32,11 +32,11 @@ definition too. Its changes of forces are small, not nothing: that look is compu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,6 +50,7 @@ from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import Match, match, matches_within
 from defectbench.structures.symmetry import Operations
+from defectbench.tasks.charge_response.rows import Kind, ResponseRow
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -75,8 +76,6 @@ LEAST_RESPONSE = {"ground states": 0.01, "one start": 0.01, "forces": 0.005}
 
 ONE_SURFACE = ("charge-blind", "energy-only")
 """Classes of the certificate whose forces, and hence minima, do not depend on the charge."""
-
-Kind = Literal["ground states", "one start", "forces"]
 
 METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
@@ -336,7 +335,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _row(response: Response) -> dict[str, Any]:
+def _row(response: Response) -> ResponseRow:
     table = None if response.model is None else response.sums[None]
     return {
         "look": response.kind,
@@ -355,7 +354,7 @@ def _row(response: Response) -> dict[str, Any]:
     }
 
 
-_WANTED: tuple[tuple[str, Kind, Any], ...] = (
+_WANTED: tuple[tuple[str, Kind, Callable[[Floats], float]], ...] = (
     ("reproduced", "ground states", reproduced),
     ("correlation", "ground states", correlation),
     ("projection", "ground states", projection),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.cost.rows import MachineRow, RelaxationRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +19,13 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
 
     from defectbench.plotting import style
 
-    table = result.tables["relaxations"]
+    table = result.table("relaxations", RelaxationRow)
     median = result.metric("seconds_per_call").value
     if not table or median is None:
         return []
-    about = result.tables["machine"][0]
+    about = result.table("machine", MachineRow)[0]
     machine = about["gpus"] or about["processor"] or "machine not recorded"
-    sizes = sorted({int(r["atoms"]) for r in table})
+    sizes = sorted({r["atoms"] for r in table})
     atoms = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
     with style.figure(style.PAGE_WIDTH, 2.5) as made:
         left, right = made.subplots(1, 2)

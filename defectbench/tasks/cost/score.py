@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.intervals import rounded
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import ConfigurationResult, MetricValue, ScoringInput, TaskResult, read_metrics
+from defectbench.tasks.cost.rows import MachineRow, RelaxationRow, StateRow
 
 if TYPE_CHECKING:
     from defectbench.base.hardware import Machine
@@ -88,7 +89,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _relaxation_row(result: ConfigurationResult, clock: str) -> dict[str, Any]:
+def _relaxation_row(result: ConfigurationResult, clock: str) -> RelaxationRow:
     relaxation = result.relaxation
     took, calls = seconds(relaxation, clock), force_calls(relaxation)
     return {
@@ -105,10 +106,10 @@ def _relaxation_row(result: ConfigurationResult, clock: str) -> dict[str, Any]:
     }
 
 
-def _state_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _state_row(rows: Sequence[RelaxationRow]) -> StateRow:
     """The medians of one charge state's relaxations."""
 
-    def median(column: str, digits: int) -> float | None:
+    def median(column: Literal["force_calls", "seconds_per_call", "seconds"], digits: int) -> float:
         return rounded(float(np.median([r[column] for r in rows])), digits)
 
     return {
@@ -124,7 +125,7 @@ def _state_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricValue, ...]:
+def _metrics(table: Sequence[RelaxationRow], elsewhere: int) -> tuple[MetricValue, ...]:
     out = Metrics(METRICS, NOTHING_TIMED)
     out.median("seconds_per_call", (r["seconds_per_call"] for r in table))
     out.median("milliseconds_per_atom", (1000.0 * r["seconds_per_call"] / r["atoms"] for r in table))
@@ -146,7 +147,7 @@ def _metrics(table: Sequence[dict[str, Any]], elsewhere: int) -> tuple[MetricVal
     return out.done()
 
 
-def _machine_row(machine: Machine | None, clock: str) -> dict[str, Any]:
+def _machine_row(machine: Machine | None, clock: str) -> MachineRow:
     """What the numbers were measured on, and by which clock; None where it is not known."""
     hardware = machine.hardware if machine is not None else Hardware()
     return {
@@ -161,7 +162,7 @@ def _machine_row(machine: Machine | None, clock: str) -> dict[str, Any]:
     }
 
 
-def _notes(configurations: int, relaxations: int, timed: int, about: dict[str, Any]) -> list[str]:
+def _notes(configurations: int, relaxations: int, timed: int, about: MachineRow) -> list[str]:
     where = about["gpus"] if about["device"] == "cuda" else about["processor"]
     threads = about["threads_per_worker"]
     per_worker = f", {threads} thread{'s' if threads > 1 else ''} per worker" if threads else ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.descriptors.rows import FrameRow, StateRow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.collections import PathCollection
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -25,7 +27,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     from defectbench.plotting import style
 
     # of defects with more than one charge to separate
-    table = [r for r in result.tables.get("frames", ()) if r["silhouette"] is not None]
+    table = [r for r in result.table("frames", FrameRow) if r["silhouette"] is not None]
     defects = list(dict.fromkeys(r["defect"] for r in table))
     if not defects:
         return []
@@ -37,10 +39,10 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         grid = made.subplots(lines, columns, squeeze=False)
         for axes in grid.flat[len(defects) :]:
             axes.set_axis_off()
-        handles: dict[str, Any] = {}
+        handles: dict[str, PathCollection] = {}
         for defect, axes in zip(defects, grid.flat, strict=False):
             rows = [r for r in table if r["defect"] == defect]
-            share = next(r for r in result.rows if r["defect"] == defect)
+            share = next(r for r in result.table("states", StateRow) if r["defect"] == defect)
             for charge in sorted({r["charge"] for r in rows}):
                 here = [r for r in rows if r["charge"] == charge]
                 x, y = [r["component_1"] for r in here], [r["component_2"] for r in here]
@@ -51,7 +53,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
             axes.ticklabel_format(style="sci", axis="both", scilimits=(-3, 4))
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(5))
-            values = [r["silhouette"] for r in rows if r["silhouette"] is not None]
+            values = [value for r in rows if (value := r["silhouette"]) is not None]
             title = style.defect_text(defect) + (f", silhouette {np.mean(values):.2f}".replace("-", "\N{MINUS SIGN}") if values else "")
             axes.set_title(title)
         ordered = sorted(handles, key=lambda text: int(text.replace("\N{MINUS SIGN}", "-")))

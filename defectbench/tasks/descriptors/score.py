@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from defectbench.scoring.frames import ReferenceFrame, state_frames
 from defectbench.scoring.intervals import rounded
 from defectbench.scoring.metrics import Metrics, NotAvailable, mean_of_sums
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
+from defectbench.tasks.descriptors.rows import FrameRow, StateRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -211,8 +212,8 @@ def score(scoring: ScoringInput) -> TaskResult:
     judged = [d for d in found if len(set(d.charges)) > 1]
     flat, whole = [d.silhouettes(2) for d in judged], [d.silhouettes(None) for d in judged]
     neutral = [d.neutral_silhouettes() for d in judged]
-    rows: list[dict[str, Any]] = []
-    table: list[dict[str, Any]] = []
+    rows: list[StateRow] = []
+    table: list[FrameRow] = []
     for d in found:
         at = next((i for i, other in enumerate(judged) if other is d), None)
         both = (None, None, None) if at is None else (flat[at], whole[at], neutral[at])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from defectbench.scoring.intervals import capped, rounded
 from defectbench.scoring.landscape import RMSD_CAP, MatchedState, match_states
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import ConfigurationResult, HostRelaxation, MetricValue, ScoringInput, TaskResult, read_metrics
+from defectbench.tasks.own_lattice.rows import LatticeRow, StateRow
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from defectbench.calculations.requests import Calculation
     from defectbench.calculations.results import OwnLatticeResult
 
@@ -72,50 +75,63 @@ def score(scoring: ScoringInput) -> TaskResult:
     return TaskResult("own_lattice", _metrics(rows, lattice, None), rows, notes=tuple(_notes(host)), tables={"lattice": (lattice,)})
 
 
-def _state_row(own: MatchedState, fixed: MatchedState) -> dict[str, Any]:
+def _state_row(own: MatchedState, fixed: MatchedState) -> StateRow:
     """One charge state, in the own lattice and (``fixed_…``) in the reference cell."""
+    here, there = _found(own), _found(fixed)
     return {
         "defect": own.reference.defect,
         "charge": own.reference.charge,
-        **_found("", own),
-        **_found("fixed_", fixed),
+        "configuration": here.configuration,
+        "ground_state_found": here.ground_state_found,
+        "rmsd": here.rmsd,
+        "local_rmsd": here.local_rmsd,
+        "fixed_configuration": there.configuration,
+        "fixed_ground_state_found": there.ground_state_found,
+        "fixed_rmsd": there.rmsd,
+        "fixed_local_rmsd": there.local_rmsd,
         "reason": own.reason,
     }
 
 
-def _found(prefix: str, state: MatchedState) -> dict[str, Any]:
+class _Found(NamedTuple):
+    """A model's ground state in one of the two cells."""
+
+    configuration: str | None
+    ground_state_found: float
+    rmsd: float | None
+    local_rmsd: float | None
+
+
+def _found(state: MatchedState) -> _Found:
     ground = state.ground
     fits = [(share, c.fit) for c in state.converged if c.fit is not None and (share := state.shares.get(c.configuration))]
     rmsd = sum(share * fit.rmsd for share, fit in fits) if fits else None
     local = sum(share * (fit.rmsd if fit.local_rmsd is None else fit.local_rmsd) for share, fit in fits) if fits else None
-    return {
-        f"{prefix}configuration": ground.configuration if ground else None,
-        f"{prefix}ground_state_found": rounded(state.found),
-        f"{prefix}rmsd": rounded(rmsd),
-        f"{prefix}local_rmsd": rounded(local),
-    }
+    return _Found(ground.configuration if ground else None, rounded(state.found), rounded(rmsd), rounded(local))
 
 
-def _lattice_row(reference: np.ndarray[Any, np.dtype[np.float64]], own: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+def _lattice_row(reference: NDArray[np.float64], own: NDArray[np.float64]) -> LatticeRow:
     """Lengths (Å) and volumes (Å³) of both cells, and their relative changes (%)."""
-    before, after = np.linalg.norm(reference, axis=1), np.linalg.norm(own, axis=1)
-    row: dict[str, Any] = {}
-    for name, was, now in zip("abc", before, after, strict=True):
-        row |= {
-            name: rounded(float(now)),
-            f"reference_{name}": rounded(float(was)),
-            f"{name}_change": rounded(float(100 * (now / was - 1))),
-        }
+    was, now = (np.linalg.norm(cell, axis=1).tolist() for cell in (reference, own))
+    changes = [rounded(100 * (after / before - 1)) for before, after in zip(was, now, strict=True)]
     volumes = abs(float(np.linalg.det(own))), abs(float(np.linalg.det(reference)))
     return {
-        **row,
+        "a": rounded(now[0]),
+        "reference_a": rounded(was[0]),
+        "a_change": changes[0],
+        "b": rounded(now[1]),
+        "reference_b": rounded(was[1]),
+        "b_change": changes[1],
+        "c": rounded(now[2]),
+        "reference_c": rounded(was[2]),
+        "c_change": changes[2],
         "volume": rounded(volumes[0], 3),
         "reference_volume": rounded(volumes[1], 3),
         "volume_change": rounded(100 * (volumes[0] / volumes[1] - 1)),
     }
 
 
-def _metrics(rows: Sequence[Mapping[str, Any]], lattice: Mapping[str, Any] | None, lacking: NotAvailable | None) -> tuple[MetricValue, ...]:
+def _metrics(rows: Sequence[StateRow], lattice: LatticeRow | None, lacking: NotAvailable | None) -> tuple[MetricValue, ...]:
     out = Metrics(METRICS)
     labels = [(r["defect"], r["charge"]) for r in rows]
     out.mean("ground_state_found", (r["ground_state_found"] for r in rows), labels=labels, lacking=lacking)
@@ -130,7 +146,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]], lattice: Mapping[str, Any] | Non
             out.lacking(name, lacking or NotAvailable("no charge state with a reference was selected", applies=False))
     else:
         out.value("volume_change", lattice["volume_change"])
-        out.value("largest_strain", max((lattice[f"{name}_change"] for name in "abc"), key=abs))
+        out.value("largest_strain", max(lattice["a_change"], lattice["b_change"], lattice["c_change"], key=abs))
     return out.done()
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectbench.base.states import format_charge
 from defectbench.plotting.charges import charge_colours
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.parity.rows import ForceBin, FrameRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +22,6 @@ FORCE_TOP = 20.0
 ENERGY_TOP = 1000.0
 """meV/atom: the same for energies."""
 
-Row = Mapping[str, Any]
-
 
 def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws force components, model against DFT, near and far, and energies after one constant per charge state.
@@ -32,8 +31,8 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     """
     from defectbench.plotting import style
 
-    bins = result.tables.get("force_histogram", ())
-    frames = [r for r in result.tables.get("frames", ()) if r["level"] == context.level and r["energy"] is not None and "atoms" in r]
+    bins = result.table("force_histogram", ForceBin)
+    frames = [r for r in result.table("frames", FrameRow) if r["level"] == context.level and r["energy"] is not None and "atoms" in r]
     if not bins or not frames:
         return []
     with style.figure(style.PAGE_WIDTH, 3.3) as made:
@@ -65,12 +64,12 @@ def _diagonal(axes: Axes, low: float, high: float, level: str, unit: str) -> Non
     axes.set_ylabel(f"model ({unit})")
 
 
-def _forces(axes: Axes, bins: Sequence[Row], level: str) -> None:
+def _forces(axes: Axes, bins: Sequence[ForceBin], level: str) -> None:
     """One square per bin of the histogram, darker with more force components; the axes are even in asinh(F / 0.1 eV/Å)."""
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    x, y = (np.clip([float(r[which]) for r in bins], -FORCE_TOP, FORCE_TOP) for which in ("dft", "model"))
+    x, y = (np.clip(values, -FORCE_TOP, FORCE_TOP) for values in ([r["dft"] for r in bins], [r["model"] for r in bins]))
     counts = np.array([r["components"] for r in bins], dtype=float)
     limit = 1.3 * max([0.1, *np.abs(x), *np.abs(y)])
     order = np.argsort(counts)
@@ -86,17 +85,18 @@ def _forces(axes: Axes, bins: Sequence[Row], level: str) -> None:
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
 
 
-def _energies(axes: Axes, frames: Sequence[Row], level: str) -> None:
+def _energies(axes: Axes, frames: Sequence[FrameRow], level: str) -> None:
     """Energies of frames per atom, less their mean over each charge state."""
     from matplotlib.ticker import MaxNLocator
 
-    colours = charge_colours(sorted({int(r["charge"]) for r in frames}))
+    colours = charge_colours(sorted({r["charge"] for r in frames}))
     drawn: list[float] = [0.0]
     for charge, colour in colours.items():
         pairs: list[tuple[float, float]] = []
-        for defect in sorted({str(r["defect"]) for r in frames}):
+        for defect in sorted({r["defect"] for r in frames}):
             here = [r for r in frames if (r["defect"], r["charge"]) == (defect, charge)]
-            values = np.array([[1000.0 * r[which] / r["atoms"] for which in ("dft_energy", "energy")] for r in here]).reshape(-1, 2)
+            known = [(r["dft_energy"], energy, r["atoms"]) for r in here if (energy := r["energy"]) is not None]
+            values = np.array([[1000.0 * dft / atoms, 1000.0 * model / atoms] for dft, model, atoms in known]).reshape(-1, 2)
             if len(values):
                 pairs += np.clip(values - values.mean(axis=0), -ENERGY_TOP, ENERGY_TOP).tolist()
         x, y = zip(*pairs, strict=True)

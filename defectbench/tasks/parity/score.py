@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectbench.base.states import ChargeState
 from defectbench.calculations.plan import PlanInput
 from defectbench.scoring.frames import ReferenceFrame, selected_frames
-from defectbench.scoring.intervals import rounded, slope, slope_row
+from defectbench.scoring.intervals import capped, rounded, slope, slope_row
 from defectbench.scoring.landscape import operations_of, reference_state
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read_metrics
 from defectbench.structures.lattice import local_atoms
+from defectbench.tasks.parity.rows import ForceBin, FrameRow, LevelRow, RelativeEnergyRow, StateRow
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from numpy.typing import NDArray
 
     from defectbench.calculations.requests import Calculation
@@ -203,9 +205,9 @@ def slope_sums(chosen: Sequence[Pair], *, misses: bool = False) -> tuple[Floats,
     return np.array(rows).reshape(-1, 5), labels
 
 
-def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
+def relative_energies(scoring: ScoringInput) -> tuple[RelativeEnergyRow, ...]:
     """One row for each distinct DFT minimum above the ground state of its charge state: its relative energy by DFT and the model, eV."""
-    rows = []
+    rows: list[RelativeEnergyRow] = []
     for state in sorted(scoring.states, key=lambda s: (s.defect, s.charge)):
         minima = distinct_minima(scoring.dataset, state.defect, state.charge)
         if len(minima) < 2:
@@ -231,7 +233,7 @@ def relative_energies(scoring: ScoringInput) -> tuple[dict[str, Any], ...]:
     return tuple(rows)
 
 
-def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
+def energy_of(scoring: ScoringInput, atoms: Atoms, charge: int) -> float | str:
     """The model's energy (eV) of a planned structure, or why there is none."""
     found = scoring.answers.energy_and_forces(atoms, charge)
     return found if isinstance(found, str) else found[0]
@@ -239,7 +241,7 @@ def energy_of(scoring: ScoringInput, atoms: Any, charge: int) -> float | str:
 
 def _state_row(
     chosen: Sequence[Pair], per_charge: Sequence[float | None], all_charges: Sequence[float | None], relative: Sequence[float]
-) -> dict[str, Any]:
+) -> StateRow:
     frame = chosen[0].frame
     sums = np.array([force_sums(p) for p in chosen])
     near = np.array([force_sums(p, p.near) for p in chosen])
@@ -283,8 +285,8 @@ def score(scoring: ScoringInput) -> TaskResult:
     """Scores energies and forces on DFT frames; see ``docs/metrics.md`` for every definition."""
     everything = pairs(scoring)
     relative = relative_energies(scoring)
-    rows: list[dict[str, Any]] = []
-    frames: list[dict[str, Any]] = []
+    rows: list[StateRow] = []
+    frames: list[FrameRow] = []
     for level in scoring.dataset.levels:
         chosen = [p for p in everything if p.frame.level == level]
         per_charge, all_charges = energy_errors(chosen, by_charge=True), energy_errors(chosen, by_charge=False)
@@ -317,9 +319,9 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _level_row(level: str, chosen: Sequence[Pair], metrics: Sequence[MetricValue]) -> dict[str, Any]:
+def _level_row(level: str, chosen: Sequence[Pair], metrics: Sequence[MetricValue]) -> LevelRow:
     """The aggregates over all charge states at one level of theory, with their intervals; relative energies at the reference level only."""
-    row: dict[str, Any] = {
+    row: LevelRow = {
         "level": level,
         "charge_states": len({(p.frame.defect, p.frame.charge) for p in chosen}),
         "relaxations": len({p.frame.relaxation for p in chosen}),
@@ -331,7 +333,7 @@ def _level_row(level: str, chosen: Sequence[Pair], metrics: Sequence[MetricValue
     return row
 
 
-def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) -> dict[str, Any]:
+def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) -> FrameRow:
     sums = force_sums(pair)[None]
     return {
         "level": pair.frame.level,
@@ -350,7 +352,7 @@ def _frame_row(pair: Pair, per_charge: float | None, all_charges: float | None) 
     }
 
 
-def force_histogram(chosen: Sequence[Pair]) -> list[dict[str, Any]]:
+def force_histogram(chosen: Sequence[Pair]) -> list[ForceBin]:
     """How often DFT and the model give which force components (eV/Å): non-empty bins with their centres.
 
     Bins are even in asinh(F / :data:`HISTOGRAM_LINEAR`): narrow at small forces, where minima are, wide at large ones.
@@ -368,11 +370,11 @@ def force_histogram(chosen: Sequence[Pair]) -> list[dict[str, Any]]:
     return [{"near": near, "dft": centre(x), "model": centre(y), "components": number} for (near, x, y), number in sorted(counts.items())]
 
 
-def _relative_errors(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [RELATIVE_ENERGY_CAP if r["error"] is None else min(float(r["error"]), RELATIVE_ENERGY_CAP) for r in rows]
+def _relative_errors(rows: Sequence[RelativeEnergyRow]) -> list[float]:
+    return [capped(r["error"], RELATIVE_ENERGY_CAP) for r in rows]
 
 
-def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> tuple[MetricValue, ...]:
+def _metrics(scoring: ScoringInput, chosen: Sequence[Pair], relative: Sequence[RelativeEnergyRow]) -> tuple[MetricValue, ...]:
     groups = [(p.frame.defect, p.frame.charge) for p in chosen]
     none = _lack(f"{scoring.dataset.id} has no {scoring.dataset.level} frames with forces for the selected charge states")
     metrics = Metrics(METRICS, empty=none)
@@ -416,7 +418,7 @@ def _lack(reason: str) -> NotAvailable:
     return NotAvailable(reason, applies=False)
 
 
-def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+def _baselines(chosen: Sequence[Pair], relative: Sequence[RelativeEnergyRow]) -> dict[str, dict[str, float | None]]:
     """A model that gives no forces and one energy for everything."""
     if not chosen and not relative:
         return {}
@@ -436,7 +438,7 @@ def _baselines(chosen: Sequence[Pair], relative: Sequence[Mapping[str, Any]]) ->
             "energy_softening": 1.0 if len(slope_sums(flat)[0]) else None,
         }
     if relative:
-        found["relative_energy_mae"] = float(np.mean([min(float(r["dft_relative_energy"]), RELATIVE_ENERGY_CAP) for r in relative]))
+        found["relative_energy_mae"] = float(np.mean([min(r["dft_relative_energy"], RELATIVE_ENERGY_CAP) for r in relative]))
     return {"no forces, one energy": found}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from defectbench.base.states import format_charge
 from defectbench.scoring.landscape import SUCCESS_RMSD
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.pes.rows import ConfigurationRow, StateRow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-Row = Mapping[str, Any]
-
 _SHORT = {"Unperturbed": "Unpert.", "Published": "Publ."}
+
+Energy = Literal["dft_energy", "energy"]
+"""Columns of energies, DFT's and the model's."""
 
 _LINE = 32
 """Characters of a line of small print in a panel."""
@@ -50,10 +53,10 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
 
     from defectbench.plotting import style
 
-    states = [(r["defect"], r["charge"]) for r in result.rows]
+    states = [(r["defect"], r["charge"]) for r in result.table("states", StateRow)]
     if not states:
         return []
-    configurations = result.tables["configurations"]
+    configurations = result.table("configurations", ConfigurationRow)
     columns = min(3, len(states))
     lines = -(-len(states) // columns)
     width = style.COLUMN_WIDTH if columns == 1 else style.PAGE_WIDTH
@@ -79,29 +82,29 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         return style.save(made, folder, "pes")
 
 
-def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
+def _panel(axes: Axes, rows: Sequence[ConfigurationRow], context: FigureContext) -> bool:
     """One charge state; returns whether its axis is one of bond distortions."""
     from defectbench.plotting import style
 
-    curves = {key: relative_energies(rows, key) for key in ("dft_energy", "energy")}
-    if len(curves["dft_energy"]) < FEWEST_STARTS:  # not drawn, so a start that only DFT has needs no place
+    reference, model = relative_energies(rows, "dft_energy"), relative_energies(rows, "energy")
+    if len(reference) < FEWEST_STARTS:  # not drawn, so a start that only DFT has needs no place
         rows = [r for r in rows if r["status"] != "not selected"]
     places, on_axis = _places(rows)
-    drawn = [e for energies in curves.values() if len(energies) >= FEWEST_STARTS for e in energies.values()]
+    drawn = [e for energies in (reference, model) if len(energies) >= FEWEST_STARTS for e in energies.values()]
     top = min(max([LEAST_TOP, *(1.2 * e for e in drawn)]), _ENERGY_TOP)
     bottom = min([0.0, *drawn])
     few = []
-    for key, label, rmsd_key, line, marks, edge, size in (
-        ("dft_energy", context.level, "dft_rmsd", "--", ("s", "X"), style.COLOURS["reference"], 34),
-        ("energy", "model", "rmsd", "-", ("o", "x"), style.COLOURS["model"], 18),
+    for energies, label, distances, line, marks, edge, size in (
+        (reference, context.level, {r["configuration"]: r["dft_rmsd"] for r in rows}, "--", ("s", "X"), style.COLOURS["reference"], 34),
+        (model, "model", {r["configuration"]: r["rmsd"] for r in rows}, "-", ("o", "x"), style.COLOURS["model"], 18),
     ):
-        energies = curves[key]
+        rmsd = {name: distance for name, distance in distances.items() if distance is not None}
         if len(energies) < FEWEST_STARTS:
             few.append(no_curve(label, len(energies)))
             continue
-        have = [r for r in rows if r["configuration"] in energies and r[rmsd_key] is not None]
+        have = [r for r in rows if r["configuration"] in energies and r["configuration"] in rmsd]
         # the line joins what both had to relax; a start that this suite leaves out stands beside it
-        curve = sorted((r for r in have if r["distortion"] is not None and r["status"] != "not selected"), key=lambda r: r["distortion"])
+        curve = sorted((r for r in have if r["distortion"] is not None and r["status"] != "not selected"), key=_along)
         if on_axis:
             axes.plot(*_points(curve, places, energies), line, color=edge, linewidth=0.8, zorder=2)
         for alpha, selected in ((1.0, True), (0.35, False)):
@@ -110,10 +113,10 @@ def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
                     r
                     for r in have
                     if (r["status"] != "not selected") == selected
-                    and (r[rmsd_key] <= SUCCESS_RMSD) == good
+                    and (rmsd[r["configuration"]] <= SUCCESS_RMSD) == good
                     and energies[r["configuration"]] <= top
                 ]
-                _scatter(axes, *_points(chosen, places, energies), [r[rmsd_key] for r in chosen], mark, edge, size, alpha)
+                _scatter(axes, *_points(chosen, places, energies), [rmsd[r["configuration"]] for r in chosen], mark, edge, size, alpha)
         high = [places[r["configuration"]] for r in have if energies[r["configuration"]] > top]
         axes.scatter(high, [0.97 * top] * len(high), s=18, marker="^", color=edge, zorder=3)
     misses = [places[r["configuration"]] for r in rows if r["status"] not in ("converged", "not selected")]
@@ -127,7 +130,12 @@ def _panel(axes: Axes, rows: Sequence[Row], context: FigureContext) -> bool:
     return on_axis
 
 
-def _places(rows: Sequence[Row]) -> tuple[dict[str, float], bool]:
+def _along(row: ConfigurationRow) -> float:
+    """Where a start stands on the axis of distortions: those without one after all others."""
+    return math.inf if row["distortion"] is None else row["distortion"]
+
+
+def _places(rows: Sequence[ConfigurationRow]) -> tuple[dict[str, float], bool]:
     """x of each configuration, and whether it is its distortion in per cent; starts without one stand to the right of that axis."""
     distorted = [r["configuration"] for r in rows if r["distortion"] is not None]
     if len(distorted) < _FEWEST_DISTORTIONS:
@@ -135,7 +143,7 @@ def _places(rows: Sequence[Row]) -> tuple[dict[str, float], bool]:
     first, spacing = _BESIDE
     beside = [r["configuration"] for r in rows if r["distortion"] is None]
     places = {name: first + spacing * number for number, name in enumerate(beside)}
-    return places | {r["configuration"]: r["distortion"] for r in rows if r["distortion"] is not None}, True
+    return places | {r["configuration"]: _along(r) for r in rows if r["distortion"] is not None}, True
 
 
 def no_curve(label: str, starts: int) -> str:
@@ -147,18 +155,21 @@ def no_curve(label: str, starts: int) -> str:
     return f"{label}: {starts} start{'' if starts == 1 else 's'}, no curve"
 
 
-def relative_energies(rows: Sequence[Row], key: str) -> dict[str, float]:
+def relative_energies(rows: Sequence[ConfigurationRow], key: Energy) -> dict[str, float]:
     """Configuration → energy (eV) of one charge state; ``key`` is ``energy`` or ``dft_energy`` of the table ``configurations``.
 
     As in the curve error, zero is the lowest among the selected starts that DFT has relaxed.
     """
-    energies = {r["configuration"]: float(r[key]) for r in rows if r[key] is not None}
-    compared = [float(r[key]) for r in rows if r[key] is not None and r["dft_energy"] is not None and r["status"] != "not selected"]
+    energies = {r["configuration"]: energy for r in rows if (energy := r[key]) is not None}
+    both = (r["configuration"] for r in rows if r["dft_energy"] is not None and r["status"] != "not selected")
+    compared = [energies[name] for name in both if name in energies]
     zero = min(compared or energies.values(), default=0.0)
     return {name: energy - zero for name, energy in energies.items()}
 
 
-def _points(rows: Sequence[Row], places: Mapping[str, float], energies: Mapping[str, float]) -> tuple[list[float], list[float]]:
+def _points(
+    rows: Sequence[ConfigurationRow], places: Mapping[str, float], energies: Mapping[str, float]
+) -> tuple[list[float], list[float]]:
     return [places[r["configuration"]] for r in rows], [energies[r["configuration"]] for r in rows]
 
 
@@ -172,7 +183,7 @@ def _scatter(
     axes.scatter(x, y, s=size, marker=mark, c=rmsd, cmap=colours, norm=scale, alpha=alpha, zorder=3, clip_on=False, **outline)
 
 
-def _ticks(axes: Axes, rows: Sequence[Row], places: Mapping[str, float], on_axis: bool) -> None:
+def _ticks(axes: Axes, rows: Sequence[ConfigurationRow], places: Mapping[str, float], on_axis: bool) -> None:
     """Distortions as numbers, other starts by name."""
     from defectbench.plotting import style
 
@@ -209,8 +220,8 @@ def _legend(result: TaskResult, context: FigureContext) -> list[Any]:
 
     grey, blue = style.COLOURS["muted"], style.COLOURS["model"]
     near, far = f"RMSD ≤ {SUCCESS_RMSD:g} Å", f"RMSD > {SUCCESS_RMSD:g} Å"
-    statuses = {r["status"] for r in result.tables["configurations"]}
-    with_dft = any(r["dft_configurations"] > 1 for r in result.rows)
+    statuses = {r["status"] for r in result.table("configurations", ConfigurationRow)}
+    with_dft = any(r["dft_configurations"] > 1 for r in result.table("states", StateRow))
     handles = [
         handle(f"{context.model}, {near}", "o", blue, "-", markerfacecolor=grey),
         handle(f"{context.model}, {far}", "x", blue, "-", markeredgecolor=grey),
@@ -227,7 +238,8 @@ def _legend(result: TaskResult, context: FigureContext) -> list[Any]:
 
 def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: where relaxations end, and how far the curve is off."""
-    compared = [c["same_minimum_as_dft"] for c in result.tables["configurations"] if c["same_minimum_as_dft"] is not None]
+    configurations = result.table("configurations", ConfigurationRow)
+    compared = [near for c in configurations if (near := c["same_minimum_as_dft"]) is not None]
     error = result.metric("curve_error").value
     if error is None:
         found = f"{context.level} has relaxed too few of the starts for a curve, so the energies of {context.model} cannot be compared."
@@ -235,6 +247,6 @@ def sentence(result: TaskResult, context: FigureContext) -> str:
         same = sum(near > 0.5 for near in compared)
         minima = f"{context.model} relaxes {same} of {len(compared)} starts to the minimum that {context.level} reaches"
         found = f"{minima}; its relative energies are off by {error:.2f} eV on average."
-    if context.charge_class == "charge-blind" and len({r["charge"] for r in result.rows}) > 1:
+    if context.charge_class == "charge-blind" and len({r["charge"] for r in configurations}) > 1:
         found += " It takes no charge: its curves of one defect differ only in their starts."
     return found

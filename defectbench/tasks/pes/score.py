@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from defectbench.scoring.task import MetricValue, ScoringInput, TaskResult, read
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import match
 from defectbench.structures.symmetry import Operations
+from defectbench.tasks.pes.rows import ConfigurationRow, StateRow
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -303,15 +304,24 @@ def _worth(curve: CurveScore, same: Mapping[str, float]) -> float:
     return 2.0 * max(0.0, float(np.mean(list(curve.reproduced(same).values())))) + float(np.mean(list(same.values())))
 
 
-def _guess_columns(prefix: str, guess: Guess | None) -> dict[str, Any]:
+class _Guessed(NamedTuple):
+    """A baseline's columns; None where it has no value."""
+
+    curve_error: float | None
+    rank_correlation: float | None
+    ground_state_fraction: float | None
+    same_minimum: float | None
+
+
+def _columns(guess: Guess | None) -> _Guessed:
     if guess is None:
-        return {f"{prefix}{name}": None for name in ("curve_error", "rank_correlation", "ground_state_fraction", "same_minimum")}
-    return {
-        f"{prefix}curve_error": rounded(guess.curve.error),
-        f"{prefix}rank_correlation": rounded(guess.curve.rank),
-        f"{prefix}ground_state_fraction": rounded(float(np.mean(guess.in_ground_state))) if guess.in_ground_state else None,
-        f"{prefix}same_minimum": rounded(float(np.mean(list(guess.same_minimum.values())))) if guess.same_minimum else None,
-    }
+        return _Guessed(None, None, None, None)
+    return _Guessed(
+        rounded(guess.curve.error),
+        rounded(guess.curve.rank),
+        rounded(float(np.mean(guess.in_ground_state))) if guess.in_ground_state else None,
+        rounded(float(np.mean(list(guess.same_minimum.values())))) if guess.same_minimum else None,
+    )
 
 
 def score(scoring: ScoringInput) -> TaskResult:
@@ -333,8 +343,8 @@ def score(scoring: ScoringInput) -> TaskResult:
 class _ScoredState:
     """One charge state: its rows, and what the aggregates need that no row holds."""
 
-    row: dict[str, Any]
-    configurations: tuple[dict[str, Any], ...]
+    row: StateRow
+    configurations: tuple[ConfigurationRow, ...]
     curve: CurveScore
     unrelaxed: Guess
     other_charge: Guess | None
@@ -355,7 +365,8 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
         r["energy_reproduced"] = rounded(reproduced.get(r["configuration"]))
     unrelaxed = unrelaxed_guess(dataset, reference, names, operations)
     other = other_charge_guess(dataset, reference, names, operations)
-    row = {
+    still, neighbour = _columns(unrelaxed), _columns(other)
+    row: StateRow = {
         "defect": reference.defect,
         "charge": reference.charge,
         "configurations": len(state.configurations),
@@ -370,9 +381,15 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
         "same_minimum": rounded(float(np.mean(list(same.values())))) if same else None,
         "curve_reproduced": rounded(float(np.mean(list(reproduced.values())))) if reproduced else None,
         "energy_slope": rounded(curve.slope),
-        **_guess_columns("unrelaxed_", unrelaxed),
+        "unrelaxed_curve_error": still.curve_error,
+        "unrelaxed_rank_correlation": still.rank_correlation,
+        "unrelaxed_ground_state_fraction": still.ground_state_fraction,
+        "unrelaxed_same_minimum": still.same_minimum,
         "other_charge": other.charge if other else None,
-        **_guess_columns("other_charge_", other),
+        "other_charge_curve_error": neighbour.curve_error,
+        "other_charge_rank_correlation": neighbour.rank_correlation,
+        "other_charge_ground_state_fraction": neighbour.ground_state_fraction,
+        "other_charge_same_minimum": neighbour.same_minimum,
         "reason": curve.reason,
     }
     return _ScoredState(row, configurations, curve, unrelaxed, other)
@@ -380,7 +397,7 @@ def _scored_state(scoring: ScoringInput, state: MatchedState, operations: Operat
 
 def _configuration_rows(
     state: MatchedState, curve: CurveScore, energies: Mapping[str, float], operations: Operations
-) -> Iterable[dict[str, Any]]:
+) -> Iterable[ConfigurationRow]:
     """One row per start that the model or DFT has relaxed; energies relative to the lowest of all."""
     reference = state.reference
     relaxed = {c.configuration: c for c in state.configurations}
@@ -406,6 +423,7 @@ def _configuration_rows(
             "in_ground_state": None if mine is None else rounded(mine.place.ground if mine.converged and mine.place else 0.0),
             "same_minimum_as_dft": None if mine is None else rounded(same_minimum_as_reference(mine, reference, operations)),
             "reason": mine.reason if mine is not None else None,
+            "energy_reproduced": None,  # known when all configurations of the curve are
         }
 
 
@@ -414,13 +432,11 @@ def _curve_errors(curves: Iterable[CurveScore]) -> list[float | None]:
     return [e for c in curves if c.common >= MINIMUM_CONFIGURATIONS for e in c.errors.values()]
 
 
-def _labels(rows: Iterable[Mapping[str, Any]]) -> list[Label]:
+def _labels(rows: Iterable[ConfigurationRow]) -> list[Label]:
     return [(r["defect"], r["charge"]) for r in rows]
 
 
-def _metrics(
-    rows: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], curves: Sequence[CurveScore]
-) -> tuple[MetricValue, ...]:
+def _metrics(rows: Sequence[StateRow], table: Sequence[ConfigurationRow], curves: Sequence[CurveScore]) -> tuple[MetricValue, ...]:
     def needs(count: int) -> NotAvailable:
         """Without a value there is no DFT to compare with: misses of the model have values."""
         text = f"no charge state has DFT results for {count} of the selected starts"
@@ -467,7 +483,7 @@ def _guessed(guesses: Sequence[Guess]) -> dict[str, float | None]:
     }
 
 
-def _baselines(rows: Sequence[Mapping[str, Any]], flat: Sequence[Guess], others: Sequence[Guess]) -> dict[str, dict[str, float | None]]:
+def _baselines(rows: Sequence[StateRow], flat: Sequence[Guess], others: Sequence[Guess]) -> dict[str, dict[str, float | None]]:
     total = sum(r["dft_configurations"] for r in rows)
     reached = sum(round(r["dft_ground_state_fraction"] * r["dft_configurations"]) for r in rows)
     return {
@@ -477,7 +493,7 @@ def _baselines(rows: Sequence[Mapping[str, Any]], flat: Sequence[Guess], others:
     }
 
 
-def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(rows: Sequence[StateRow]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for r in rows:
         if r["reason"]:

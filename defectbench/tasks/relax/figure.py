@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from defectbench.base.states import ChargeState, format_charge
+from defectbench.base.tables import number_in, numbers
 from defectbench.scoring.landscape import RMSD_CAP, SUCCESS_RMSD
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.relax.rows import ConfigurationRow, StateRow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-
-Rows = Sequence[Mapping[str, Any]]
 
 LEAST_TOP = 0.35
 """Å: an axis reaches at least this far, so that small errors look small."""
@@ -27,7 +27,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     """Draws the RMSD of each charge state, global above and local below, with threshold, baselines and misses."""
     from defectbench.plotting import style
 
-    rows, configurations = result.rows, result.tables.get("configurations", ())
+    rows, configurations = result.table("states", StateRow), result.table("configurations", ConfigurationRow)
     if not rows:
         return []
     places = _places(rows)
@@ -35,7 +35,8 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     width = min(max(style.COLUMN_WIDTH, 1.2 + 0.3 * right), 2 * style.PAGE_WIDTH)
     with style.figure(width, 4.6) as made:
         panels = made.subplots(2, 1, sharex=True)
-        for axes, column, name in zip(panels, ("rmsd", "local_rmsd"), ("RMSD (Å)", "RMSD within 5 Å (Å)"), strict=True):
+        kinds: tuple[tuple[Literal["rmsd", "local_rmsd"], str], ...] = (("rmsd", "RMSD (Å)"), ("local_rmsd", "RMSD within 5 Å (Å)"))
+        for axes, (column, name) in zip(panels, kinds, strict=True):
             _panel(axes, column, rows, configurations, places, context.model)
             axes.set_ylabel(name)
         defects: dict[str, list[float]] = {}
@@ -56,7 +57,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         return style.save(made, folder, "relax")
 
 
-def _places(rows: Rows) -> dict[ChargeState, float]:
+def _places(rows: Sequence[StateRow]) -> dict[ChargeState, float]:
     """x of each charge state; defects stand apart."""
     places: dict[ChargeState, float] = {}
     at, previous = 0.0, rows[0]["defect"]
@@ -67,24 +68,31 @@ def _places(rows: Rows) -> dict[ChargeState, float]:
     return places
 
 
-def _panel(axes: Axes, column: str, rows: Rows, configurations: Rows, places: Mapping[ChargeState, float], model: str) -> None:
+def _panel(
+    axes: Axes,
+    column: Literal["rmsd", "local_rmsd"],
+    rows: Sequence[StateRow],
+    configurations: Sequence[ConfigurationRow],
+    places: Mapping[ChargeState, float],
+    model: str,
+) -> None:
     """One kind of RMSD; what lies beyond the axis is an arrow at its top."""
     from defectbench.plotting import style
 
-    def x(row: Mapping[str, Any], shift: float = 0.0) -> float:
+    def x(row: StateRow | ConfigurationRow, shift: float = 0.0) -> float:
         return places[ChargeState(row["defect"], row["charge"])] + shift
 
     relaxed = [c for c in configurations if c["status"] == "converged" and c[column] is not None and not c["ground_state"]]
     keys = [column, f"unrelaxed_{column}", f"other_charge_{column}", f"host_referenced_{column}"]
-    shown = [*(r[k] for r in rows for k in keys if r[k] is not None), *(c[column] for c in relaxed)]
+    shown = [v for v in (*(v for k in keys for v in numbers(rows, k)), *numbers(relaxed, column)) if v is not None]
     top = min(max([LEAST_TOP, *(1.12 * v for v in shown)]), 1.15 * RMSD_CAP)
 
-    def points(chosen: Iterable[Mapping[str, Any]], key: str, shift: float, colour: str, **look: Any) -> None:
-        have = [r for r in chosen if r[key] is not None]
-        inside = [r for r in have if r[key] <= top]
+    def points(chosen: Iterable[StateRow | ConfigurationRow], key: str, shift: float, colour: str, **look: Any) -> None:
+        have = [(x(r, shift), value) for r in chosen if (value := number_in(r, key)) is not None]
+        inside = [(at, value) for at, value in have if value <= top]
         if have:
-            axes.scatter([x(r, shift) for r in inside], [r[key] for r in inside], **look)
-        beyond = [x(r, shift) for r in have if r[key] > top]
+            axes.scatter([at for at, _ in inside], [value for _, value in inside], **look)
+        beyond = [at for at, value in have if value > top]
         axes.scatter(beyond, [0.97 * top] * len(beyond), s=14, marker="^", color=colour, linewidth=0, zorder=4)
 
     colours = style.COLOURS
@@ -116,9 +124,9 @@ def _panel(axes: Axes, column: str, rows: Rows, configurations: Rows, places: Ma
 
 def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: how many ground states the model finds, beside the starts that are as near."""
-    rows = result.rows
+    rows = result.table("states", StateRow)
     found = sum(r["success"] for r in rows)
-    unrelaxed = [r["unrelaxed_success"] for r in rows if r["unrelaxed_success"] is not None]
+    unrelaxed = [success for r in rows if (success := r["unrelaxed_success"]) is not None]
     states = f"{len(rows)} {context.level} ground state{'s' if len(rows) > 1 else ''}"
     near = sum(unrelaxed)
     baseline = f"; {near} unrelaxed start{' is' if near == 1 else 's are'} as near" if unrelaxed else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError, displacements, root_mean_square
 from defectbench.structures.matching import Match, match
 from defectbench.structures.symmetry import Operations
+from defectbench.tasks.relax.rows import ConfigurationRow, HostRow, StateRow
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,7 +50,9 @@ METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 HOST_DRIFTS = (("host_drift", "Unperturbed"), ("host_drift_rattled", "Rattled"))
 """Metric and host start whose drift it is."""
 
-BASELINES = ("unrelaxed", "other_charge")
+Baseline = Literal["unrelaxed", "other_charge"]
+
+BASELINES: tuple[Baseline, ...] = ("unrelaxed", "other_charge")
 """Labels of the baselines, and prefixes of their columns."""
 
 BASELINE_METRICS = (
@@ -82,13 +85,13 @@ def strict(found: Match) -> bool:
     return local <= STRICT_LOCAL_RMSD and found.max_displacement <= STRICT_MAX_DISPLACEMENT
 
 
-def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[dict[str, Any], ...]:
+def host_rows(scoring: ScoringInput, operations: Operations) -> tuple[HostRow, ...]:
     """The drift of the model's host, one row per start (Å): by symmetry-aware matching, and atom by atom in the order given."""
     host = scoring.dataset.host
     rows = []
     for item in scoring.host:
         relaxation = item.relaxation
-        row: dict[str, Any] = {
+        row: HostRow = {
             "start": item.start,
             "status": relaxation.status,
             "drift": None,
@@ -214,9 +217,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def _state_row(
-    scoring: ScoringInput, state: MatchedState, operations: Operations, own_host: Atoms | None, drift: float | None
-) -> dict[str, Any]:
+def _state_row(scoring: ScoringInput, state: MatchedState, operations: Operations, own_host: Atoms | None, drift: float | None) -> StateRow:
     """One charge state: the model's ground state against DFT's, as it is and host-referenced, and the baselines.
 
     Args:
@@ -239,6 +240,10 @@ def _state_row(
     unrelaxed = unrelaxed_baseline(scoring, reference, operations)
     other = other_charge_baseline(scoring, reference, operations)
     outcomes = [c.outcome for c in state.configurations]
+    own, subtracted = _distances(fit), _distances(referenced.fit if referenced else None)
+    shared = _shared(state, {c.configuration: c.fit for c in state.converged})
+    shared_subtracted = _shared(state, {name: one.fit for name, one in corrected.items()})
+    start, neighbour = _guessed(unrelaxed, reference), _guessed(other, reference)
     return {
         "defect": reference.defect,
         "charge": reference.charge,
@@ -248,13 +253,19 @@ def _state_row(
         "energy_above_ground_state": None if lies_in is None else rounded(reference.above_ground(lies_in)),
         "ground_state_found": rounded(state.found),
         "verdict": verdict(success if ground else None, referenced_success, drift, lies_in, reference),
-        **_distances("", fit),
+        "rmsd": own.rmsd,
+        "local_rmsd": own.local_rmsd,
+        "max_displacement": own.max_displacement,
         # without a ground state the model failed: False, and not an empty cell that a reader may skip
         "success": success,
         "strict_success": success and fit is not None and strict(fit),
         "minimum_rmsd": rounded(ground.minimum_rmsd) if ground else None,
-        **_shared(state, {c.configuration: c.fit for c in state.converged}, ""),
-        **_distances("host_referenced_", referenced.fit if referenced else None),
+        "shared_rmsd": shared.rmsd,
+        "shared_local_rmsd": shared.local_rmsd,
+        "shared_max_displacement": shared.max_displacement,
+        "host_referenced_rmsd": subtracted.rmsd,
+        "host_referenced_local_rmsd": subtracted.local_rmsd,
+        "host_referenced_max_displacement": subtracted.max_displacement,
         "host_referenced_success": referenced_success,
         "host_referenced_minimum": (
             None if referenced is None or referenced.minimum is None else reference.distinct[referenced.minimum].configuration
@@ -262,10 +273,22 @@ def _state_row(
         "host_referenced_found": (
             None if own_host is None else rounded(sum(share * corrected[name].place.ground for name, share in state.shares.items()))
         ),
-        **_shared(state, {name: one.fit for name, one in corrected.items()}, "host_referenced_"),
-        **_guessed("unrelaxed_", unrelaxed, reference),
+        "shared_host_referenced_rmsd": shared_subtracted.rmsd,
+        "shared_host_referenced_local_rmsd": shared_subtracted.local_rmsd,
+        "shared_host_referenced_max_displacement": shared_subtracted.max_displacement,
+        "unrelaxed_rmsd": start.rmsd,
+        "unrelaxed_local_rmsd": start.local_rmsd,
+        "unrelaxed_max_displacement": start.max_displacement,
+        "unrelaxed_found": start.found,
+        "unrelaxed_success": start.success,
+        "unrelaxed_strict_success": start.strict_success,
         "other_charge": other.charge if other else None,
-        **_guessed("other_charge_", other, reference),
+        "other_charge_rmsd": neighbour.rmsd,
+        "other_charge_local_rmsd": neighbour.local_rmsd,
+        "other_charge_max_displacement": neighbour.max_displacement,
+        "other_charge_found": neighbour.found,
+        "other_charge_success": neighbour.success,
+        "other_charge_strict_success": neighbour.strict_success,
         "dft_minima": len(reference.distinct),
         "dft_ground_states": reference.grounds,
         "dft_configurations": len(reference.minima),
@@ -292,27 +315,45 @@ def _host_referenced(scoring: ScoringInput, state: MatchedState, operations: Ope
     return out
 
 
-def _shared(state: MatchedState, matches: Mapping[str, Match | None], prefix: str) -> dict[str, Any]:
+class _Distances(NamedTuple):
+    """Distances to the DFT ground state, Å."""
+
+    rmsd: float | None
+    local_rmsd: float | None
+    max_displacement: float | None
+
+
+class _Guessed(NamedTuple):
+    """A baseline's columns; None where it does not exist, which is not the model's failure."""
+
+    rmsd: float | None
+    local_rmsd: float | None
+    max_displacement: float | None
+    found: float | None
+    success: bool | None
+    strict_success: bool | None
+
+
+def _shared(state: MatchedState, matches: Mapping[str, Match | None]) -> _Distances:
     """Distances of the model's ground state, shared among the configurations that it cannot tell apart in energy."""
     known = [(share, found) for name, share in state.shares.items() if (found := matches.get(name)) is not None]
 
     def mean(value: Callable[[Match], float]) -> float | None:
         return rounded(sum(share * value(found) for share, found in known)) if known else None
 
-    return {
-        f"shared_{prefix}rmsd": mean(lambda m: m.rmsd),
-        f"shared_{prefix}local_rmsd": mean(lambda m: m.rmsd if m.local_rmsd is None else m.local_rmsd),
-        f"shared_{prefix}max_displacement": mean(lambda m: m.max_displacement),
-    }
+    return _Distances(
+        mean(lambda m: m.rmsd), mean(lambda m: m.rmsd if m.local_rmsd is None else m.local_rmsd), mean(lambda m: m.max_displacement)
+    )
 
 
-def _configuration_rows(state: MatchedState) -> Iterable[dict[str, Any]]:
+def _configuration_rows(state: MatchedState) -> Iterable[ConfigurationRow]:
     """One row per selected configuration, against the DFT ground state."""
     reference, ground = state.reference, state.ground
     lowest = min((c.energy for c in state.converged if c.energy is not None), default=None)
     for c in state.configurations:
         # the last energy of a relaxation that did not converge is not a point of the curve
         above = c.energy - lowest if c.converged and c.energy is not None and lowest is not None else None
+        off = _distances(c.fit)
         yield {
             "defect": reference.defect,
             "charge": reference.charge,
@@ -320,7 +361,9 @@ def _configuration_rows(state: MatchedState) -> Iterable[dict[str, Any]]:
             "status": c.outcome,
             "energy": rounded(c.energy),
             "relative_energy": rounded(above),
-            **_distances("", c.fit),
+            "rmsd": off.rmsd,
+            "local_rmsd": off.local_rmsd,
+            "max_displacement": off.max_displacement,
             "minimum": None if c.minimum is None else reference.distinct[c.minimum].configuration,
             "minimum_rmsd": rounded(c.minimum_rmsd),
             "ground_state": c is ground,
@@ -330,27 +373,41 @@ def _configuration_rows(state: MatchedState) -> Iterable[dict[str, Any]]:
         }
 
 
-def _distances(prefix: str, found: Match | None) -> dict[str, Any]:
-    return {
-        f"{prefix}rmsd": rounded(found.rmsd) if found else None,
-        f"{prefix}local_rmsd": rounded(found.local_rmsd) if found else None,
-        f"{prefix}max_displacement": rounded(found.max_displacement) if found else None,
-    }
+def _distances(found: Match | None) -> _Distances:
+    if found is None:
+        return _Distances(None, None, None)
+    return _Distances(rounded(found.rmsd), rounded(found.local_rmsd), rounded(found.max_displacement))
 
 
-def _guessed(prefix: str, found: Guess | None, reference: ReferenceState) -> dict[str, Any]:
-    """Of a baseline: empty where it does not exist, which is not the model's failure."""
-    success = None if found is None else is_success(found.fit, found.minimum, reference)
-    return {
-        **_distances(prefix, found.fit if found else None),
-        f"{prefix}found": rounded(found.place.ground) if found else None,
-        f"{prefix}success": success,
-        f"{prefix}strict_success": None if found is None else bool(success) and strict(found.fit),
-    }
+def _guessed(found: Guess | None, reference: ReferenceState) -> _Guessed:
+    if found is None:
+        return _Guessed(None, None, None, None, None, None)
+    success = is_success(found.fit, found.minimum, reference)
+    return _Guessed(*_distances(found.fit), rounded(found.place.ground), success, success and strict(found.fit))
+
+
+def _guessed_in(row: StateRow, label: Baseline) -> _Guessed:
+    if label == "unrelaxed":
+        return _Guessed(
+            row["unrelaxed_rmsd"],
+            row["unrelaxed_local_rmsd"],
+            row["unrelaxed_max_displacement"],
+            row["unrelaxed_found"],
+            row["unrelaxed_success"],
+            row["unrelaxed_strict_success"],
+        )
+    return _Guessed(
+        row["other_charge_rmsd"],
+        row["other_charge_local_rmsd"],
+        row["other_charge_max_displacement"],
+        row["other_charge_found"],
+        row["other_charge_success"],
+        row["other_charge_strict_success"],
+    )
 
 
 def _metrics(
-    rows: Sequence[Mapping[str, Any]], configurations: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]], no_host: str | None
+    rows: Sequence[StateRow], configurations: Sequence[ConfigurationRow], hosts: Sequence[HostRow], no_host: str | None
 ) -> tuple[MetricValue, ...]:
     out = Metrics(METRICS)
     labels = [(r["defect"], r["charge"]) for r in rows]
@@ -367,9 +424,8 @@ def _metrics(
     mean("energy_above_ground_state", (_above(r) for r in rows))
     no_start = NotAvailable("the dataset has no Unperturbed start to compare with", applies=False)
     paired = [r for r in rows if r["unrelaxed_rmsd"]]
-    out.statistic(
-        "relative_rmsd", _pairs(paired, "shared_rmsd"), _ratio, labels=[(r["defect"], r["charge"]) for r in paired], empty=no_start
-    )
+    pairs = _pairs((r["shared_rmsd"], r["unrelaxed_rmsd"]) for r in paired)
+    out.statistic("relative_rmsd", pairs, _ratio, labels=[(r["defect"], r["charge"]) for r in paired], empty=no_start)
     # a host that does not relax is the model's failure, whatever the defects look like
     unreferenced = NotAvailable(no_host, applies=True) if no_host and rows else None
     mean("host_referenced_found", (r["host_referenced_found"] or 0.0 for r in rows), lacking=unreferenced)
@@ -388,7 +444,7 @@ def _metrics(
     return out.done()
 
 
-def _add_host_drift(out: Metrics, name: str, start: str, hosts: Sequence[Mapping[str, Any]]) -> None:
+def _add_host_drift(out: Metrics, name: str, start: str, hosts: Sequence[HostRow]) -> None:
     """Mean drift over the runs from one start; one run has no interval, since it gives the same drift whenever it is repeated."""
     runs = [h for h in hosts if h["start"] == start]
     failed = next((h for h in runs if h["status"] != "converged"), None)
@@ -400,45 +456,39 @@ def _add_host_drift(out: Metrics, name: str, start: str, hosts: Sequence[Mapping
     )
 
 
-def _local(row: Mapping[str, Any], prefix: str) -> float | None:
-    """The local RMSD, or the global one where no atom is near the defect."""
-    value = row[f"{prefix}local_rmsd"]
-    found: float | None = row[f"{prefix}rmsd"] if value is None else value
-    return found
-
-
-def _above(row: Mapping[str, Any]) -> float:
+def _above(row: StateRow) -> float:
     """eV above the ground state; a ground state in no DFT minimum, or none, counts as :data:`ABOVE_CAP`."""
     return capped(row["energy_above_ground_state"], ABOVE_CAP)
 
 
-def _pairs(rows: Iterable[Mapping[str, Any]], column: str) -> NDArray[np.float64]:
+def _pairs(found: Iterable[tuple[float | None, float | None]]) -> NDArray[np.float64]:
     """(capped RMSD, RMSD of the unrelaxed start) of the states that have such a start and where it is not DFT's structure already."""
-    pairs = [(capped(r[column], RMSD_CAP), r["unrelaxed_rmsd"]) for r in rows if r["unrelaxed_rmsd"]]
-    return np.array(pairs, dtype=float).reshape(-1, 2)
+    return np.array([(capped(rmsd, RMSD_CAP), start) for rmsd, start in found if start], dtype=float).reshape(-1, 2)
 
 
 def _ratio(pairs: NDArray[np.float64]) -> float:
     return float(pairs[:, 0].sum() / pairs[:, 1].sum())
 
 
-def _baseline(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, float | None]:
+def _baseline(rows: Sequence[StateRow], label: Baseline) -> dict[str, float | None]:
     """A baseline's values of the metrics that it has, over the states for which it exists."""
-    have = [r for r in rows if r[f"{label}_rmsd"] is not None]
+    every = [(_guessed_in(r, label), r["unrelaxed_rmsd"]) for r in rows]
+    have = [g for g, _ in every if g.rmsd is not None]
     if not have:
         return dict.fromkeys(BASELINE_METRICS)
-    pairs = _pairs(have, f"{label}_rmsd")
-    rmsd = float(np.mean([capped(r[f"{label}_rmsd"], RMSD_CAP) for r in have]))
-    local = float(np.mean([capped(_local(r, f"{label}_"), RMSD_CAP) for r in have]))
-    success = float(np.mean([r[f"{label}_success"] for r in have]))
-    found = float(np.mean([r[f"{label}_found"] for r in have]))
+    pairs = _pairs((g.rmsd, start) for g, start in every if g.rmsd is not None)
+    rmsd = float(np.mean([capped(g.rmsd, RMSD_CAP) for g in have]))
+    # the global one where no atom is near the defect
+    local = float(np.mean([capped(g.rmsd if g.local_rmsd is None else g.local_rmsd, RMSD_CAP) for g in have]))
+    success = float(np.mean([bool(g.success) for g in have]))
+    found = float(np.mean([g.found for g in have if g.found is not None]))
     return {
         "ground_state_found": found,
         "rmsd": rmsd,
         "local_rmsd": local,
-        "max_displacement": float(np.mean([capped(r[f"{label}_max_displacement"], DISPLACEMENT_CAP) for r in have])),
+        "max_displacement": float(np.mean([capped(g.max_displacement, DISPLACEMENT_CAP) for g in have])),
         "success": success,
-        "strict_success": float(np.mean([r[f"{label}_strict_success"] for r in have])),
+        "strict_success": float(np.mean([bool(g.strict_success) for g in have])),
         "relative_rmsd": _ratio(pairs) if len(pairs) else None,
         # its host is DFT's: there is no drift to subtract
         "host_referenced_found": found,
@@ -450,12 +500,12 @@ def _baseline(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, float 
 
 def _notes(
     scoring: ScoringInput,
-    rows: Sequence[Mapping[str, Any]],
-    configurations: Sequence[Mapping[str, Any]],
-    hosts: Sequence[Mapping[str, Any]],
+    rows: Sequence[StateRow],
+    configurations: Sequence[ConfigurationRow],
+    hosts: Sequence[HostRow],
     no_host: str | None,
 ) -> list[str]:
-    def named(chosen: Iterable[Mapping[str, Any]]) -> str:
+    def named(chosen: Iterable[StateRow]) -> str:
         return ", ".join(str(ChargeState(r["defect"], r["charge"])) for r in chosen)
 
     notes = []

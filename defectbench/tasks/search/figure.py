@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.search.rows import CurveRow, StateRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,21 +19,21 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
 
     from defectbench.plotting import style
 
-    rows = result.tables["curve"]
+    rows, states = result.table("curve", CurveRow), result.table("states", StateRow)
     if not rows:
         return []
     with style.figure(style.COLUMN_WIDTH, 3.0) as made:
         axes = made.subplots()
         n = [r["relaxations"] for r in rows]
-        for key, label, colour, line in (
-            ("random_recall", "random choice (expected)", "muted", ":"),
-            ("recall", context.model, "model", "-"),
-            ("order_recall", "ShakeNBreak order", "reference", "--"),
+        for recall, label, colour, line in (
+            ([r["random_recall"] for r in rows], "random choice (expected)", "muted", ":"),
+            ([r["recall"] for r in rows], context.model, "model", "-"),
+            ([r["order_recall"] for r in rows], "ShakeNBreak order", "reference", "--"),
         ):
-            where: Any = {} if key == "random_recall" else {"drawstyle": "steps-post"}
-            axes.plot(n, [r[key] for r in rows], line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
-        handed_over = float(np.mean([r["failed"] + r["unique_minima"] for r in result.rows]))
-        found = float(np.mean([r["found_by_unique"] for r in result.rows]))
+            where: Any = {} if colour == "muted" else {"drawstyle": "steps-post"}
+            axes.plot(n, recall, line, color=style.COLOURS[colour], label=label, linewidth=1.2, clip_on=False, **where)
+        handed_over = float(np.mean([r["failed"] + r["unique_minima"] for r in states]))
+        found = float(np.mean([r["found_by_unique"] for r in states]))
         label = "all it hands over (mean)"
         axes.plot([handed_over], [found], "o", color=style.COLOURS["model"], markersize=4, label=label, zorder=4, clip_on=False)
         axes.set_xlim(0, max(n))
@@ -48,7 +49,7 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
 def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: whether all ground states are found, and what that saves."""
     states, saved = len(result.rows), result.metric("saved_at_full_recall").value
-    found = [r["needed"] for r in result.rows if r["needed"] is not None]
+    found = [needed for r in result.table("states", StateRow) if (needed := r["needed"]) is not None]
     if len(found) < states:
         lost = "so no DFT relaxation can be skipped without losing one"
         return f"{context.model} hands {len(found)} of {states} ground states over to DFT, {lost}."

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,6 +49,7 @@ from defectbench.structures.host_reference import match_host_referenced
 from defectbench.structures.lattice import MatchingError
 from defectbench.structures.matching import match
 from defectbench.structures.symmetry import Operations
+from defectbench.tasks.search.rows import CurveRow, MinimumRow, SoapRow, StateRow
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -295,29 +296,10 @@ def saved(found: Sequence[Search], chosen: int | None) -> float:
 def score(scoring: ScoringInput) -> TaskResult:
     """Recall against cost; see ``docs/metrics.md`` for every definition."""
     found, left_out = searches(scoring)
-    rows = tuple(
-        {
-            "defect": s.defect,
-            "charge": s.charge,
-            "candidates": len(s.candidates),
-            "leading_to_ground_state": sum(s.reference_hits),
-            "failed": s.failed,
-            "unique_minima": len(s.minima),
-            "needed": s.first,
-            "found_by_lowest": rounded(s.lowest),
-            "found_by_unique": s.first is not None,
-            "nearest": rounded(s.nearest),
-            "area": rounded(s.soft_area),
-            "random_area": rounded(s.random_area),
-            "needed_in_order": s.first_in_order,
-            "order_area": rounded(area(s.first_in_order, len(s.candidates))),
-        }
-        for s in found
-    )
     return TaskResult(
         task="search",
         metrics=_metrics(found, left_out),
-        rows=rows,
+        rows=tuple(_state_row(s) for s in found),
         baselines=_baselines(found),
         notes=tuple(_notes(found, left_out)),
         tables={
@@ -327,7 +309,26 @@ def score(scoring: ScoringInput) -> TaskResult:
     )
 
 
-def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
+def _state_row(search: Search) -> StateRow:
+    return {
+        "defect": search.defect,
+        "charge": search.charge,
+        "candidates": len(search.candidates),
+        "leading_to_ground_state": sum(search.reference_hits),
+        "failed": search.failed,
+        "unique_minima": len(search.minima),
+        "needed": search.first,
+        "found_by_lowest": rounded(search.lowest),
+        "found_by_unique": search.first is not None,
+        "nearest": rounded(search.nearest),
+        "area": rounded(search.soft_area),
+        "random_area": rounded(search.random_area),
+        "needed_in_order": search.first_in_order,
+        "order_area": rounded(area(search.first_in_order, len(search.candidates))),
+    }
+
+
+def soap_table(scoring: ScoringInput) -> list[SoapRow]:
     """The search with minima told apart by SOAP, beside the matching's: one row per charge state (``defectbench rescore ENTRY --soap``).
 
     Not part of :func:`score`, whose result must be the same with and without the optional package.
@@ -354,7 +355,7 @@ def soap_table(scoring: ScoringInput) -> list[dict[str, Any]]:
     ]
 
 
-def _minimum_row(search: Search, index: int) -> dict[str, Any]:
+def _minimum_row(search: Search, index: int) -> MinimumRow:
     return {
         "defect": search.defect,
         "charge": search.charge,
@@ -365,11 +366,11 @@ def _minimum_row(search: Search, index: int) -> dict[str, Any]:
     }
 
 
-def curve(found: Sequence[Search]) -> list[dict[str, Any]]:
+def curve(found: Sequence[Search]) -> list[CurveRow]:
     """Recall by the number of DFT relaxations spent a charge state: the model's minima, ShakeNBreak's order, random choice."""
     if not found:
         return []
-    out = []
+    out: list[CurveRow] = []
     for n in range(max(len(s.candidates) for s in found) + 1):
         order = [s.first_in_order is not None and s.first_in_order <= n for s in found]
         chance = [random_recall(len(s.candidates), sum(s.reference_hits), min(n, len(s.candidates))) for s in found]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defectbench.base.states import format_charge
+from defectbench.base.tables import number_in, numbers
 from defectbench.scoring.task import FigureContext, TaskResult
+from defectbench.tasks.transition_levels.rows import AxisRow, LevelRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +22,6 @@ _BAR = 0.8
 _TEXT_HEIGHT = 0.05
 """Of the axis: a range of Fermi levels below this has no room for its charge."""
 
-Row = Mapping[str, Any]
-
 
 def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]:
     """Draws the stable charges along the Fermi level, per defect: reference, the model's own energies, its basins.
@@ -29,12 +29,12 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     Raises:
         RunError: the folder cannot be written.
     """
-    levels = result.tables.get("levels", ())
+    levels = result.table("levels", LevelRow)
     if not levels:
         return []
     from defectbench.plotting import style
 
-    defects = list(dict.fromkeys(str(row["defect"]) for row in levels))
+    defects = list(dict.fromkeys(row["defect"] for row in levels))
     own = any(row["own_ev"] is not None for row in levels)
     shift = result.metric("level_shift").value or 0.0
     moved = shift if own and abs(shift) > DRAWN_AS_THEY_ARE else 0.0
@@ -45,18 +45,18 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
     series.append(("basin", f"{context.model}: {context.level} energies of its basins", style.COLOURS["miss"], 0.0))
     stable = {
         (defect, which): sorted(
-            (float(row[f"{which}_ev"]) - offset, int(row["upper"]), int(row["lower"]))
+            (height - offset, row["upper"], row["lower"])
             for row in levels
-            if row["defect"] == defect and row[f"stable_{which}"] and row[f"{which}_ev"] is not None
+            if row["defect"] == defect and stable_by(row, which) and (height := number_in(row, f"{which}_ev")) is not None
         )
         for defect in defects
         for which, _, _, offset in series
     }
-    axis = next(iter(result.tables.get("axis", ())), {"zero": levels[0]["zero"], "gap_ev": None})
+    axis = next(iter(result.table("axis", AxisRow)), AxisRow(zero=levels[0]["zero"], gap_ev=None))
     from_vbm, gap = axis["zero"] == "valence band maximum", axis["gap_ev"]
     drawn = [height for found in stable.values() for height, _, _ in found]
     if from_vbm:
-        drawn += [0.0, *([] if gap is None else [float(gap)])]
+        drawn += [0.0, *([] if gap is None else [gap])]
     low, high = min(drawn, default=0.0), max(drawn, default=0.0)
     margin = max(0.12 * (high - low), 0.15)
     low, high = low - margin, high + margin
@@ -85,6 +85,11 @@ def draw(result: TaskResult, context: FigureContext, folder: Path) -> list[Path]
         return style.save(made, folder, "transition_levels")
 
 
+def stable_by(row: LevelRow, which: str) -> bool:
+    """Whether a level lies between stable charges by ``reference``, ``own`` or ``basin`` energies."""
+    return bool({"reference": row["stable_reference"], "own": row["stable_own"], "basin": row["stable_basin"]}[which])
+
+
 def _column(axes: Axes, x: float, levels: Sequence[tuple[float, int, int]], limits: tuple[float, float], colour: str) -> None:
     """One bar: the levels as lines, and between them the charge that is stable there."""
     if not levels:
@@ -102,8 +107,10 @@ def _column(axes: Axes, x: float, levels: Sequence[tuple[float, int, int]], limi
 def sentence(result: TaskResult, context: FigureContext) -> str:
     """The finding: how far the levels are off, by the model's own energies and by the reference's energies of its basins."""
 
+    levels = result.table("levels", LevelRow)
+
     def error(which: str, name: str) -> str:
-        if all(row[f"{which}_ev"] is None for row in result.tables["levels"]):
+        if not any(value is not None for value in numbers(levels, f"{which}_ev")):
             return "are missing"
         value = result.metric(name).value
         return "are off" if value is None else "are off by 1 eV or more" if value > 0.995 else f"are off by {value:.2f} eV on average"
@@ -111,6 +118,6 @@ def sentence(result: TaskResult, context: FigureContext) -> str:
     basin = f"the levels of its basins {error('basin', 'basin_level_mae')}"
     if context.charge_class == "charge-blind":
         return f"{context.model} takes no charge, so it has no levels of its own energies; {basin}."
-    if all(row["own_ev"] is None for row in result.tables["levels"]):
+    if all(row["own_ev"] is None for row in levels):
         return f"{context.model} has no levels of its own energies; {basin}."
     return f"{context.model}: the levels of its own energies {error('own', 'level_mae')}, {basin}."

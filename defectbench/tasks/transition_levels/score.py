@@ -31,7 +31,7 @@ from defectbench.scoring.landscape import fits, operations_of, place_of
 from defectbench.scoring.metrics import Metrics, NotAvailable
 from defectbench.scoring.task import ScoringInput, TaskResult, read_metrics
 from defectbench.tasks.transition_levels.defects import DefectSet, collect
-from defectbench.tasks.transition_levels.tables import axis_row, level_rows, state_rows
+from defectbench.tasks.transition_levels.tables import Guess, axis_row, level_rows, state_rows
 from defectbench.thermodynamics import pairwise_level
 from defectbench.thermodynamics.comparison import Comparison, compare
 
@@ -104,7 +104,7 @@ def score(scoring: ScoringInput) -> TaskResult:
     metrics.mean("basins_found", [x for x, _ in states], labels=[label for _, label in states], lacking=nothing, empty=_NO_LEVELS)
     axis = axis_row(found.reference)
     shift = _shift(own)
-    guesses = {
+    guesses: dict[str, dict[Guess, dict[int, float | None]]] = {
         d.defect: {
             "ideal_start_only": d.ideal_start_only(),
             "another_charges_geometry": d.another_charges_geometry(scoring.dataset),
@@ -123,7 +123,7 @@ def score(scoring: ScoringInput) -> TaskResult:
 
 
 def baselines(
-    dataset: Dataset, found: DefectSet, guesses: Mapping[str, Mapping[str, Mapping[int, float | None]]]
+    dataset: Dataset, found: DefectSet, guesses: Mapping[str, Mapping[Guess, Mapping[int, float | None]]]
 ) -> dict[str, dict[str, float | None]]:
     """What is reached without a model: see the labels.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 from defectbench.scoring.intervals import rounded
 from defectbench.tasks.transition_levels.defects import DefectThermodynamics, why_missing
+from defectbench.tasks.transition_levels.rows import AxisRow, LevelRow, StateRow
 from defectbench.thermodynamics import (
     LevelDiagram,
     ThermodynamicReference,
@@ -19,8 +20,11 @@ from defectbench.thermodynamics import (
 )
 from defectbench.thermodynamics.comparison import Comparison
 
+Guess = Literal["ideal_start_only", "another_charges_geometry"]
+"""Baselines that have basins, and so levels."""
 
-def state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison, gap: float | None) -> Iterable[dict[str, Any]]:
+
+def state_rows(defect: DefectThermodynamics, own: Comparison, basin: Comparison, gap: float | None) -> Iterable[StateRow]:
     """One row per charge state: ground states, formation energies, stability and U."""
     reference = defect.reference
     depths = [_depths(defect.energies(which)) for which in ("reference", "own", "basin")]
@@ -56,16 +60,20 @@ def level_rows(
     defect: DefectThermodynamics,
     own: Comparison,
     basin: Comparison,
-    guesses: Mapping[str, Mapping[int, float | None]],
+    guesses: Mapping[Guess, Mapping[int, float | None]],
     shift: float | None,
     zero: str,
-) -> Iterable[dict[str, Any]]:
+) -> Iterable[LevelRow]:
     """Every pairwise level with both predictions, the error budget, and the errors of the baselines that have basins."""
     reference = defect.reference
     guessed = {name: level_diagram(have) for name, g in guesses.items() if (have := {q: e for q, e in g.items() if e is not None})}
     fixed = {charge: energy for charge, energy in defect.energies("at_reference").items() if energy is not None}
     successive = set(pairwise(reference.charges))
     stable = [{(x.upper, x.lower) for x in d.stable_levels} if d else None for d in (reference, own.diagram, basin.diagram)]
+
+    def error_of(guess: Guess, pair: tuple[int, int], fermi_level: float) -> float | None:
+        return rounded(_minus(_value(guessed.get(guess), pair), fermi_level))
+
     for level in reference.levels:
         pair = (level.upper, level.lower)
         mine, basins = (_value(c.diagram, pair) for c in (own, basin))
@@ -91,14 +99,15 @@ def level_rows(
             "geometry_part_ev": rounded(geometry) if total is not None else None,
             "energy_part_ev": rounded(energy),
             "coupling_part_ev": rounded(coupling),
-            **{f"{name}_error_ev": rounded(_minus(_value(guessed.get(name), pair), level.fermi_level)) for name in guesses},
+            "ideal_start_only_error_ev": error_of("ideal_start_only", pair, level.fermi_level),
+            "another_charges_geometry_error_ev": error_of("another_charges_geometry", pair, level.fermi_level),
             "zero": zero,
             "corrections": defect.corrections.status,
             "reason": why_missing(defect, pair),
         }
 
 
-def axis_row(reference: ThermodynamicReference) -> dict[str, Any]:
+def axis_row(reference: ThermodynamicReference) -> AxisRow:
     """What the Fermi level is measured from, and the band gap above it; None where the dataset does not have it."""
     known = reference.vbm is not None
     return {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from defectbench.base.states import sort_key
 from defectbench.datasets.dataset import Dataset, ReferenceMinimum
 from defectbench.scoring.landscape import cluster
+from defectbench.structures.lattice import minimum_image
 from defectbench.structures.symmetry import Operations
 
 BOND_FACTOR = 1.15
@@ -70,7 +71,7 @@ class Minimum:
 
 def distances(atoms: Atoms) -> NDArray[np.float64]:
     """All distances by the shortest periodic image, (N, N), Å."""
-    return np.asarray(atoms.get_all_distances(mic=True), dtype=float)
+    return np.asarray(np.linalg.norm(minimum_image(atoms.positions[None] - atoms.positions[:, None], atoms.cell), axis=2))
 
 
 def homonuclear_bonds(atoms: Atoms, factor: float = BOND_FACTOR) -> tuple[Bond, ...]:
@@ -106,7 +107,9 @@ def angles(atoms: Atoms, bonds: Sequence[Bond]) -> tuple[float, ...]:
     for first, second in combinations(bonds, 2):
         for middle in set(first.atoms) & set(second.atoms):
             ends = [next(i for i in bond.atoms if i != middle) for bond in (first, second)]
-            out.append(float(atoms.get_angle(ends[0], middle, ends[1], mic=True)))
+            one, other = minimum_image(atoms.positions[ends] - atoms.positions[middle], atoms.cell)
+            cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+            out.append(float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))))
     return tuple(sorted(out))
 
 
@@ -167,6 +170,4 @@ def _number(value: object) -> float | None:
 
 
 def from_site(atoms: Atoms, site: NDArray[np.float64]) -> NDArray[np.float64]:
-    from ase.geometry import find_mic
-
-    return np.asarray(find_mic(atoms.positions - site, atoms.cell, pbc=True)[1], dtype=float)
+    return np.asarray(np.linalg.norm(minimum_image(atoms.positions - site, atoms.cell), axis=1))

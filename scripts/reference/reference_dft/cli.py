@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--vector-kernels", action="store_true", help="with Debian's CP2K on a processor with AVX2: faster code for its busiest loops"
     )
+    out.add_argument("--hessian", metavar="MODEL", help="begin relaxations with the Hessian of this model: about half as many steps")
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
     out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up once more")
     out.add_argument("--nice", type=_niceness, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
@@ -122,6 +123,12 @@ def _run(options: argparse.Namespace) -> None:
 
         command = with_vector_kernels(command, work)
 
+    guess = None
+    if options.hessian:
+        from .hessian import model_hessian
+
+        guess = model_hessian(options.hessian)
+
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
@@ -136,6 +143,7 @@ def _run(options: argparse.Namespace) -> None:
                 report=_report,
                 retry_failed=options.retry_failed,
                 niceness=options.nice,
+                guess=guess,
             )
         finally:
             signal.signal(signal.SIGTERM, previous)

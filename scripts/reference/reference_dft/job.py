@@ -26,6 +26,7 @@ from defectbench.base.files import write_text
 from .cp2k_input import HESSIAN, LAST_ATTEMPT, PROJECT, RunOptions, electrons, multiplicity, restart_file, write_input
 from .cp2k_output import FORCE_UNIT, Evaluation, Output, parse_output, read_trajectory
 from .cp2k_schema import Cp2kMethod
+from .hessian import Guess, stiffened, write_hessian
 from .tasks import Task
 
 SAME_POSITION = 1e-5
@@ -235,8 +236,13 @@ class Job:
 
     # ---- what happens next
 
-    def start(self, command: Sequence[str], niceness: int = 19) -> None:
+    def start(self, command: Sequence[str], niceness: int = 19, guess: Guess | None = None) -> None:
         """Starts CP2K on the next segment, one thread, at the given niceness.
+
+        Args:
+            command: program and arguments that run CP2K; ``-i`` and ``-o`` are appended.
+            niceness: of the process.
+            guess: makes the Hessian that a relaxation starts from; by default CP2K makes one.
 
         Raises:
             RunError: it cannot be started.
@@ -256,7 +262,12 @@ class Job:
             atoms.positions += stage.displacement
         wave_function = restart_file(stage.method, stage.options.kpoints)
         restart = self.state.attempt < LAST_ATTEMPT and (self._inherit(folder, wave_function) or self._sow(folder, wave_function))
-        hessian = self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0 and self._inherit(folder, HESSIAN)
+        hessian = False
+        if self.task.kind == "relaxation" and self.state.attempt == 0 and self.state.crashes == 0:
+            hessian = self._inherit(folder, HESSIAN)
+            if not hessian and guess is not None:
+                write_hessian(folder / HESSIAN, stiffened(guess(atoms, self.task.charge)))
+                hessian = True
         options = RunOptions(**{**asdict(stage.options), "attempt": self.state.attempt, "restart": restart, "restart_hessian": hessian})
         write_text(folder / "input.inp", write_input(stage.method, atoms, self.task.charge, options))
         note = {

@@ -24,6 +24,7 @@ from defectbench.datasets.dataset import Dataset
 
 from .composite import compose, labelled
 from .cp2k_input import electrons, multiplicity, restart_file
+from .hessian import Guess
 from .job import Frame, Job, read_frames, write_frames
 from .properties import derive_levels, potential_of_single_point, result_of, store_result
 from .reference_data import ReferenceData, same_geometry
@@ -141,6 +142,7 @@ class Manager:
         report: Callable[[str], None] = print,
         retry_failed: bool = False,
         niceness: int = 19,
+        guess: Guess | None = None,
     ) -> None:
         """Works until nothing selected is left that can be started.
 
@@ -152,6 +154,7 @@ class Manager:
             report: takes one line for every event.
             retry_failed: begin tasks that were given up once more, with the method's own settings.
             niceness: of the CP2K processes.
+            guess: makes the Hessians that relaxations start from; by default CP2K makes them.
 
         Raises:
             RunError: the work folder cannot be written, or CP2K cannot be started.
@@ -193,7 +196,7 @@ class Manager:
                 # tasks that were begun go first, so that what was cut off is finished before something new begins
                 startable.sort(key=lambda job: job.state.segments == 0)
                 for job in startable[: max(0, workers - running)]:
-                    job.start(command, niceness)
+                    job.start(command, niceness, guess)
                     report(f"{job.task.label}: segment {job.state.segments - 1} started (attempt {job.state.attempt})")
                     running += 1
                 if running == 0 and ended == 0:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import find_mic
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from defectbench.datasets.schema import METADATA_FILE, explain
 from defectbench.datasets.writing import add_relaxation
 from defectbench.scoring.landscape import operations_of
 from defectbench.structures.configuration_coordinate import ConfigurationPath, configuration_path
+from defectbench.structures.lattice import minimum_image
 from defectbench.thermodynamics.curves import SHORTEST_PATH
 
 from .analysis import same_minima
@@ -227,8 +227,7 @@ class ReferenceData:
         cell = atoms.cell.array
 
         def between(one: Atoms, other: Atoms) -> NDArray[np.float64]:
-            vectors: NDArray[np.float64] = find_mic(other.positions - one.positions, cell, pbc=True)[0]
-            return vectors
+            return minimum_image(other.positions - one.positions, cell)
 
         nearest: tuple[float, NDArray[np.float64]] = np.inf, np.zeros_like(atoms.positions)
         for charge in self.dataset.charges(task.defect):
@@ -579,17 +578,11 @@ def changed_method(method: Cp2kMethod, changes: Mapping[str, Any]) -> Cp2kMethod
 
 def same_geometry(a: Atoms, b: Atoms) -> bool:
     """Whether all atoms of two structures in one order are within :data:`SAME_POSITION` of each other."""
-    return len(a) == len(b) and bool(np.abs(_displacements(a, b)).max() < SAME_POSITION)
-
-
-def _displacements(a: Atoms, b: Atoms) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    from ase.geometry import find_mic
-
-    return np.asarray(find_mic(b.positions - a.positions, a.cell, pbc=True)[0])
+    return len(a) == len(b) and bool(np.abs(minimum_image(b.positions - a.positions, a.cell)).max() < SAME_POSITION)
 
 
 def _rms(a: Atoms, b: Atoms) -> float:
-    shift = _displacements(a, b)
+    shift = minimum_image(b.positions - a.positions, a.cell)
     shift = shift - shift.mean(axis=0)
     return float(np.sqrt((shift**2).sum(axis=1).mean()))
 

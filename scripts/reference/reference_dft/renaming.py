@@ -12,9 +12,9 @@ from typing import Any
 
 from defectbench.base.errors import DatasetError
 from defectbench.base.files import sha256_of, write_text
+from defectbench.datasets.catalogue import validate_dataset
 from defectbench.datasets.extxyz import read_extxyz, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, LevelOfTheory, metadata_to_yaml, parse_metadata
-from defectbench.datasets.validation import validate_dataset
 
 from .properties import derive_levels
 from .reference_data import ReferenceData, relaxed_at
