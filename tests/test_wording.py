@@ -26,7 +26,7 @@ AVOID = {
     r"\bthe very (?!same\b)": "exactly the",
     r"\b(shall|mend(s|ed)?)\b": "must or should, and fix or repair",
     r"\bso many (?!that\b|times\b)": "the number of, or this many",
-    r"(?<!all )\bbut for\b": "except for",
+    r"(?<!all )(?<!authors, )\bbut for\b": "except for",  # the latter is hashed with a dataset
     r"\b(come|comes|came) about\b": "is computed",
     r"\bholds? no\b": "contains no",
     r"\bof no (use|defect)\b": "useless, or not of a defect",

@@ -530,8 +530,11 @@ def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.i
 
 
 def content_hash(metadata: DatasetFile) -> str:
-    """SHA-256 of the canonical metadata, which hold the hashes of all files, local and remote."""
-    text = json.dumps(metadata.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """SHA-256 of the canonical metadata, which hold the hashes of all files; without what is said of accuracy."""
+    content = metadata.canonical()
+    for level in content["levels"]:
+        level.pop("accuracy", None)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -225,6 +225,7 @@ class LevelOfTheory(_Closed):
         dispersion: dispersion correction; None if there is none.
         convergence: relaxation criterion; None if unknown.
         uncertainty: of its energies and forces; None if unknown.
+        accuracy: what else is known of their errors, in words; not part of the content hash, since nothing is computed from it.
         settings: see :class:`Settings`.
         relaxed_host: extxyz file of the perfect supercell relaxed at this level, atoms in the order of the host file; None if the host
             file is at this level (or nothing is known).
@@ -241,6 +242,7 @@ class LevelOfTheory(_Closed):
     dispersion: str | None = None
     convergence: Convergence | None = None
     uncertainty: Uncertainty | None = None
+    accuracy: str | None = None
     settings: Settings = Settings()
     relaxed_host: str | None = None
     host_energy: float | None = None
@@ -252,7 +254,7 @@ class LevelOfTheory(_Closed):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         out: dict[str, Any] = handler(self)
-        for name in ("uncertainty", "relaxed_host"):
+        for name in ("uncertainty", "accuracy", "relaxed_host"):
             if out[name] is None:
                 del out[name]  # content hashes of datasets without them are older than these fields
         return out

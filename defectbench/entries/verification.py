@@ -44,6 +44,7 @@ from defectbench.entries.folder import (
     task_record,
     write_tables,
 )
+from defectbench.entries.versions import version_problems
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -192,6 +193,7 @@ class _Checks:
         """Looks at everything. Without exactly this dataset nothing can be recomputed."""
         self._twice()
         self._signature()
+        self.problems += version_problems(self.folder, self.entry)
         self.problems += self._dataset()
         if self.entry.dataset.id != self.data.id or self.entry.dataset.sha256 != self.data.sha256:
             self.unchecked.append("everything that rests on the dataset: it is another one, or another version of it")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import files_below
 from defectbench.entries.folder import read_entry
 from defectbench.entries.schema import Entry
+from defectbench.entries.versions import read_versions
 from defectbench.leaderboard.scores import Score, score_results
 
 GroupKey = tuple[str, str, str, bool, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
@@ -28,6 +30,15 @@ class Ranked:
     folder: Path
     entry: Entry
     score: Score
+
+    @cached_property
+    def versions(self) -> tuple[Entry, ...]:
+        """Earlier versions that the entry's folder keeps, oldest first.
+
+        Raises:
+            DefectbenchError: one cannot be read.
+        """
+        return read_versions(self.folder)
 
     @property
     def created(self) -> str:

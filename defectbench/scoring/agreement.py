@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 HALF_DISTANCE = 0.1
 """Å: the usual threshold for having found a structure; here it counts one half."""
@@ -109,3 +113,14 @@ def boltzmann_shares(energies: Mapping[str, float]) -> dict[str, float]:
     kept = {name: weight for name, weight in weights.items() if weight > 1e-3}
     total = sum(kept.values())
     return {name: weight / total for name, weight in kept.items()}
+
+
+def average_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """The ranks of values along the last axis, from 1, equal values with the mean of theirs.
+
+    Example:
+        >>> average_ranks(np.array([0.3, 0.1, 0.3])).tolist()
+        [2.5, 1.0, 2.5]
+    """
+    mine, others = values[..., :, None], values[..., None, :]
+    return np.asarray((mine > others).sum(axis=-1) + ((mine == others).sum(axis=-1) + 1) / 2)

@@ -59,9 +59,9 @@ def interval_of_draws(drawn: Floats, count: int) -> tuple[float, float]:
         drawn: values of the statistic.
         count: n, at least 2.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 
-    stretch = float(np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1) / norm.ppf(0.975))
+    stretch = float(np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975) / ndtri(0.975))
     middle = float(drawn.mean())
     ends = np.percentile(drawn, [2.5, 97.5])
     low, high = middle + stretch * (ends - middle)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectbench.structures.lattice import LOCAL_RADIUS
-from defectbench.structures.matching import Match, host_translation, match
+from defectbench.structures.matching import Match, match
+from defectbench.structures.placement import host_translation
 from defectbench.structures.symmetry import Operations, _species
 
 if TYPE_CHECKING:
@@ -37,20 +38,16 @@ def host_fields(candidate_host: Atoms, reference_host: Atoms, operations: Operat
     """
     base = match(candidate_host, reference_host, operations).displacements
     base = base - base.mean(axis=0)
-    positions, numbers = np.asarray(reference_host.positions, dtype=float), np.asarray(reference_host.numbers)
-    apart = numbers[:, None] != numbers[None, :]
-    images = operations.images(positions)
     origins = operations.images(np.zeros((1, 3)))
-    unit = operations.images(np.eye(3)) - origins  # rows: images of the Cartesian unit vectors
-    fields: list[Floats] = []
-    for image, turn in zip(images, unit, strict=True):
-        distances = operations.lattice.squared_distances(image, positions)
-        distances[apart] = np.inf
-        field = np.empty_like(base)
-        field[distances.argmin(axis=1)] = base @ turn
-        if not any(np.max(np.linalg.norm(field - other, axis=1)) < tolerance for other in fields):
-            fields.append(field)
-    return fields
+    turns = operations.images(np.eye(3)) - origins  # rows: images of the Cartesian unit vectors
+    fields = np.empty((len(operations), *base.shape))
+    fields[np.arange(len(operations))[:, None], operations.partners] = base @ turns
+    distinct = fields[:0]
+    while len(fields):
+        first = fields[:1]
+        distinct = np.concatenate([distinct, first])
+        fields = fields[((fields - first) ** 2).sum(axis=-1).max(axis=1) >= tolerance**2]
+    return list(distinct)
 
 
 def without_field(candidate: Atoms, reference_host: Atoms, field: ArrayLike, operations: Operations) -> Atoms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,31 +48,26 @@ class Lattice(Reduced):
         found = reduced(rows)
         return cls(found.cell, found.inverse, found.orthogonal, found.inradius)
 
-    @property
+    @cached_property
     def diagonal(self) -> float:
         """Longest body diagonal of the reduced cell, Å."""
         signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
         return float(np.linalg.norm(signs @ self.cell, axis=1).max())
+
+    @cached_property
+    def _squared_lengths(self) -> Floats:
+        return np.asarray((self.cell**2).sum(axis=1))
 
     def squared_distances(self, first: Floats, second: Floats) -> Floats:
         """Squared minimum-image distances between points (…, n, 3) and (m, 3): (…, n, m), Å²."""
         if not self.orthogonal:
             differences = self.minimum_image(first[..., :, None, :] - second)
             return np.asarray(np.einsum("...k,...k->...", differences, differences))
-        lengths = np.linalg.norm(self.cell, axis=1)
-        a, b = (first @ self.inverse), (second @ self.inverse)
-        total: Floats | None = None
-        for axis in range(3):
-            difference = a[..., :, None, axis] - b[:, axis]
-            difference -= np.rint(difference)
-            difference *= lengths[axis]
-            difference *= difference
-            if total is None:
-                total = difference
-            else:
-                total += difference
-        assert total is not None
-        return total
+        axes = (first.ndim - 1, *range(first.ndim - 1))
+        a, b = (first @ self.inverse).transpose(axes), (second @ self.inverse).T
+        difference = a[..., None] - b.reshape(3, *(1,) * (first.ndim - 1), -1)
+        difference -= np.rint(difference)
+        return np.asarray(np.einsum("k...,k...,k->...", difference, difference, self._squared_lengths))
 
     def squared_distance_bounds(self, first: Floats, second: Floats) -> Floats:
         """Lower bounds of :meth:`squared_distances`, exact up to the inradius: cheap in skewed cells, the same in orthogonal ones.

@@ -7,27 +7,29 @@ The root mean square deviation (RMSD) of a candidate from a reference is
 with g an operation of the host supercell's space group (its pure translations included), P a permutation within each
 species, t a rigid translation, and every difference taken to its minimum image. The cell is fixed, nothing is scaled.
 
-How the minimum is found. Both structures are first laid onto the host sites (:func:`host_translation`), so that an
+How the minimum is found. Both structures are first laid onto the host sites (:mod:`~defectbench.structures.placement`), so that an
 arbitrary origin does not matter. For fixed g and P the best t is the mean difference, and since a permutation does not change
 a sum of positions, every such t lies on the lattice ``(mean(y) - mean(g(x))) + L/N``, L being the supercell's lattice: a handful
 of points within ``R = |cell diagonal|/N`` of the alignment (a vacancy that sits elsewhere in the cell shifts the mean by less
 than that). At each point the best permutation is a linear assignment (Crouse 2016, doi:10.1109/TAES.2016.140952, through
-scipy). So the minimum over that ball is exact, not the end of a descent. Two bounds skip most of the work without changing the
-result: a sum of nearest-neighbour distances is never above an assignment, and a stationary t costs at least
-``(cost at t') - |t - t'|^2``. Where the host has many operations, :mod:`~defectbench.structures.bounds` first leaves out those that
-carry the defect elsewhere.
+scipy). So the minimum over that ball is exact, not the end of a descent.
+
+Most of the work is skipped without changing the result. An operation carries host sites to host sites, so the atom that belongs to the
+site where an atom arrives is its nearest, unless one of them strays far. The sum of these distances is a lower bound at every
+translation, and where it holds for all atoms it is the assignment. Other atoms are followed one by one. Where the host has many
+operations, :mod:`~defectbench.structures.bounds` first leaves out those that carry the defect elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from defectbench.structures import bounds
+from defectbench.structures import placement
 from defectbench.structures.bounds import operation_bounds
 from defectbench.structures.lattice import (
     _CACHE_SIZE,
@@ -42,7 +44,8 @@ from defectbench.structures.lattice import (
     local_atoms,
     root_mean_square,
 )
-from defectbench.structures.symmetry import Operations, _fit_to_host, _operations_cache, _species
+from defectbench.structures.placement import OnHost, on_host
+from defectbench.structures.symmetry import Operations, _operations_cache
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -76,13 +79,12 @@ class Match:
     displacements: Floats
 
 
-_alignment_cache = _Cache(_CACHE_SIZE)
 _match_cache = _Cache(_CACHE_SIZE)
 
 
 def clear_results() -> None:
     """Forgets alignments and matches, but not what is known of the host (for timing)."""
-    _alignment_cache.clear()
+    placement.clear_caches()
     _match_cache.clear()
 
 
@@ -90,71 +92,6 @@ def clear_caches() -> None:
     """Forgets all cached operations, alignments and matches (for timing)."""
     clear_results()
     _operations_cache.clear()
-    bounds.clear_caches()
-
-
-def host_translation(numbers: NDArray[np.int64], positions: Floats, operations: Operations) -> Floats:
-    """The translation (3,), Å, that lays a defect structure onto the host sites.
-
-    The given origin is kept if the structure already fits (rms to host sites below 0.5 Å). Else starts come from the peaks of the
-    cross-correlation of the two atomic densities (on a Fourier grid of about 1 Å), and the one that fits best is taken. Either way the mean
-    displacement from the host sites is removed. Equivalent alignments differ by a host operation, which matching goes through anyway.
-    """
-    key = (operations.key, _content(numbers, positions))
-    found = _alignment_cache.get(key)
-    if found is not None:
-        return np.asarray(found)
-    host_species = dict(_species(operations.host_numbers))
-    empty = np.zeros(0, dtype=np.intp)
-    blocks = [(own, host_species.get(number, empty)) for number, own in _species(numbers)]
-    blocks = [(own, sites) for own, sites in blocks if len(sites)]
-    if not blocks:
-        raise MatchingError("the structure shares no species with the host it is matched in", code="other-composition")
-    value, best = _fit_to_host(positions, blocks, operations, np.zeros(3))
-    if value > 0.5:
-        for start in _correlation_peaks(positions, blocks, operations):
-            now, translation = _fit_to_host(positions, blocks, operations, start)
-            if now < value - 1e-9:
-                value, best = now, translation
-    best.setflags(write=False)
-    _alignment_cache.put(key, best)
-    return best
-
-
-def _correlation_peaks(
-    positions: Floats, blocks: Sequence[tuple[Integers, Integers]], operations: Operations, count: int = 12, resolution: float = 2.0
-) -> list[Floats]:
-    """Translations at the highest peaks of the cross-correlation of structure and host, at least 0.6 Å apart."""
-    lattice = operations.lattice
-    lengths = np.linalg.norm(lattice.cell, axis=1)
-    limits = [max(2, round(length / resolution)) for length in lengths]
-    shape = [4 * limit for limit in limits]
-
-    def factor(points: Floats) -> NDArray[np.complex128]:
-        fractional = points @ lattice.inverse
-        waves = [np.exp(2j * np.pi * fractional[:, k, None] * np.arange(-limits[k], limits[k] + 1)) for k in range(3)]
-        first = (waves[0][:, :, None] * waves[1][:, None, :]).reshape(len(points), -1)
-        return np.asarray((first.T @ waves[2]).reshape([2 * limit + 1 for limit in limits]))
-
-    product = np.zeros([2 * limit + 1 for limit in limits], dtype=complex)
-    for own, sites in blocks:
-        product += np.conj(factor(operations.host_positions[sites])) * factor(positions[own])
-    product[tuple(limits)] = 0.0
-    grid = np.zeros(shape, dtype=complex)
-    index = np.ix_(*[np.arange(-limit, limit + 1) % size for limit, size in zip(limits, shape, strict=True)])
-    grid[index] = product
-    # sum over G of conj(host) * own * exp(2 pi i G t) is largest where own + t lies on the host
-    density = np.real(np.fft.ifftn(grid))
-    order = np.argsort(density, axis=None)[::-1]
-    chosen: list[Floats] = []
-    for flat in order[: 60 * count]:
-        triple = np.array(np.unravel_index(int(flat), density.shape), dtype=float) / np.array(shape, dtype=float)
-        point = lattice.minimum_image(triple @ lattice.cell)
-        if all(np.linalg.norm(lattice.minimum_image(point - other)) > 0.6 for other in chosen):
-            chosen.append(point)
-            if len(chosen) == count:
-                break
-    return chosen
 
 
 def _check(candidate: Atoms, reference: Atoms, operations: Operations) -> None:
@@ -208,103 +145,153 @@ _FEW = 64
 _CHUNK = 8
 """Of more operations, this many are compared together."""
 _NEIGHBOURS = 2
-"""Atoms near each atom whose distances are followed over the translations."""
+"""Atoms near each atom whose distances are followed over the translations, where more than one can be the nearest."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """The candidate after one operation.
+
+    Attributes:
+        operation: its index.
+        bound: no translation and permutation brings the mean square below this, Å².
+        positions: (N, 3), Å.
+        sites: (N,), the host site that each atom belongs to.
+        clear: (N,), whether the reference's atom on that site is the nearest wherever the translation goes.
+        sum: of the squared distances of the clear atoms from these, Å².
+        vector: sum of the vectors from these to the clear atoms, (3,), Å.
+    """
+
+    operation: int
+    bound: float
+    positions: Floats
+    sites: Integers
+    clear: NDArray[np.bool_]
+    sum: float
+    vector: Floats
 
 
 class _Pair:
     """A candidate and a reference, both on the host: what comparing them under one operation after the other needs."""
 
-    def __init__(self, candidate: Atoms, reference: Atoms, operations: Operations, prune: bool) -> None:
-        self.operations, self.lattice, self.count, self.prune = operations, operations.lattice, len(reference), prune
-        self.numbers = np.asarray(candidate.numbers, dtype=np.int64)
-        self.reference_numbers = np.asarray(reference.numbers, dtype=np.int64)
-        self.blocks = [(own, goal) for (_, own), (_, goal) in zip(_species(self.numbers), _species(self.reference_numbers), strict=True)]
-        self.shift = host_translation(self.numbers, np.array(candidate.positions), operations)
-        self.reference_shift = host_translation(self.reference_numbers, np.array(reference.positions), operations)
-        self.moved = candidate.positions + self.shift
-        self.target = reference.positions + self.reference_shift
+    def __init__(self, candidate: OnHost, reference: OnHost, operations: Operations, prune: bool) -> None:
+        self.operations, self.lattice, self.count, self.prune = operations, operations.lattice, len(reference.numbers), prune
+        self.candidate, self.reference = candidate, reference
+        self.target, self.middle = reference.positions, reference.positions.mean(axis=0)
+        ends = [*np.flatnonzero(np.diff(reference.numbers)) + 1, self.count]
+        self.blocks = [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
         self.radius = self.lattice.diagonal / self.count
 
-    def chunks(self) -> Iterator[tuple[float, list[tuple[int, float, Floats]]]]:
-        """Operations in parts, the most promising first: a bound that holds from there on, and (operation, bound, image) in order."""
+    def chunks(self) -> Iterator[tuple[float, Iterator[_Image]]]:
+        """Operations in parts, the most promising first: a bound that holds from there on, and the images in the order of theirs."""
         total = len(self.operations)
-        far = np.zeros(total)
+        far, size = np.zeros(total), total
         if self.prune and total > _FEW:
-            far = operation_bounds(self.numbers, self.moved, self.reference_numbers, self.target, self.operations, self.radius)
+            far, size = operation_bounds(self.candidate, self.reference, self.operations, self.radius), _CHUNK
         order = np.argsort(far, kind="stable")
-        size = _CHUNK if total > _FEW else _FEW
         for begin in range(0, total, size):
             part = order[begin : begin + size]
-            images = self.operations.images(self.moved, part)
-            bounds_of = np.zeros(len(part))
-            if self.prune:
-                pairs = [self.lattice.squared_distance_bounds(images[:, o], self.target[g]) for o, g in self.blocks]
-                nearest = sum(np.maximum(b.min(axis=1).sum(axis=-1), b.min(axis=2).sum(axis=-1)) for b in pairs)
-                bounds_of = np.asarray(nearest) / self.count
-            yield float(far[part[0]]), [(int(part[i]), float(bounds_of[i]), images[i]) for i in np.argsort(bounds_of, kind="stable")]
+            yield float(far[part[0]]), self._images(part)
 
-    def best(self, operation: int, image: Floats, ceiling: float) -> _Minimum | None:
-        """The minimum over translations and permutations after one operation, if it is below ``ceiling`` (mean square, Å²)."""
+    def _images(self, part: Integers) -> Iterator[_Image]:
+        """The candidate's images by some operations, each atom beside the one that belongs to the host site that it comes to."""
+        operations, mine, theirs, reach = self.operations, self.candidate, self.reference, self.radius + 1e-9
+        images = operations.images(mine.positions, part)
+        sites = operations.partners[part][:, mine.site]  # an atom without a site gets any, and is not clear
+        places = self.lattice.minimum_image(images - operations.host_positions[sites])
+        vectors = places - theirs.offset[sites]
+        lengths = np.sqrt(np.einsum("gnk,gnk->gn", vectors, vectors))
+        others = theirs.others[sites] - np.sqrt(np.einsum("gnk,gnk->gn", places, places))
+        clear = (lengths + 2.0 * reach <= others) & (lengths + reach < self.lattice.inradius) & (mine.site >= 0)
+        least = np.where(mine.site >= 0, np.maximum(np.minimum(lengths, others) - reach, 0.0), 0.0)
+        vectors[~clear] = 0.0
+        sums, totals = (np.where(clear, lengths, 0.0) ** 2).sum(axis=1), vectors.sum(axis=1)
+        # no translation brings the sum of the clear ones below that about their mean
+        about_mean = sums - (totals**2).sum(axis=1) / np.maximum(clear.sum(axis=1), 1)
+        bounds_of = (about_mean + (np.where(clear, 0.0, least) ** 2).sum(axis=1)) / self.count
+        for i in np.argsort(bounds_of, kind="stable"):
+            yield _Image(int(part[i]), float(bounds_of[i]), images[i], sites[i], clear[i], float(sums[i]), totals[i])
+
+    def best(self, image: _Image, ceiling: float) -> _Minimum | None:
+        """The minimum over translations and permutations of one image, if it is below ``ceiling`` (mean square, Å²)."""
+        middle = self.lattice.minimum_image(self.middle - image.positions.mean(axis=0))
+        points = _translations(middle, self.count, self.lattice)
+        if not self.prune:
+            return self._assigned(image, points, np.zeros(len(points)), ceiling)
+        unclear = np.flatnonzero(~image.clear)
+        sums = image.sum + points @ (2.0 * image.vector) + (self.count - len(unclear)) * (points**2).sum(axis=1)
+        if len(unclear):
+            return self._assigned(image, points, (sums + self._followed(image, unclear, points)) / self.count, ceiling)
+        if not self.candidate.one_each:
+            return self._assigned(image, points, sums / self.count, ceiling)
+        point = int(sums.argmin())  # each atom has one of its own, wherever the translation goes: nothing is left to assign
+        value = float(sums[point]) / self.count
+        if value >= ceiling:
+            return None
+        permutation = np.empty(self.count, dtype=np.intp)
+        permutation[self.reference.occupant[image.sites]] = np.arange(self.count)
+        return _Minimum(value, image.operation, points[point], permutation)
+
+    def _assigned(self, image: _Image, points: Floats, lower: Floats, ceiling: float) -> _Minimum | None:
+        """The best of assignments at the translations whose lower bound is below the ceiling."""
         from scipy.optimize import linear_sum_assignment
 
-        points = _translations(self.lattice.minimum_image(self.target.mean(axis=0) - image.mean(axis=0)), self.count, self.lattice)
-        lower = self._point_bounds(image, points) if self.prune else np.zeros(len(points))
         found: _Minimum | None = None
         for point in np.argsort(lower, kind="stable"):
             if self.prune and lower[point] >= ceiling:
                 break
+            cost = self._squared_distances(image.positions + points[point])
             permutation = np.empty(self.count, dtype=np.intp)
             squared = 0.0
-            for own, goal in self.blocks:
-                cost = self.lattice.squared_distances(image[own] + points[point], self.target[goal])
-                rows, columns = linear_sum_assignment(cost)
-                squared += float(cost[rows, columns].sum())
-                permutation[goal[columns]] = own[rows]
+            for block in self.blocks:
+                rows, columns = linear_sum_assignment(cost[block, block])
+                squared += float(cost[block, block][rows, columns].sum())
+                permutation[block.start + columns] = block.start + rows
             squared /= self.count
             if squared < ceiling:
                 ceiling = squared
-                found = _Minimum(squared, operation, points[point], permutation)
+                found = _Minimum(squared, image.operation, points[point], permutation)
         return found
 
-    def _point_bounds(self, image: Floats, points: Floats) -> Floats:
-        """Mean of nearest-neighbour squared distances at each translation (K,): a lower bound for the assignment.
+    def _squared_distances(self, positions: Floats) -> Floats:
+        """Between the candidate's image and the reference, (N, N), Å²; infinite between species."""
+        out = np.full((self.count, self.count), np.inf)
+        for block in self.blocks:
+            out[block, block] = self.lattice.squared_distances(positions[block], self.target[block])
+        return out
 
-        Only the few atoms nearest without translation are followed; all others stay at least the translation's length outside.
+    def _followed(self, image: _Image, unclear: Integers, points: Floats) -> Floats:
+        """Lower bounds of the sum of squared distances of some atoms from their nearest, at each translation: (K,), Å².
+
+        The few nearest are followed; all others stay at least the translation's length outside.
         """
-        reach = self.radius + 1e-9
-        total, squares = np.zeros(len(points)), (points**2).sum(axis=1)
-        for own, goal in self.blocks:
-            sums = []
-            squared = self.lattice.squared_distances(image[own], self.target[goal])
-            kept = min(_NEIGHBOURS, len(own))
-            for table, sign, first, second in (
-                (squared, 1.0, image[own], self.target[goal]),
-                (squared.T, -1.0, self.target[goal], image[own]),
-            ):
-                order = np.argpartition(table, kept - 1, axis=0)[:kept]  # (kept, n): the nearest of the first to each of the second
-                vectors = self.lattice.minimum_image(first[order] - second[None, :, :])
-                lengths = np.sqrt((vectors**2).sum(axis=-1))
-                outside = np.maximum(lengths.max(axis=0) - reach, 0.0) ** 2 if kept < len(own) else np.full(len(own), np.inf)
-                near = vectors @ ((2.0 * sign) * points.T) + (lengths**2)[:, :, None] + squares  # (kept, n, K)
-                wide = lengths + reach >= self.lattice.inradius  # there another image may come nearer
-                if np.any(wide):
-                    near[wide] = np.minimum(near[wide], np.maximum(lengths[wide] - reach, 0.0)[:, None] ** 2)
-                sums.append(np.minimum(near.min(axis=0), outside[:, None]).sum(axis=0))
-            total += np.maximum(*sums)
-        return total / self.count
+        reach, positions = self.radius + 1e-9, image.positions[unclear]
+        lengths = np.sqrt(self.lattice.squared_distances(positions, self.target))
+        lengths[self.candidate.numbers[unclear][:, None] != self.reference.numbers] = np.inf
+        kept = min(_NEIGHBOURS, self.count - 1)
+        order = np.argpartition(lengths, kept, axis=1)[:, : kept + 1]
+        lengths = np.take_along_axis(lengths, order, axis=1)
+        rank = np.argsort(lengths, axis=1)
+        order, lengths = np.take_along_axis(order, rank, axis=1), np.take_along_axis(lengths, rank, axis=1)
+        outside, order, lengths = lengths[:, kept], order[:, :kept], lengths[:, :kept]
+        vectors = self.lattice.minimum_image(positions[:, None, :] - self.target[order])
+        near = vectors @ (2.0 * points.T) + (lengths**2)[:, :, None] + (points**2).sum(axis=1)  # (n, kept, K)
+        wide = lengths + reach >= self.lattice.inradius  # there another image may come nearer
+        near[wide] = np.minimum(near[wide], np.maximum(lengths[wide] - reach, 0.0)[:, None] ** 2)
+        return np.asarray(np.minimum(near.min(axis=1), (np.maximum(outside - reach, 0.0) ** 2)[:, None]).sum(axis=0))
 
 
 def _search(pair: _Pair, limit: float) -> _Minimum | None:
     """The minimum over operations, translations and permutations below ``limit`` (mean square, Å²)."""
     best: _Minimum | None = None
     ceiling = limit
-    for bound, part in pair.chunks():
+    for bound, images in pair.chunks():
         if pair.prune and bound >= ceiling:
             break  # sorted: no later operation can be better
-        for operation, near, image in part:
-            if pair.prune and near - pair.radius**2 >= ceiling:
+        for image in images:
+            if pair.prune and image.bound >= ceiling:
                 break
-            found = pair.best(operation, image, ceiling)
+            found = pair.best(image, ceiling)
             if found is not None:
                 best, ceiling = found, found.squared
     return best
@@ -360,14 +347,16 @@ def matches_within(candidate: Atoms, reference: Atoms, operations: Operations, t
         MatchingError: composition or cell differ, or positions are not finite.
     """
     _check(candidate, reference, operations)
-    limit, pair, found = _limit(tolerance), _Pair(candidate, reference, operations, True), []
-    for bound, part in pair.chunks():
+    limit, found = _limit(tolerance), []
+    mine, theirs = (on_host(one, _content(one.numbers, one.positions), operations) for one in (candidate, reference))
+    pair = _Pair(mine, theirs, operations, True)
+    for bound, images in pair.chunks():
         if bound >= limit:
             break
-        for operation, near, image in part:
-            if near - pair.radius**2 >= limit:
+        for image in images:
+            if image.bound >= limit:
                 break
-            minimum = pair.best(operation, image, limit)
+            minimum = pair.best(image, limit)
             if minimum is not None:
                 one = _match_of(_laid(pair, minimum, candidate, reference), reference, None, LOCAL_RADIUS)
                 found += [one] if one.rmsd**2 <= limit else []
@@ -378,12 +367,14 @@ def _match(
     candidate: Atoms, reference: Atoms, operations: Operations, limit: float, centre: ArrayLike | None, local_radius: float, prune: bool
 ) -> Match | None:
     _check(candidate, reference, operations)
-    key = (operations.key, prune, _content(candidate.numbers, candidate.positions), _content(reference.numbers, reference.positions))
+    contents = [_content(one.numbers, one.positions) for one in (candidate, reference)]
+    key = (operations.key, prune, *contents)
     found = _match_cache.get(key)
     if found is None and limit < np.inf and _match_cache.get((*key, limit)) is not None:
         return None
     if found is None:
-        pair = _Pair(candidate, reference, operations, prune)
+        laid = [on_host(one, content, operations) for one, content in zip((candidate, reference), contents, strict=True)]
+        pair = _Pair(laid[0], laid[1], operations, prune)
         minimum = _search(pair, limit)
         if minimum is None:
             _match_cache.put((*key, limit), "above")
@@ -399,12 +390,14 @@ _Laid = tuple[int, "Integers", "Floats", "Floats"]
 
 
 def _laid(pair: _Pair, minimum: _Minimum, candidate: Atoms, reference: Atoms) -> _Laid:
-    operations = pair.operations
-    image = operations.apply(minimum.operation, candidate.positions + pair.shift) + minimum.translation - pair.reference_shift
-    displacements = operations.lattice.minimum_image(image[minimum.permutation] - reference.positions)
+    operations, shift = pair.operations, pair.candidate.shift
+    image = operations.apply(minimum.operation, candidate.positions + shift) + minimum.translation - pair.reference.shift
+    permutation = np.empty(pair.count, dtype=np.intp)
+    permutation[pair.reference.order] = pair.candidate.order[minimum.permutation]
+    displacements = operations.lattice.minimum_image(image[permutation] - reference.positions)
     # the same as one translation after the operation on the candidate as it was given
-    linear = operations.apply(minimum.operation, pair.shift[None])[0] - operations.apply(minimum.operation, np.zeros((1, 3)))[0]
-    return minimum.operation, minimum.permutation, minimum.translation + linear - pair.reference_shift, displacements
+    linear = operations.apply(minimum.operation, shift[None])[0] - operations.apply(minimum.operation, np.zeros((1, 3)))[0]
+    return minimum.operation, permutation, minimum.translation + linear - pair.reference.shift, displacements
 
 
 def _match_of(found: _Laid, reference: Atoms, centre: ArrayLike | None, local_radius: float, lattice: Lattice | None = None) -> Match:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Operations:
         cell: the host's cell as rows, (3, 3), Å.
         host_numbers: atomic numbers of the host, (N,).
         host_positions: Cartesian positions of the host, (N, 3), Å.
+        partners: (M, N), the site that each operation carries each site of the host to.
         lattice: for minimum images.
         key: hash of the content, for caches.
     """
@@ -46,12 +48,23 @@ class Operations:
     cell: Floats
     host_numbers: NDArray[np.int64]
     host_positions: Floats
+    partners: Integers
     lattice: Lattice
     key: str
     inverse_cell: Floats = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.rotations)
+
+    @cached_property
+    def species(self) -> list[tuple[int, Integers]]:
+        """Atomic number and sites of each species of the host."""
+        return _species(self.host_numbers)
+
+    @cached_property
+    def distances(self) -> Floats:
+        """Between the host's sites, (N, N), Å."""
+        return np.sqrt(self.lattice.squared_distances(self.host_positions, self.host_positions))
 
     def apply(self, index: int, positions: ArrayLike) -> Floats:
         """Operation ``index`` on Cartesian positions (n, 3), Å."""
@@ -61,8 +74,13 @@ class Operations:
     def images(self, positions: ArrayLike, chosen: Integers | slice = slice(None)) -> Floats:
         """The images of Cartesian positions (n, 3) by the chosen operations (default: all): (M, n, 3), Å."""
         fractional = np.asarray(positions, dtype=float) @ self.inverse_cell
-        moved = np.einsum("gab,nb->gna", self.rotations[chosen].astype(float), fractional) + self.translations[chosen][:, None, :]
-        return np.asarray(moved @ self.cell)
+        turned = (fractional @ self._turns[:, chosen].reshape(3, -1)).reshape(len(fractional), -1, 3)
+        return np.asarray((turned.transpose(1, 0, 2) + self.translations[chosen][:, None, :]) @ self.cell)
+
+    @cached_property
+    def _turns(self) -> Floats:
+        """The rotations for fractional coordinates as rows: (3, M, 3)."""
+        return np.ascontiguousarray(self.rotations.transpose(2, 0, 1), dtype=float)
 
 
 _operations_cache = _Cache(32)
@@ -124,6 +142,7 @@ def host_operations(host: Atoms, symprec: float = DEFAULT_SYMPREC) -> Operations
         cell=cell,
         host_numbers=numbers,
         host_positions=positions,
+        partners=partners,
         lattice=lattice,
         key=_content(numbers, positions, cell, np.array([symprec])).hex(),
         inverse_cell=inverse,
@@ -162,7 +181,10 @@ def _fit_to_host(
         pieces = []
         for own, sites in blocks:
             cost = lattice.squared_distances(moved[own], operations.host_positions[sites])
-            rows, columns = linear_sum_assignment(cost)
+            columns = cost.argmin(axis=1)
+            rows = np.arange(len(own))
+            if len(set(columns.tolist())) < len(own):  # two atoms want one site
+                rows, columns = linear_sum_assignment(cost)
             pieces.append(lattice.minimum_image(operations.host_positions[sites[columns]] - moved[own[rows]]))
         differences = np.concatenate(pieces)
         mean = differences.mean(axis=0)

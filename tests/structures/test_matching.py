@@ -19,11 +19,11 @@ from defectbench.structures.host_reference import host_fields, match_host_refere
 from defectbench.structures.lattice import displacements, local_atoms, root_mean_square
 from defectbench.structures.matching import (
     displacement_rmsd,
-    host_translation,
     match,
     match_within,
     matches_within,
 )
+from defectbench.structures.placement import host_translation, on_host
 from defectbench.structures.symmetry import host_operations
 
 
@@ -401,11 +401,11 @@ def test_bounds_of_many_operations_change_nothing() -> None:
         candidate = rocksalt_antisite(seed)
         candidate.positions = operations.apply(operation, candidate.positions)
         found = match(candidate, reference, operations)
-        pair = matching._Pair(candidate, reference, operations, True)
-        bounds = operation_bounds(pair.numbers, pair.moved, pair.reference_numbers, pair.target, operations, pair.radius)
-        images = operations.images(pair.moved)
+        laid = [on_host(atoms, bytes([i]), operations) for i, atoms in enumerate((candidate, reference))]
+        pair = matching._Pair(*laid, operations, True)
+        bounds = operation_bounds(*laid, operations, pair.radius)
         for index in range(0, len(operations), 97):
-            exact = pair.best(index, images[index], np.inf)
+            exact = pair.best(next(pair._images(np.array([index]))), np.inf)
             assert exact is not None
             assert exact.squared >= bounds[index] - 1e-12
             assert exact.squared >= found.rmsd**2 - 1e-9

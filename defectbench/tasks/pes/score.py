@@ -14,7 +14,7 @@ import numpy as np
 from defectbench.base.states import ChargeState, sort_key
 from defectbench.calculations.plan import PlanInput
 from defectbench.calculations.requests import Calculation
-from defectbench.scoring.agreement import closeness, energy_reproduced
+from defectbench.scoring.agreement import average_ranks, closeness, energy_reproduced
 from defectbench.scoring.intervals import Label, capped, mean_with_interval, rounded, slope, slope_row
 from defectbench.scoring.landscape import (
     MatchedConfiguration,
@@ -93,9 +93,7 @@ def rank_correlation(model: Sequence[float], reference: Sequence[float]) -> floa
     Returns:
         None if the reference's energies agree within 10 meV; 0 if only the model's do.
     """
-    from scipy.stats import rankdata
-
-    a, b = rankdata(_ties(model)), rankdata(_ties(reference))
+    a, b = average_ranks(_ties(model)), average_ranks(_ties(reference))
     if np.ptp(b) == 0:
         return None
     if np.ptp(a) == 0:
@@ -117,9 +115,7 @@ def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, f
     Returns:
         None if the reference's energies agree within 10 meV.
     """
-    from scipy.stats import rankdata
-
-    dft = rankdata(_ties(list(reference.values())))
+    dft = average_ranks(_ties(list(reference.values())))
     if np.ptp(dft) == 0:
         return None
     names = list(reference)
@@ -136,7 +132,7 @@ def worst_rank_correlation(model: Mapping[str, float], reference: Mapping[str, f
     energies = np.empty((len(places), len(names)))
     energies[:, known] = ties
     energies[:, lacking] = places
-    ranks = rankdata(energies, axis=1)
+    ranks = average_ranks(energies)
     ranks -= ranks.mean(axis=1, keepdims=True)
     size = np.sqrt((ranks**2).sum(axis=1) * ((dft - dft.mean()) ** 2).sum())
     return float(np.divide(ranks @ (dft - dft.mean()), size, out=np.zeros(len(ranks)), where=size > 0).min())
