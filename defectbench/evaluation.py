@@ -29,6 +29,15 @@ class Evaluation(EntryView):
     Attributes:
         results: task name → result.
         files: the files written, figures and report included.
+
+    Example:
+        >>> import tempfile, defectbench
+        >>> from ase.calculators.lj import LennardJones
+        >>> calculator, folder = LennardJones(sigma=1.0, epsilon=0.01, rc=3.0), tempfile.mkdtemp()
+        >>> chosen = {"defects": ["V_Se2"], "charges": [2], "configurations": ["Unperturbed"], "tasks": ["relax"]}
+        >>> entry = defectbench.evaluate(calculator, **chosen, figures=False, output=folder)
+        >>> list(entry.results), sorted(path.name for path in entry.files if path.suffix == ".html")
+        (['relax'], ['index.html'])
     """
 
     results: Mapping[str, TaskResult] = field(default_factory=dict)

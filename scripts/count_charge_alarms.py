@@ -28,7 +28,7 @@ class Counted:
     Attributes:
         name: folder of the dataset and of the entry.
         model: id.
-        charge_class: as judged again; None if the entry holds no measurements of a run that can be audited.
+        charge_class: as judged again; None if the entry has no measurements of a run that can be audited.
         checks: how many checks of the charge were made.
         alarms: those that failed, one line each.
         warnings: one line each.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"DEFECTBENCH_SHARED names {folder}, which is not a folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """A headless Chromium of the system, which draws in 3D without a graphics card."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser'")
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("needs a Chromium of the system")
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
 
 
 LONG = {"model": 10, "slow": 1}

@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import typer
 
 import defectbench
 from defectbench.cli import app
+from defectbench.models.registry import load_model
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -49,6 +51,22 @@ def test_every_link_leads_somewhere(page):
         there = page.parent / target if target else page
         assert there.exists(), f"{page.name} links to {target}, which does not exist"
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}, which does not exist"
+
+
+HOSTS = {"3dmol.org", "arxiv.org", "docs.astral.sh", "doi.org", "github.com", "jobqueue.dask.org", "keepachangelog.com", "plotly.com"}
+HOSTS |= {"pytorch.org", "tabulator.info", "www.cp2k.org", "www.sigstore.dev"}
+
+
+def test_external_links_are_https_and_lead_to_known_hosts():
+    """No network is needed: a link that leads elsewhere is a mistake, or belongs in the list."""
+    definitions = sorted((ROOT / "defectbench" / "models" / "definitions").glob("*.yaml"))
+    links = [(page.name, link) for page in PAGES for link in re.findall(r"\]\((\w+://[^)\s]+)\)", page.read_text(encoding="utf-8"))]
+    links += [(path.name, load_model(str(path)).url or "https://github.com/") for path in definitions]
+    assert len(links) > len(definitions) + 10
+    for name, link in links:
+        found = urlsplit(link)
+        assert (found.scheme, found.hostname in HOSTS) == ("https", True), f"{name}: {link}"
+        assert found.hostname != "doi.org" or re.fullmatch(r"/10\.\d{4,9}/\S+", found.path), f"{name}: {link}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

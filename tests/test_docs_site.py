@@ -108,6 +108,28 @@ def test_the_search_index_holds_the_words(site):
         assert f'"{word}' in index or f"{word}:" in index
 
 
+def test_the_search_finds_from_the_disk_and_asks_nobody(site, chromium):
+    page = chromium.new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "docs" / "index.html").as_uri())
+    box = page.locator("input[name=q]").first
+    box.fill("charge-blind")
+    box.press("Enter")
+    page.wait_for_selector("#search-results li a", timeout=120_000)
+    found = [
+        Path(link.partition("#")[0].partition("?")[0]).name
+        for link in page.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
+    ]
+    page.close()
+    assert "charge-blind.html" in found
+    assert complaints == []
+    assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
+
+
 def test_the_references_are_complete(site):
     page = (site / "docs" / "api.html").read_text(encoding="utf-8")
     for name in defectbench.__all__:

@@ -108,7 +108,7 @@ def place_of(given: str, variable: str) -> Path | str:
 
 
 def read_small(place: Path | str, name: str, limit: int) -> bytes:
-    """The content of a file whose hash is not known beforehand, e.g. an index; nothing of it is kept.
+    """The content of a file whose hash is not known beforehand, e.g. an index; it is not kept.
 
     Args:
         place: as :func:`place_of` gives it.

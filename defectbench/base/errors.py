@@ -9,7 +9,7 @@ from defectbench.base.text import one_line
 
 
 class DefectbenchError(Exception):
-    """Anything a user can mend. The command line prints ``error[CODE]: MESSAGE`` as one line and exits with ``exit_code``.
+    """Anything a user can fix. The command line prints ``error[CODE]: MESSAGE`` as one line and exits with ``exit_code``.
 
     Attributes:
         code: kebab-case and stable, for programs: messages may change. ``docs/errors.md`` lists all codes. It belongs to the class,

@@ -29,7 +29,13 @@ class Listing(list[T], Generic[T]):
         self._row = row
 
     def to_frame(self) -> pd.DataFrame:
-        """The table as a pandas frame."""
+        """The table as a pandas frame.
+
+        Example:
+            >>> import defectbench
+            >>> defectbench.list_datasets().to_frame().loc[0, "name"]
+            'cdte-doped'
+        """
         import pandas as pd
 
         return pd.DataFrame([dict(self._row(item)) for item in self])

@@ -27,6 +27,15 @@ class Certified:
         certificate: the numbers and the checks.
         worker: what calculated: parameters, weights with SHA-256, package versions, threads.
         contradiction: how the certificate contradicts what the definition claims; None if it does not. Such a model is not evaluated.
+
+    Example:
+        >>> import defectbench
+        >>> from ase.calculators.lj import LennardJones
+        >>> found = defectbench.certify(LennardJones(sigma=2.3, epsilon=0.1, rc=3.5, smooth=True))
+        >>> found
+        <certificate of lennardjones: charge-blind; failed checks: none>
+        >>> found.charge_class, found.passed, found.contradiction
+        ('charge-blind', True, None)
     """
 
     model: ModelDefinition
@@ -106,8 +115,8 @@ def certify(
         >>> import defectbench
         >>> from ase.calculators.lj import LennardJones
         >>> found = defectbench.certify(LennardJones(sigma=2.3, epsilon=0.1, rc=3.5, smooth=True))
-        >>> found.charge_class, found.passed
-        ('charge-blind', True)
+        >>> [check.name for check in found.certificate.failed]
+        []
     """
     from defectbench.calculations.preparation import ModelOptions, choose_model
     from defectbench.datasets.catalogue import load_dataset

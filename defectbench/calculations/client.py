@@ -163,7 +163,7 @@ def worker_environment(threads: int, device: str, cuda_device: int | str | None)
     """
     variables = seen_variables()
     variables.update({name: str(threads) for name in _THREAD_VARIABLES})
-    # what python -I would do, but for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
+    # what python -I would do, except for the fixed hash seed, which -I takes no notice of; it holds for the worker's own children, too
     variables["PYTHONSAFEPATH"] = "1"
     variables["PYTHONNOUSERSITE"] = "1"
     variables["PYTHONUNBUFFERED"] = "1"
@@ -308,7 +308,7 @@ class WorkerClient:
             result, not an error).
 
         Raises:
-            WorkerDied: the process ended; this client is of no use any more.
+            WorkerDied: the process ended; this client is useless from then on.
             EchoMismatch: the worker calculated something else, or at another charge.
             RunError: what it sent is not a result.
         """

@@ -1,4 +1,4 @@
-"""A charge-response certificate judged with the dataset at hand: does the charge act in the direction in which it acts in DFT?"""
+"""A charge-response certificate judged with the dataset: does the charge act in the direction in which it acts in DFT?"""
 
 from __future__ import annotations
 

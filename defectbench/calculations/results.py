@@ -40,7 +40,7 @@ class Echo(_Closed):
 
     Attributes:
         charge: what the adapter handed to the model, read back from where the model reads it, in units of +e. None for a model that
-            takes none, and where the model failed before it was handed over.
+            takes none, and where the model failed before it was passed.
         request: content hash of the request as the worker received it.
     """
 
@@ -376,26 +376,26 @@ def _misfit(calculation: Calculation, result: Result) -> str | None:
 
 
 def check_echo(calculation: Calculation, result: Result) -> None:
-    """Refuses a fresh result that does not say that it answers this very calculation at this very charge.
+    """Refuses a fresh result that does not say that it answers exactly this calculation at this charge.
 
     Raises:
         EchoMismatch: it says nothing, or names another request or charge.
     """
     echo, asked = result.echo, _written(calculation.charge)
     if echo is None:
-        raise EchoMismatch("the worker does not say which calculation it answers and at which charge; nothing of it is stored")
+        raise EchoMismatch("the worker does not say which calculation it answers and at which charge; it is not stored")
     if echo.request != calculation.content_hash:
         raise EchoMismatch(
-            f"the worker answers the request {echo.request[:12]}… instead of {calculation.content_hash[:12]}…; nothing of it is stored"
+            f"the worker answers the request {echo.request[:12]}… instead of {calculation.content_hash[:12]}…; it is not stored"
         )
-    # one that failed may have done so before the charge was handed over
+    # one that failed may have done so before the charge was passed
     if echo.charge != calculation.charge and not (result.status in ("failed", "unsupported") and echo.charge is None):
-        raise EchoMismatch(f"the model was handed the charge {_written(echo.charge)} instead of {asked}; nothing of it is stored")
+        raise EchoMismatch(f"the model was handed the charge {_written(echo.charge)} instead of {asked}; it is not stored")
     if isinstance(result, CertificateResult) and result.status == "ok":
         asked_others = [(other["defect"], list(other["charges"])) for other in calculation.options.get("others", ())]
         answered = [(other.defect, list(other.charges)) for other in result.others]
         if list(result.charges) != list(calculation.options["charges"]) or answered != asked_others:
-            raise EchoMismatch("the certificate is of other charges than those asked for; nothing of it is stored")
+            raise EchoMismatch("the certificate is of other charges than those asked for; it is not stored")
 
 
 def _written(charge: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Runs what of a plan is not stored yet, and gathers what is."""
+"""Runs the part of a plan that is not stored yet, and gathers what is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reporter:
 
     Attributes:
         stage: a sentence about what begins now.
-        planned: the plan, and what of it is not stored yet.
+        planned: the plan, and the part of it that is not stored yet.
         added: what is calculated besides, after the plan.
         progress: a running relaxation's step, energy (eV) and largest force (eV/Å).
         finished: a calculation is stored: calculation and result.
@@ -158,7 +158,7 @@ def calculate_again(
 
 
 def tell_losses(store: ResultStore, reporter: Reporter) -> None:
-    """Says, once, what of the store could not be read."""
+    """Says, once, which part of the store could not be read."""
     for loss in store.losses:
         reporter.note(loss)
     store.losses.clear()

@@ -53,7 +53,8 @@ def rescore(
     dataset: EntryDataset = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the stored metrics differ.")] = False,
     soap: Annotated[
-        bool, typer.Option("--soap", help="Repeat the search task with minima told apart by SOAP (needs dscribe). Metrics do not change.")
+        bool,
+        typer.Option("--soap", help="Repeat the search task with minima distinguished by SOAP (needs dscribe). Metrics do not change."),
     ] = False,
     figures: Annotated[bool, typer.Option("--figures", help="Draw the figures and write the report again, too.")] = False,
 ) -> None:
@@ -124,7 +125,7 @@ def explain(
     entry: EntryArgument,
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks. Repeatable.")] = None,
 ) -> None:
-    """Show how an entry's score came about: value, anchors, score and weight of each metric, task by task."""
+    """Show how an entry's score is computed: value, anchors, score and weight of each metric, task by task."""
     import defectbench
     from defectbench.cli import render
 

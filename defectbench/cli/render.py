@@ -263,7 +263,7 @@ def _metrics(console: Console, view: EntryView) -> None:
 
 
 def score(console: Console, view: EntryView, only: Sequence[str] | None = None) -> None:
-    """How a score came about: every metric's value, anchors, score and weight, task by task.
+    """How a score is computed: every metric's value, anchors, score and weight, task by task.
 
     Raises:
         UnknownNameError: ``only`` names a task that the entry does not have.
@@ -433,7 +433,7 @@ def submission(console: Console, found: Submission) -> None:
 
 
 def search_by_soap(console: Console, rows: Sequence[SoapRow]) -> None:
-    """The search with minima told apart by SOAP beside that by the matching, one row per charge state."""
+    """The search with minima distinguished by SOAP beside that by the matching, one row per charge state."""
     if not rows:
         line(console, "search by SOAP: no charge state has enough DFT relaxations among the selected starts")
         return

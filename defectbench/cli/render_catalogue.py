@@ -44,7 +44,7 @@ def models(console: Console, found: Listing[ModelDefinition], built: Set[str], e
         console: where to.
         found: the models.
         built: names of the environments that are built.
-        entries: model → its published entries; None where none are at hand.
+        entries: model → its published entries; None where none are available.
     """
     columns = [Column("model"), Column("size", "number"), Column("training data", "text"), Column("charge")]
     columns += [Column("ms per\natom", "number"), Column("entries", "number")] if entries is not None else []

@@ -32,6 +32,11 @@ class DatasetSummary:
         relaxations: number of relaxation files in the folder (a remote dataset's minima are not counted).
         remote_files: number of files that are fetched at run time.
         licence: of the data.
+
+    Example:
+        >>> import defectbench
+        >>> defectbench.list_datasets()[0].licence
+        'MIT...'
     """
 
     id: str

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -22,13 +23,16 @@ from defectbench.datasets.extxyz import attach_results, copy_with_results, parse
 from defectbench.datasets.schema import Correction, DatasetFile, Defect, LevelOfTheory
 from defectbench.structures.lattice import minimum_image
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 StateKey = tuple[str, int]
 """(defect, charge)."""
 RelaxationKey = tuple[str, str, int, str]
 """(level of theory, defect, charge, configuration)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReferenceMinimum:
     """A configuration relaxed to convergence at one level of theory.
 
@@ -39,6 +43,12 @@ class ReferenceMinimum:
         level: level of theory.
         atoms: relaxed structure, atoms in the order of the start; energy and, where the dataset has them, forces are attached.
         energy: total energy, eV.
+
+    Example:
+        >>> import defectbench
+        >>> minimum = defectbench.load_dataset("sb2se3-vacancies").ground_state("V_Sb1", -3)
+        >>> minimum, minimum.has_forces
+        (<minimum of V_Sb1 −3 from ... at PBE: -12... eV>, True)
     """
 
     defect: str
@@ -52,6 +62,9 @@ class ReferenceMinimum:
     def has_forces(self) -> bool:
         """Whether ``atoms.get_forces()`` works."""
         return "forces" in stored_results(self.atoms)
+
+    def __repr__(self) -> str:
+        return f"<minimum of {self.defect} {format_charge(self.charge)} from {self.configuration} at {self.level}: {self.energy:.3f} eV>"
 
 
 class Dataset:
@@ -67,6 +80,16 @@ class Dataset:
         level: the level of theory whose ground states are the reference.
         defects: names of the defects.
         states: all (defect, charge), whether DFT exists or not.
+
+    Example:
+        >>> import defectbench
+        >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+        >>> dataset
+        <dataset sb2se3-vacancies: PBE, 5 defects, 25 charge states>
+        >>> dataset.defects
+        ('V_Sb1', 'V_Sb2', 'V_Se1', 'V_Se2', 'V_Se3')
+        >>> dataset.levels[0] == dataset.level, len(dataset.host)
+        (True, 60)
     """
 
     def __init__(
@@ -109,7 +132,44 @@ class Dataset:
         self._host_indices: dict[str, NDArray[np.int64]] = {}
 
     def __repr__(self) -> str:
-        return f"Dataset({self.id!r}, {len(self.defects)} defects, {len(self.states)} charge states, {self.level})"
+        return f"<dataset {self.id}: {self.level}, {len(self.defects)} defects, {len(self.states)} charge states>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{', '.join(map(format_charge, self.charges(name)))}</td>"
+            f"<td>{sum(len(self._starts.get((name, charge), ())) for charge in self.charges(name))}</td></tr>"
+            for name in self.defects
+        )
+        heading = f"<b>{escape(self.id)}</b> ({escape(self.level)}): {escape(self.metadata.title)}"
+        return f"{heading}<table><tr><th>defect</th><th>charges</th><th>starts</th></tr>{rows}</table>"
+
+    def to_frame(self, level: str | None = None) -> pd.DataFrame:
+        """One row per charge state: defect, charge, starts, minima, ground_state (configuration) and its energy (eV).
+
+        Args:
+            level: of theory; default: the reference level.
+
+        Raises:
+            UnknownNameError: no such level.
+            DatasetError: a file contradicts the dataset.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> frame = dataset.to_frame("HSE06")
+            >>> len(frame) == len(dataset.states), list(frame)[:3]
+            (True, ['defect', 'charge', 'starts'])
+        """
+        import pandas as pd
+
+        rows = []
+        for defect, charge in self.states:
+            minima, lowest = self.minima(defect, charge, level), self.ground_state(defect, charge, level)
+            found = (None, None) if lowest is None else (lowest.configuration, lowest.energy)
+            rows.append((defect, charge, len(self._starts.get((defect, charge), ())), len(minima), *found))
+        return pd.DataFrame(rows, columns=["defect", "charge", "starts", "minima", "ground_state", "energy"])
 
     @property
     def host(self) -> Atoms:
@@ -123,6 +183,12 @@ class Dataset:
         Raises:
             UnknownNameError: no such level.
             DatasetError: its file is unreadable or contradicts the host.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.host_at("HSE06").get_chemical_formula()
+            'Sb24Se36'
         """
         file = self.metadata.level(level).relaxed_host
         if file is None:
@@ -142,6 +208,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such defect.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.defect("V_Se2").kind
+            'vacancy'
         """
         return self.metadata.defect(name)
 
@@ -150,6 +222,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such level.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.level_of_theory().functional
+            'PBE'
         """
         return self.metadata.level(level)
 
@@ -158,6 +236,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such defect.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.charges("V_Sb1")
+            (-3, -2, -1, 0, 1)
         """
         return self.metadata.defect(defect).charges
 
@@ -166,6 +250,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such state or level.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.correction("V_Sb1", -3).total > 0.0
+            True
         """
         self._state(defect, charge)
         for correction in self.metadata.level(level).corrections:
@@ -182,6 +272,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such defect.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.defect_position("V_Se2").shape
+            (3,)
         """
         entry = self.metadata.defect(defect)
         if atoms is not None and entry.site is not None:
@@ -201,6 +297,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such defect.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> len(dataset.host_indices("V_Se2")), 37 in dataset.host_indices("V_Se2")  # the empty site
+            (59, False)
         """
         entry = self.metadata.defect(defect)
         if defect not in self._host_indices:
@@ -212,6 +314,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such state.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> list(dataset.starts("V_Sb1", -3))[:2]
+            ['Unperturbed', 'Rattled']
         """
         self._state(defect, charge)
         return {name: atoms.copy() for name, atoms in self._starts.get((defect, charge), {}).items()}
@@ -221,6 +329,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such state or level.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.configurations("V_Se2", 2)
+            ('Unperturbed',)
         """
         self._state(defect, charge)
         name = self.metadata.level(level).name
@@ -235,6 +349,13 @@ class Dataset:
         Raises:
             UnknownNameError: no such state or level.
             DatasetError: the file contradicts the dataset.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> frames = dataset.frames("V_Se2", 2, "Unperturbed")
+            >>> frames[0].get_forces().shape
+            (59, 3)
         """
         self._state(defect, charge)
         key = (self.metadata.level(level).name, defect, charge, configuration)
@@ -246,6 +367,12 @@ class Dataset:
         Raises:
             UnknownNameError: no such state or level.
             DatasetError: a file contradicts the dataset.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> list(dataset.minima("V_Se2", 2))
+            ['Unperturbed']
         """
         name = self.metadata.level(level).name
         lasts = self._converged(defect, charge, name)
@@ -260,6 +387,12 @@ class Dataset:
         Raises:
             UnknownNameError: no such state or level.
             DatasetError: a file contradicts the dataset.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.ground_state("V_Se2", 2)
+            <minimum of V_Se2 +2 from Unperturbed at PBE: ... eV>
         """
         name = self.metadata.level(level).name
         lasts = self._converged(defect, charge, name)
@@ -274,6 +407,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such state or level.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> dataset.has_reference("V_Sb1", -3)
+            True
         """
         return bool(self._converged(defect, charge, self.metadata.level(level).name))
 
@@ -282,6 +421,12 @@ class Dataset:
 
         Raises:
             UnknownNameError: no such level.
+
+        Example:
+            >>> import defectbench
+            >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+            >>> ("V_Sb1", -3) in dataset.states_without_reference("HSE06")
+            True
         """
         return tuple(state for state in self.states if not self.has_reference(*state, level))
 
@@ -385,8 +530,11 @@ def assign_host_sites(atoms: Atoms, host: Atoms, defect: Defect) -> NDArray[np.i
 
 
 def content_hash(metadata: DatasetFile) -> str:
-    """SHA-256 of the canonical metadata, which hold the hashes of all files, local and remote."""
-    text = json.dumps(metadata.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """SHA-256 of the canonical metadata, which hold the hashes of all files; without what is said of accuracy."""
+    content = metadata.canonical()
+    for level in content["levels"]:
+        level.pop("accuracy", None)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

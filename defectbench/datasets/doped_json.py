@@ -100,7 +100,7 @@ def read_doped(path: Path) -> DopedFile:
                 f"{path}: entry '{name or index}' cannot be read ({type(error).__name__}: {error})", code="bad-format"
             ) from error
     if not found:
-        raise DatasetError(f"{path} holds no DefectEntry of doped", code="bad-format")
+        raise DatasetError(f"{path} contains no DefectEntry of doped", code="bad-format")
     try:
         edges = _edges(content.get("vbm"), content.get("band_gap")) if isinstance(content, dict) else None
         potentials = _potentials(content.get("chempots")) if isinstance(content, dict) else ()

@@ -64,7 +64,7 @@ def read_extxyz(path: Path, wanted: Callable[[Mapping[str, str]], bool] | None =
         raise DatasetError(f"{path} is not extended XYZ: {reason}", code="bad-format") from error
     frames = images if isinstance(images, list) else [images]
     if not frames:
-        raise DatasetError(f"{path} holds no frame", code="bad-format")
+        raise DatasetError(f"{path} contains no frame", code="bad-format")
     for atoms in frames:
         for key, value in atoms.info.items():
             if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:

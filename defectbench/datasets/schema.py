@@ -225,6 +225,7 @@ class LevelOfTheory(_Closed):
         dispersion: dispersion correction; None if there is none.
         convergence: relaxation criterion; None if unknown.
         uncertainty: of its energies and forces; None if unknown.
+        accuracy: what else is known of their errors, in words; not part of the content hash, since nothing is computed from it.
         settings: see :class:`Settings`.
         relaxed_host: extxyz file of the perfect supercell relaxed at this level, atoms in the order of the host file; None if the host
             file is at this level (or nothing is known).
@@ -241,6 +242,7 @@ class LevelOfTheory(_Closed):
     dispersion: str | None = None
     convergence: Convergence | None = None
     uncertainty: Uncertainty | None = None
+    accuracy: str | None = None
     settings: Settings = Settings()
     relaxed_host: str | None = None
     host_energy: float | None = None
@@ -252,7 +254,7 @@ class LevelOfTheory(_Closed):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         out: dict[str, Any] = handler(self)
-        for name in ("uncertainty", "relaxed_host"):
+        for name in ("uncertainty", "accuracy", "relaxed_host"):
             if out[name] is None:
                 del out[name]  # content hashes of datasets without them are older than these fields
         return out
@@ -262,6 +264,12 @@ class LevelOfTheory(_Closed):
         _no_repeats("correction of charge state", [str(ChargeState(c.defect, c.charge)) for c in self.corrections])
         _no_repeats("chemical potentials", [c.name for c in self.chemical_potentials])
         return self
+
+    def __repr__(self) -> str:
+        return f"<level of theory {self.name}: {self.functional}, {len(self.corrections)} corrections>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class DielectricTensor(_Closed):
@@ -374,6 +382,12 @@ class DatasetFile(_Closed):
                     raise ValueError(f"interstitial {defect.name} needs a position")
         return self
 
+    def __repr__(self) -> str:
+        return f"<metadata of {self.id}: {len(self.defects)} defects, {len(self.levels)} levels of theory, {len(self.files)} files>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def level(self, name: str | None = None) -> LevelOfTheory:
         """A level of theory by name; the reference level by default.
 
@@ -440,7 +454,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise DatasetError(f"there is no {path}; a dataset is a folder with a {METADATA_FILE}", code="no-dataset")
     content = read_any_yaml(path, DatasetError, MAX_VALUES)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path} holds no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
+        raise DatasetError(f"{path} contains no mapping; it should begin with 'schema_version: {SCHEMA_VERSION}'", code="bad-metadata")
     return content
 
 

@@ -29,6 +29,12 @@ class ValidationReport:
             or are not good enough (:mod:`~defectbench.datasets.quality`).
         files: data files checked.
         frames: frames checked.
+
+    Example:
+        >>> import defectbench
+        >>> report = defectbench.validate_dataset("sb2se3-savory-2019")
+        >>> report, report.valid
+        (<dataset .../sb2se3-savory-2019: valid (5 files, 0 frames)>, True)
     """
 
     path: Path
@@ -43,11 +49,20 @@ class ValidationReport:
         return not self.problems
 
     def summary(self) -> str:
-        """One line, or one line a problem and a last one with their number."""
+        """One line, or one line per problem and a last one with their number.
+
+        Example:
+            >>> import defectbench
+            >>> defectbench.validate_dataset("sb2se3-savory-2019").summary()
+            '.../sb2se3-savory-2019: valid (5 files, 0 frames)'
+        """
         if self.valid:
             return f"{self.path}: valid ({self.files} files, {self.frames} frames)"
         lines = [one_line(problem) for problem in self.problems]
         return "\n".join([*lines, f"{self.path}: {len(lines)} problem{'s' if len(lines) > 1 else ''}"])
+
+    def __repr__(self) -> str:
+        return f"<dataset {self.summary().splitlines()[-1]}>"
 
 
 def validate_folder(folder: Path) -> ValidationReport:

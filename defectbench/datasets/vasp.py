@@ -36,7 +36,7 @@ def read_poscar(path: Path) -> Atoms:
             f"{path} is not a POSCAR: {str(error).splitlines()[0] if str(error) else type(error).__name__}", code="bad-format"
         ) from error
     if isinstance(atoms, list) or len(atoms) == 0:
-        raise DatasetError(f"{path} holds no atoms", code="bad-format")
+        raise DatasetError(f"{path} contains no atoms", code="bad-format")
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 

@@ -203,7 +203,7 @@ def add_relaxation(folder: Path, frames: Sequence[Atoms], *, overwrite: bool = F
     """Adds one relaxation to a dataset folder, or replaces an earlier state of it, and updates the hashes.
 
     The frames are checked first; nothing is written if they contradict the dataset. Frame file and ``dataset.yaml`` are each
-    replaced in one step, under a lock; after a crash between the two, adding the same relaxation again mends the folder.
+    replaced in one step, under a lock; after a crash between the two, adding the same relaxation again repairs the folder.
 
     Args:
         folder: the dataset folder.
@@ -258,7 +258,7 @@ def update_metadata(folder: Path, change: Callable[[DatasetFile], DatasetFile], 
 
     Args:
         folder: the dataset folder.
-        change: takes the metadata as they are now and returns them as they shall be; ``files`` of what it returns are ignored.
+        change: takes the metadata as they are now and returns them as they should be; ``files`` of what it returns are ignored.
         new_files: relative paths of files that have been written or changed besides: their hashes are taken.
 
     Returns:

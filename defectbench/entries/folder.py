@@ -103,7 +103,7 @@ def _packed(stored: Stored) -> dict[str, Any]:
 
 
 def write_calculations(folder: Path, plan: Plan, results: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Writes ``calculations.json.gz`` (floats to 1e-7) and returns what of it is planned, as a reader will see it.
+    """Writes ``calculations.json.gz`` (floats to 1e-7) and returns the planned part, as a reader will see it.
 
     Args:
         folder: of the entry.
@@ -127,7 +127,7 @@ def _read_packed(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_gzip(path, MAX_CALCULATIONS))
         if not isinstance(content, dict):
-            raise ValueError("it holds no mapping")
+            raise ValueError("it contains no mapping")
         return content
     except (OSError, RecursionError, ValueError) as error:
         raise DefectbenchError(f"cannot read {path}: {error}; an entry needs it to be scored again", code="bad-entry") from error

@@ -120,8 +120,8 @@ def find_baseline(given: str, dataset: tuple[str, str], entries: str | None = No
     """The folder of an entry that is given as a path, or as the name of a model with a published entry.
 
     Args:
-        given: a path, or a model's id; ``ID@SHA256`` (eight digits or more) asks for the very archive that a site lists with that hash.
-        dataset: id and SHA-256 of the dataset that the entry shall be of; of several entries, that with most configurations is taken.
+        given: a path, or a model's id; ``ID@SHA256`` (eight digits or more) asks for exactly the archive with that hash.
+        dataset: id and SHA-256 of the dataset that the entry must be of; of several entries, that with most configurations is taken.
         entries: a folder with entries, a built site, or the address of one. By default DEFECTBENCH_ENTRIES_MIRROR, else the
             ``leaderboards`` of the working directory or of the checkout.
 

@@ -134,7 +134,7 @@ class SkippedState(_Closed):
 
 
 class Selection(_Closed):
-    """What was asked for and what of it could run."""
+    """What was asked for and which part of it could run."""
 
     suite: Literal["quick", "full", "custom"]
     tasks: list[str]
@@ -188,6 +188,12 @@ class TaskRecord(_Closed):
     tables: dict[str, list[dict[str, Scalar]]]
     baselines: dict[str, dict[str, float | None]]
     notes: list[str]
+
+    def __repr__(self) -> str:
+        return f"<record of a task: {len(self.metrics)} metrics; tables: {', '.join(self.tables)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class MachineShare(Machine):

@@ -17,6 +17,8 @@ from defectbench.base.redaction import redact
 from defectbench.base.text import one_line
 from defectbench.entries.folder import MAX_CALCULATIONS, entry_folder, read_entry
 from defectbench.entries.staleness import stale
+from defectbench.entries.versions import FOLDER as VERSIONS
+from defectbench.entries.versions import keep_versions
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from defectbench.entries.verification import Verification
 
 PUBLISHED = re.compile(
-    r"entry\.json(\.sigstore\.json)?|calculations\.json\.gz|structures\.extxyz|tables/[\w-]+\.(csv|json)|figures/[\w-]+\.(png|svg)"
+    r"entry\.json(\.sigstore\.json)?|calculations\.json\.gz|structures\.extxyz|tables/[\w-]+\.(csv|json)|figures/[\w-]+\.(png|svg)|versions/[\d-]{10}-[0-9a-f]{12}\.json"
 )
 """What is filed."""
 LEFT_BEHIND = re.compile(r"calculations\.db.*|index\.html|\..*|__pycache__/.*")
@@ -40,7 +42,7 @@ SUITES = ("custom", "quick", "full")
 
 @dataclass(frozen=True)
 class Submission:
-    """An entry that was looked at.
+    """An entry that was checked.
 
     Attributes:
         folder: where it lies.
@@ -75,7 +77,7 @@ def check_submission(
     Args:
         folder: of the entry.
         dataset: the dataset it was made on, if it is not found by its name.
-        sample: so many calculations are run again with the model and compared.
+        sample: number of calculations that are run again with the model and compared.
         model: for ``sample``, the model's YAML if it is not registered.
         options: for ``sample``, how the model runs.
 
@@ -94,7 +96,7 @@ def check_submission(
 
 
 def add(submission: Submission, leaderboards: Path, *, replace: bool = False) -> Path:
-    """Files a checked entry; returns its new folder.
+    """Files a checked entry; returns its new folder. An entry whose place it takes becomes one of its versions.
 
     Args:
         submission: what :func:`check_submission` found.
@@ -119,9 +121,12 @@ def add(submission: Submission, leaderboards: Path, *, replace: bool = False) ->
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as place:
             made, old = Path(place) / "new", Path(place) / "old"
             for name in submission.files:
+                if name.startswith(f"{VERSIONS}/"):  # history is what was published here
+                    continue
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(submission.folder / name, made / name)
             if target.exists():
+                keep_versions(target, made)
                 target.rename(old)
             made.rename(target)
     except OSError as error:

@@ -44,6 +44,7 @@ from defectbench.entries.folder import (
     task_record,
     write_tables,
 )
+from defectbench.entries.versions import version_problems
 
 if TYPE_CHECKING:
     from defectbench.datasets.dataset import Dataset
@@ -64,10 +65,17 @@ class Verification:
         folder: of the entry.
         problems: what differs from what the calculations and the dataset give, one line each.
         unchecked: what could not be checked here, and why, one line each.
-        calculations: how many stored results were looked at.
+        calculations: how many stored results were checked.
         repeated: how many of them were calculated again.
         signed_by: who signed the entry; None if nobody did, or if that could not be checked.
         notes: what else is to be known of the calculations that were run again, one line each.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from defectbench.entries.verification import Verification
+        >>> found = Verification(Path("entry"), ("metrics: relax.rmsd: 0.10, recomputed 0.31",), (), calculations=71)
+        >>> found.passed, found
+        (False, <verification of entry: 1 problems in 71 calculations; 0 things unchecked>)
     """
 
     folder: Path
@@ -82,6 +90,10 @@ class Verification:
     def passed(self) -> bool:
         """Whether nothing differs."""
         return not self.problems
+
+    def __repr__(self) -> str:
+        found = f"{len(self.problems)} problems in {self.calculations} calculations; {len(self.unchecked)} things unchecked"
+        return f"<verification of {self.folder}: {found}>"
 
 
 def verify(
@@ -103,7 +115,7 @@ def verify(
         entry: an entry folder, or the path of its ``entry.json``.
         dataset: the dataset it was made on, if it is not found by its name.
         figures: whether figures are drawn again and compared.
-        sample: so many calculations are run again with the model and compared.
+        sample: number of calculations that are run again with the model and compared.
         model: for ``sample``, the model if it is not registered: a YAML, a definition or an ASE calculator.
         options: for ``sample``, how the model runs.
 
@@ -147,7 +159,7 @@ def judge_again(entry: Path, dataset: Dataset | None = None) -> ChargeCertificat
         dataset: it was made on, if it is not found by its name.
 
     Returns:
-        The certificate with the audit of the run; None if the entry holds no measurements.
+        The certificate with the audit of the run; None if the entry has no measurements.
 
     Raises:
         DefectbenchError: the entry cannot be read, or the dataset is not found.
@@ -178,9 +190,10 @@ class _Checks:
         self.signed_by: str | None = None
 
     def run(self, figures: bool) -> None:
-        """Looks at everything. Without the very dataset nothing can be recomputed."""
+        """Looks at everything. Without exactly this dataset nothing can be recomputed."""
         self._twice()
         self._signature()
+        self.problems += version_problems(self.folder, self.entry)
         self.problems += self._dataset()
         if self.entry.dataset.id != self.data.id or self.entry.dataset.sha256 != self.data.sha256:
             self.unchecked.append("everything that rests on the dataset: it is another one, or another version of it")
@@ -206,7 +219,7 @@ class _Checks:
             ("entry.json", read_bytes(contained(self.folder, "entry.json"), MAX_ENTRY)),
             ("calculations.json.gz", self._packed()),
         ):
-            self.problems += [f"{name}: {key} stands there twice" for key in _repeated_keys(text)]
+            self.problems += [f"{name}: {key} appears twice" for key in _repeated_keys(text)]
 
     def _signature(self) -> None:
         from defectbench.entries.signing import BadSignature, signature_of
@@ -471,7 +484,7 @@ def _labels(plan: Plan) -> dict[str, str]:
 
 
 def _repeated_keys(text: bytes) -> list[str]:
-    """Keys that stand twice in one mapping of a JSON text, shortened."""
+    """Keys that appear twice in one mapping of a JSON text, shortened."""
     repeated: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

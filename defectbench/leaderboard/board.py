@@ -21,13 +21,26 @@ class Leaderboard:
     Attributes:
         folder: where the entries lie.
         groups: best entry first in each.
+
+    Example:
+        >>> import defectbench
+        >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+        >>> len(board) == sum(len(group.entries) for group in board.groups)
+        True
     """
 
     folder: Path
     groups: tuple[Group, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per entry: dataset, suite, model, charge response, overall score with bounds, gain over baselines, task scores."""
+        """One row per entry: dataset, suite, model, charge class, overall score with bounds, gain over baselines, task scores.
+
+        Example:
+            >>> import defectbench
+            >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+            >>> set(board.to_frame()["charge_class"])
+            {'charge-blind'}
+        """
         import pandas as pd
 
         rows = []
@@ -43,7 +56,7 @@ class Leaderboard:
                         "suite": e.selection.suite,
                         "in_domain": e.in_domain,
                         "model": e.model.id,
-                        "charge_response": e.certificate["charge_class"],
+                        "charge_class": e.certificate["charge_class"],
                         "overall": s.overall,
                         "low": low,
                         "high": high,
@@ -56,31 +69,64 @@ class Leaderboard:
         return pd.DataFrame(rows)
 
     def across_hosts(self) -> AcrossHosts:
-        """Scores over hosts, each host with the same weight, and how well the hosts agree on the order of models."""
+        """Scores over hosts, each host with the same weight, and how well the hosts agree on the order of models.
+
+        Example:
+            >>> import defectbench
+            >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+            >>> [host.name for host in board.across_hosts().hosts]
+            ['CdTe']
+        """
         return across_hosts(self.groups)
 
     def markdown(self) -> str:
-        """The page that ``defectbench leaderboard table`` prints."""
+        """The page that ``defectbench leaderboard table`` prints.
+
+        Example:
+            >>> import defectbench
+            >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+            >>> board.markdown().splitlines()[0]
+            '# Leaderboard'
+        """
         from defectbench.leaderboard.tables import leaderboard
 
         return leaderboard(self.folder)
 
-    def draw(self, folder: Path) -> list[Path]:
-        """Draws accuracy against speed for each group; returns the files, none if no entry has both."""
+    def draw(self, folder: str | Path) -> list[Path]:
+        """Draws accuracy against speed for each group; returns the files, none if no entry has both.
+
+        Raises:
+            RunError: a file cannot be written.
+
+        Example:
+            >>> import tempfile, defectbench
+            >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+            >>> [path.name for path in board.draw(tempfile.mkdtemp())]
+            ['pareto-cdte-doped-hse06-soc-full.png', 'pareto-cdte-doped-hse06-soc-full.svg']
+        """
+        from defectbench.base.paths import user_path
         from defectbench.leaderboard.figures import draw_leaderboard
 
-        return draw_leaderboard(list(self.groups), folder)
+        return draw_leaderboard(list(self.groups), user_path(folder))
 
-    def write(self, page: Path) -> list[Path]:
+    def write(self, page: str | Path) -> list[Path]:
         """Writes the Markdown page, with links, and its figures beside it; returns the figures' files.
 
         Raises:
             RunError: a file cannot be written.
+
+        Example:
+            >>> import tempfile, defectbench
+            >>> board = defectbench.load_leaderboard("leaderboards/cdte-doped")
+            >>> len(board.write(tempfile.mkdtemp() + "/README.md"))
+            2
         """
         from defectbench.base.files import write_text
+        from defectbench.base.paths import user_path
         from defectbench.leaderboard.figures import FIGURE_FOLDER
         from defectbench.leaderboard.tables import leaderboard
 
+        page = user_path(page)
         figures = page.parent / FIGURE_FOLDER
         text = leaderboard(self.folder, page.parent, figures)
         drawn = self.draw(figures)
@@ -94,7 +140,7 @@ class Leaderboard:
         return f"<leaderboard {self.folder}: {len(self)} entries in {len(self.groups)} groups>"
 
     def _repr_html_(self) -> str:
-        columns = ["model", "charge_response", "overall", "above_baseline", "counted"]
+        columns = ["model", "charge_class", "overall", "above_baseline", "counted"]
         parts = []
         for number, frame in self.to_frame().groupby("group"):
             first = self.groups[int(str(number))].first

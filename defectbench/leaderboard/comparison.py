@@ -37,7 +37,7 @@ CERTIFICATE = "certificate"
 """Stands for the charge class among the names of metrics."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Change:
     """One metric in two entries.
 
@@ -47,11 +47,21 @@ class Change:
         baseline: value in the baseline; None if there is none.
         candidate: value in the candidate.
         interval: of candidate − baseline; None if nothing can be resampled.
-        paired: whether both were resampled together; else the interval is wider than it need be.
+        paired: whether both were resampled together; else the interval is wider than necessary.
         tolerance: a change up to this counts as none, in the metric's unit.
         verdict: ``worse`` and ``better`` exceed the tolerance with an interval that excludes 0; ``not judged`` has no interval.
         gates: whether ``worse`` is a regression: the metric counts in the score, or was chosen by name.
         reason: for what cannot be told from the numbers.
+
+    Example:
+        >>> from defectbench.leaderboard.comparison import Change
+        >>> from defectbench.tasks import get_tasks
+        >>> rmsd = get_tasks(["relax"])[0].metric("rmsd")
+        >>> change = Change("relax", rmsd, 0.25, 0.5, (0.125, 0.375), paired=True, tolerance=0.004, verdict="worse", gates=True)
+        >>> change, change.difference, change.regression
+        (<relax.rmsd: 0.25 → 0.5 Å, worse>, 0.25, True)
+        >>> change.name
+        'relax.rmsd'
     """
 
     task: str
@@ -79,6 +89,11 @@ class Change:
     def regression(self) -> bool:
         """Whether it fails the gate."""
         return self.gates and self.verdict == "worse"
+
+    def __repr__(self) -> str:
+        old, new = ("–" if v is None else format(v, ".3g") for v in (self.baseline, self.candidate))
+        unit = "" if self.metric.unit == "1" else f" {self.metric.unit}"
+        return f"<{self.name}: {old} → {new}{unit}, {self.verdict}>"
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,15 @@ class Comparison:
         found: charge states, basins, levels and speed.
         confidence: of the intervals.
         notes: what a reader must know.
+
+    Example:
+        >>> import defectbench
+        >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/qet-matq")
+        >>> found = defectbench.compare(entry, entry, tasks=["cost"])
+        >>> found.passed, found.regressions, found.classes
+        (True, (), ('energy-only', 'energy-only'))
+        >>> found.candidate.model, found.candidate.configurations == found.configurations
+        ('qet-matq', True)
     """
 
     baseline: Side
@@ -140,11 +164,25 @@ class Comparison:
         return not self.regressions
 
     def count(self, verdict: Verdict) -> int:
-        """How many metrics are of that verdict."""
+        """How many metrics are of that verdict.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/qet-matq")
+            >>> defectbench.compare(entry, entry, tasks=["cost"]).count("worse")
+            0
+        """
         return sum(c.verdict == verdict for c in self.changes)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per metric: task, metric, baseline, candidate, change, low and high (all in ``unit``), verdict, regression."""
+        """One row per metric: task, metric, baseline, candidate, change, low and high (all in ``unit``), verdict, regression.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/qet-matq")
+            >>> bool(defectbench.compare(entry, entry, tasks=["cost"]).to_frame()["regression"].any())
+            False
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -207,13 +245,11 @@ def compare(
         UnknownNameError: a metric or task that both do not have.
 
     Example:
-        >>> import tempfile, defectbench
-        >>> from ase.calculators.lj import LennardJones
-        >>> calculator, folder = LennardJones(sigma=1.0, epsilon=0.01, rc=3.0), tempfile.mkdtemp()
-        >>> chosen = {"defects": ["V_Se2"], "charges": [2], "configurations": ["Unperturbed"], "tasks": ["relax"]}
-        >>> entry = defectbench.evaluate(calculator, **chosen, figures=False, output=folder)
-        >>> defectbench.compare(folder, entry).regressions
-        ()
+        >>> import defectbench
+        >>> entries = "leaderboards/sb2se3-vacancies"
+        >>> found = defectbench.compare(f"{entries}/qet-matq", f"{entries}/chgnet-0.3.0", tasks=["cost"])
+        >>> found.regressions  # it does not respond to charge
+        ('certificate',)
     """
     from defectbench.entries.rescoring import dataset_of
 

@@ -34,6 +34,14 @@ class Metric:
         baselines: label → what the baselines without a model reach.
         status: ``scored``, ``failed``, ``left out`` or ``information``.
         reason: why there is no value.
+
+    Example:
+        >>> import defectbench
+        >>> rmsd = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")["relax"]["rmsd"]
+        >>> rmsd.unit, rmsd.status, float(rmsd) == rmsd.value
+        ('Å', 'scored', True)
+        >>> sorted(rmsd.baselines)
+        ['other_charge', 'unrelaxed']
     """
 
     name: str
@@ -65,12 +73,12 @@ class TaskView:
     Example:
         >>> import defectbench
         >>> relax = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")["relax"]
-        >>> relax["rmsd"].unit
-        'Å'
+        >>> relax.name, relax.title, 0.0 <= relax.score <= 1.0
+        ('relax', 'Ground-state structures', True)
+        >>> "rmsd" in relax.metrics, len(relax.notes) > 0
+        (True, True)
         >>> relax.tables
         ('states', 'configurations', 'host')
-        >>> list(relax.to_frame()["charge"])[:3]
-        [-3, -2, -1]
     """
 
     def __init__(self, scored: TaskScore, record: TaskRecord) -> None:
@@ -112,6 +120,12 @@ class TaskView:
 
         Raises:
             UnknownNameError: the task has none of that name.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+            >>> entry["relax"]["rmsd"].unit
+            'Å'
         """
         for found in self.scored.metrics:
             if found.definition.name == metric:
@@ -134,6 +148,14 @@ class TaskView:
 
         Raises:
             UnknownNameError: there is no such table.
+
+        Example:
+            >>> import defectbench
+            >>> relax = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")["relax"]
+            >>> list(relax.to_frame()["charge"])[:3]
+            [-3, -2, -1]
+            >>> list(relax.to_frame("metrics"))
+            ['metric', 'value', 'unit', 'low', 'high', 'score', 'status']
         """
         import pandas as pd
 
@@ -172,12 +194,27 @@ class Drawing:
 
     Attributes:
         files: name → content, PNG and SVG.
+
+    Example:
+        >>> from defectbench.leaderboard.entry_view import Drawing
+        >>> Drawing({"pes.png": b"...", "pes.svg": b"..."})
+        <figure pes.png, pes.svg>
     """
 
     files: dict[str, bytes]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes the files into a folder, which is made if need be; returns their paths."""
+        """Writes the files into a folder, which is made if needed; returns their paths.
+
+        Raises:
+            RunError: a file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from defectbench.leaderboard.entry_view import Drawing
+            >>> [path.name for path in Drawing({"pes.svg": b"..."}).save(tempfile.mkdtemp())]
+            ['pes.svg']
+        """
         from defectbench.base.files import write_bytes
         from defectbench.base.paths import user_path
 
@@ -204,12 +241,17 @@ class EntryView:
     Example:
         >>> import defectbench
         >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+        >>> entry
+        <entry CHGNet 0.3.0 on sb2se3-vacancies (full): charge-blind, score ...>
         >>> entry.charge_class
         'charge-blind'
-        >>> "relax" in entry, len(entry) > 5
+        >>> "relax" in entry, len(entry) == len(entry.tasks)
         (True, True)
         >>> 0.0 <= entry.score.overall <= 1.0
         True
+        >>> worth, worst = entry.verdict
+        >>> worth.split(". ")[0]
+        'CHGNet 0.3.0 does not respond to charge'
     """
 
     record: Entry
@@ -240,6 +282,12 @@ class EntryView:
 
         Raises:
             UnknownNameError: the entry has no task of that name.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+            >>> entry["pes"].tables
+            ('states', 'configurations')
         """
         scored = self.score.task(task)
         if scored is None:
@@ -256,7 +304,14 @@ class EntryView:
         return len(self.tasks)
 
     def to_frame(self) -> pd.DataFrame:
-        """Every metric of every task, one row each."""
+        """Every metric of every task, one row each, by task and metric.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+            >>> entry.to_frame().loc[("relax", "rmsd"), "unit"]
+            'Å'
+        """
         import pandas as pd
 
         return pd.concat([self[task].to_frame("metrics").assign(task=task) for task in self]).set_index(["task", "metric"])
@@ -265,7 +320,13 @@ class EntryView:
         """The relaxed structures, with defect, charge, configuration, status and model_energy (eV) in ``info``.
 
         Raises:
-            DefectbenchError: the folder holds none, or they cannot be read.
+            DefectbenchError: the folder holds none (code ``no-structures``), or they cannot be read.
+
+        Example:
+            >>> import defectbench
+            >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/mace-mf-sb2se3")
+            >>> {atoms.info["defect"] for atoms in entry.structures()}
+            {...'V_Sb1'...}
         """
         from defectbench.base.files import contained
         from defectbench.datasets.extxyz import read_extxyz
@@ -350,7 +411,7 @@ def load_entry(folder: str | Path) -> EntryView:
     return EntryView(read_entry(place), place)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rescored:
     """An entry scored again.
 
@@ -358,11 +419,22 @@ class Rescored:
         stored: the entry as it was.
         now: the entry with every task scored by this version.
         differences: metrics (``task.metric``) that differ by more than a relative 1e-6; empty if all are reproduced.
+
+    Example:
+        >>> import defectbench
+        >>> from defectbench.leaderboard.entry_view import Rescored
+        >>> entry = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0")
+        >>> Rescored(stored=entry, now=entry, differences=())  # made by defectbench.rescore
+        <rescored: every metric reproduced; ...>
     """
 
     stored: EntryView
     now: EntryView
     differences: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        found = f"{len(self.differences)} metrics differ" if self.differences else "every metric reproduced"
+        return f"<rescored: {found}; {self.now!r}>"
 
 
 def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None = None, *, write: bool = False) -> Rescored:
@@ -377,9 +449,12 @@ def rescore(entry: str | Path | EntryView, dataset: str | Path | Dataset | None 
         DefectbenchError: the entry or its calculations cannot be read or are damaged, or the dataset is not the one it was made on.
 
     Example:
-        >>> import defectbench
-        >>> again = defectbench.rescore("leaderboards/sb2se3-vacancies/chgnet-0.3.0")  # doctest: +SKIP
-        >>> again.differences  # doctest: +SKIP
+        >>> import tempfile, defectbench
+        >>> from ase.calculators.lj import LennardJones
+        >>> calculator, folder = LennardJones(sigma=1.0, epsilon=0.01, rc=3.0), tempfile.mkdtemp()
+        >>> chosen = {"defects": ["V_Se2"], "charges": [2], "configurations": ["Unperturbed"], "tasks": ["relax"]}
+        >>> _ = defectbench.evaluate(calculator, **chosen, figures=False, output=folder)
+        >>> defectbench.rescore(folder).differences
         ()
     """
     from defectbench.base.paths import user_path

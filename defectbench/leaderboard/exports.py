@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.tables import csv_text
+from defectbench.leaderboard.states import COUNTED
 
 if TYPE_CHECKING:
     from defectbench.leaderboard.view import Site
@@ -44,7 +45,16 @@ def board_rows(site: Site) -> list[dict[str, Any]]:
 
 def state_rows(site: Site) -> list[dict[str, Any]]:
     """The models' ground states as one flat table, a row per board, model, defect and charge."""
-    return [{"board": page.board, "model": page.model, "name": page.name, **asdict(state)} for page in site.models for state in page.states]
+    out = []
+    for page in site.models:
+        where = {"board": page.board, "model": page.model, "name": page.name}
+        out += [where | _flat(asdict(state)) for state in page.states]
+    return out
+
+
+def _flat(state: dict[str, Any]) -> dict[str, Any]:
+    counted = state.pop("counted")
+    return state | {f"counted_{metric}": counted.get(metric) for metric in COUNTED}
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import files_below
 from defectbench.entries.folder import read_entry
 from defectbench.entries.schema import Entry
+from defectbench.entries.versions import read_versions
 from defectbench.leaderboard.scores import Score, score_results
 
 GroupKey = tuple[str, str, str, bool, str, str, tuple[tuple[str, int, tuple[str, ...]], ...], tuple[str, ...]]
@@ -29,10 +31,22 @@ class Ranked:
     entry: Entry
     score: Score
 
+    @cached_property
+    def versions(self) -> tuple[Entry, ...]:
+        """Earlier versions that the entry's folder keeps, oldest first.
+
+        Raises:
+            DefectbenchError: one cannot be read.
+        """
+        return read_versions(self.folder)
+
     @property
     def created(self) -> str:
         """When the entry was made, ISO 8601 in UTC: sorts by time."""
         return self.entry.provenance.created
+
+    def __repr__(self) -> str:
+        return f"<{self.entry.model.id}: {self.score!r}>"
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,10 @@ class Group:
     def first(self) -> Entry:
         """An entry that stands for what all have in common."""
         return self.entries[0].entry
+
+    def __repr__(self) -> str:
+        d, models = self.first.dataset, ", ".join(one.entry.model.id for one in self.entries)
+        return f"<group on {d.id} ({d.level_of_theory}, {self.first.selection.suite}): {models}>"
 
 
 def find_entries(folder: Path) -> list[Path]:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from defectbench.base.files import contained, open_file
 from defectbench.entries.staleness import stale
 from defectbench.leaderboard.groups import Group, Ranked
 from defectbench.scoring.paired import student
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST_MODELS = 3
 """Two models have only two orders: a rank correlation of them says nothing."""
@@ -82,7 +87,7 @@ class Agreement:
     by_chance: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AcrossHosts:
     """All hosts side by side.
 
@@ -91,12 +96,43 @@ class AcrossHosts:
         models: best mean first; those without one below, by name.
         agreements: of every pair of hosts.
         statement: how far the ranking generalises, in words.
+
+    Example:
+        >>> import defectbench
+        >>> found = defectbench.load_leaderboard("leaderboards/cdte-doped").across_hosts()
+        >>> found
+        <scores over 1 hosts: ... models>
     """
 
     hosts: tuple[Host, ...]
     models: tuple[ModelOverHosts, ...]
     agreements: tuple[Agreement, ...]
     statement: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per model: its mean score with bounds, and its score on each host.
+
+        Example:
+            >>> import defectbench
+            >>> found = defectbench.load_leaderboard("leaderboards/cdte-doped").across_hosts()
+            >>> list(found.to_frame())
+            ['model', 'score', 'low', 'high', 'CdTe']
+        """
+        import pandas as pd
+
+        rows = []
+        for m in self.models:
+            low, high = m.interval or (None, None)
+            rows.append(
+                {"model": m.model, "score": m.score, "low": low, "high": high, **{h.name: m.scores.get(h.name) for h in self.hosts}}
+            )
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"<scores over {len(self.hosts)} hosts: {len(self.models)} models>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.statement)}</p>" + self.to_frame().to_html(index=False, float_format="{:.2f}".format, na_rep="–")
 
 
 def host_of(one: Ranked) -> str:

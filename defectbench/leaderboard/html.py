@@ -26,6 +26,7 @@ from defectbench.leaderboard.overlays import Scene, dft_scenes, model_scenes, sc
 from defectbench.leaderboard.pareto import points_of, stem
 from defectbench.leaderboard.publication import published_files
 from defectbench.leaderboard.report import Report, report, templates
+from defectbench.leaderboard.states import COUNTED, ChargeStateResult
 from defectbench.leaderboard.view import Board, ModelPage, Site, site_view
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def build_site(
         RunError: a file cannot be written.
     """
     _ours(output)
-    # a site inside the folder holds no entry.json, so that it never becomes its own input
+    # a site inside the folder contains no entry.json, so that it never becomes its own input
     groups = group_entries(find_entries(folder))
     site = site_view(groups, folder, documentation)
     out = _Output(output)
@@ -172,7 +173,8 @@ def _write_model(out: _Output, site: Site, page: ModelPage, one: Ranked, referen
 def _write_board(out: _Output, board: Board, pages: Sequence[tuple[ModelPage, Ranked]]) -> dict[str, tuple[Chart, ...]]:
     """The figures over all models of a board, by task."""
     baseline = next((row.overall.score for row in board.rows if row.kind == "best baselines"), None)
-    charts = group_charts([(one.entry, one.score.overall, page.row.training_data) for page, one in pages], baseline)
+    current = [(page, one) for page, one in pages if page.row.superseded_by is None]
+    charts = group_charts([(one.entry, one.score.overall, page.row.training_data) for page, one in current], baseline)
     if charts:
         out.write(f"data/board-{board.id}.js", _script("charts", f"board-{board.id}", _flat(charts)))
     return charts
@@ -262,7 +264,9 @@ def _interactive(site: Site) -> dict[str, object]:
     tasks = [
         {"task": t.task, "title": t.title, "weight": t.weight, "counted": [m.label for m in t.metrics if m.weight > 0]} for t in site.tasks
     ]
-    return {"boards": [_short(asdict(board)) for board in site.boards], "tasks": tasks, "presets": site.presets}
+    relax = next((t.metrics for t in site.tasks if t.task == "relax"), ())
+    counted = [[m.bad, m.good, m.weight] for name in COUNTED for m in relax if m.name == name]
+    return {"boards": [_short(asdict(board)) for board in site.boards], "tasks": tasks, "presets": site.presets, "counted": counted}
 
 
 def _short(value: object) -> object:
@@ -277,11 +281,13 @@ def _short(value: object) -> object:
 
 
 def _states(site: Site) -> dict[str, list[list[object]]]:
-    """Page → its charge states, short: for the column of one charge state on the first page."""
-    return {
-        page.page: [[s.defect, s.charge, s.minimum, s.after_host, s.energy_above, s.rmsd, s.configuration, s.reason] for s in page.states]
-        for page in site.models
-    }
+    """Page → its charge states, short: for the columns of chosen charge states on the first page."""
+
+    def short(s: ChargeStateResult) -> list[object]:
+        counted = [s.counted.get(metric) for metric in COUNTED]
+        return [s.defect, s.charge, s.minimum, s.after_host, s.energy_above, s.rmsd, s.configuration, s.reason, counted]
+
+    return {page.page: [short(s) for s in page.states] for page in site.models}
 
 
 def _static(folder: Traversable, name: str) -> Iterable[tuple[str, bytes]]:

@@ -169,7 +169,7 @@ def _laid(atoms: Atoms, found: Match, reference: Atoms, operations: Operations) 
 
 @lru_cache(maxsize=100)
 def _reference(dataset: Dataset, defect: str, charge: int) -> ReferenceState | None:
-    """DFT's minima of a charge state, told apart once and not for every model."""
+    """DFT's minima of a charge state, distinguished once and not for every model."""
     from defectbench.scoring.landscape import operations_of, reference_state
 
     return reference_state(dataset, defect, charge, operations_of(dataset))

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from defectbench.base.text import one_line
 from defectbench.entries.published import INDEX_FILE, index_text, publish
+from defectbench.entries.versions import created
 
 if TYPE_CHECKING:
     from defectbench.leaderboard.groups import Ranked
@@ -66,17 +67,18 @@ def feed(pages: Sequence[ModelPage], entries: Sequence[Ranked], address: str | N
         _text(item, "updated", _date(one).isoformat())
         _link(item, "alternate", f"{base}{page.page}")
         rank = "" if page.row.rank is None else f" Rank {page.row.rank}."
-        _text(item, "summary", f"Response to charge: {one.entry.certificate['charge_class']}.{rank}")
+        changes = page.versions[-1].changes if len(page.versions) > 1 and page.versions[-1].page == page.page else ()
+        changed = f" Changed: {'; '.join(changes)}." if changes else ""
+        _text(item, "summary", f"Response to charge: {one.entry.certificate['charge_class']}.{rank}{changed}")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _date(one: Ranked) -> datetime:
     try:
-        made = datetime.fromisoformat(one.entry.provenance.created)
+        return created(one.entry)
     except ValueError:
         return _EPOCH
-    return (made if made.tzinfo is not None else made.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _id(kind: str, name: str) -> str:

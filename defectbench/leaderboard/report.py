@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -265,7 +266,8 @@ def _metrics(metrics: Sequence[MetricScore], baselines: Mapping[str, Mapping[str
         anchors = "" if d.good is None or d.bad is None else f"{number(d.bad)} → {number(d.good)}"
         unit = "" if d.unit == "1" else d.unit
         score = "" if m.score is None else f"{m.score:.2f}"
-        rows.append((d.label, measured(m), unit, number(best) if best is not None else "", anchors, score, m.reason or d.tooltip))
+        value, beside = signed(measured(m)), signed(number(best)) if best is not None else ""
+        rows.append((d.label, value, unit, beside, signed(anchors), score, m.reason or d.tooltip))
     headings = (
         Heading("metric", wrap=True),
         Heading("value (95 % interval)"),
@@ -276,6 +278,15 @@ def _metrics(metrics: Sequence[MetricScore], baselines: Mapping[str, Mapping[str
         Heading("meaning", wrap=True),
     )
     return Table(headings, tuple(rows))
+
+
+def signed(text: str) -> str:
+    """Numbers with a true minus, as charges have it.
+
+    >>> signed("-0.38 (-8.2e-05 to 0.43)")
+    '−0.38 (−8.2e-05 to 0.43)'
+    """
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
 
 
 def _rows(name: str, rows: Sequence[Row]) -> Table:
@@ -301,7 +312,7 @@ def _cell(column: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return format_charge(value) if column.endswith("charge") else str(value)
-    return number(value, 4) if isinstance(value, float) else str(value)
+    return signed(number(value, 4)) if isinstance(value, float) else str(value)
 
 
 def _figure(folder: Path, task: str) -> str | None:

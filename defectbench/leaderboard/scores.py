@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 Status = Literal["scored", "failed", "left out", "information"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MetricScore:
     """How a metric counts.
 
@@ -33,6 +33,13 @@ class MetricScore:
         bounds: score at the ends of the interval; (score, score) without one.
         weight: in the task's score.
         reason: why there is no value.
+
+    Example:
+        >>> import defectbench
+        >>> score = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0").score
+        >>> rmsd = score.task("relax").metric("rmsd")
+        >>> rmsd.counts, rmsd.definition.unit
+        (True, 'Å')
     """
 
     definition: MetricDefinition
@@ -49,6 +56,9 @@ class MetricScore:
         """Whether it enters the task's score."""
         return self.score is not None and self.weight > 0
 
+    def __repr__(self) -> str:
+        return f"<score of {self.definition.name}: {_in_words(self.score, self.bounds)}; {self.status}>"
+
 
 @dataclass(frozen=True, repr=False)
 class TaskScore:
@@ -63,6 +73,12 @@ class TaskScore:
         bounds: the same mean of the metrics' bounds: all at their worse end, all at their better end.
         coverage: share of the metrics' weight that counts.
         reason: why there is no score.
+
+    Example:
+        >>> import defectbench
+        >>> score = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0").score
+        >>> [(one.task, one.counts) for one in score.tasks if one.task in ("relax", "cost")]
+        [('relax', True), ('cost', False)]
     """
 
     task: str
@@ -80,7 +96,14 @@ class TaskScore:
         return self.score is not None and self.weight > 0
 
     def metric(self, name: str) -> MetricScore:
-        """The metric of that name; KeyError if the task has none."""
+        """The metric of that name; KeyError if the task has none.
+
+        Example:
+            >>> import defectbench
+            >>> score = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0").score
+            >>> score.task("relax").metric("rmsd").status
+            'scored'
+        """
         for item in self.metrics:
             if item.definition.name == name:
                 return item
@@ -100,6 +123,13 @@ class Score:
         overall: weighted mean of the tasks that count; None if none does.
         bounds: the same mean of the tasks' bounds.
         coverage: share of the declared weight that counts; what is left out or did not run is missing from it.
+
+    Example:
+        >>> import defectbench
+        >>> score = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0").score
+        >>> low, high = score.bounds
+        >>> 0.0 <= low <= score.overall <= high <= 1.0
+        True
     """
 
     tasks: tuple[TaskScore, ...]
@@ -108,7 +138,14 @@ class Score:
     coverage: float
 
     def task(self, name: str) -> TaskScore | None:
-        """The task of that name, if it ran."""
+        """The task of that name; None if it did not run.
+
+        Example:
+            >>> import defectbench
+            >>> score = defectbench.load_entry("leaderboards/sb2se3-vacancies/chgnet-0.3.0").score
+            >>> score.task("relax").title
+            'Ground-state structures'
+        """
         return next((t for t in self.tasks if t.task == name), None)
 
     def __repr__(self) -> str:
@@ -222,7 +259,7 @@ def _as_result(task: str, baseline: Mapping[str, float | None]) -> TaskResult:
 
 
 def aspects(score: Score) -> dict[Aspect, tuple[float, float | None]]:
-    """What of the score is about structures, energies and forces: share of the counted weight, and mean score.
+    """The parts of the score about structures, energies and forces: share of the counted weight, and mean score.
 
     Shares are of the weights that count in this score, so that they add up to 1 if every metric that counts has an aspect.
     """

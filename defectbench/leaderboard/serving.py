@@ -22,7 +22,7 @@ def server(site: Path, port: int = 8000) -> ThreadingHTTPServer:
         port: 0 takes a free one.
 
     Raises:
-        DefectbenchError: the folder holds no site (code ``no-site``), or the port cannot be used (``bad-port``).
+        DefectbenchError: the folder contains no site (code ``no-site``), or the port cannot be used (``bad-port``).
     """
     if not (site / "index.html").is_file():
         raise DefectbenchError(f"no site at {site}; build one with 'defectbench leaderboard build FOLDER --output {site}'", code="no-site")

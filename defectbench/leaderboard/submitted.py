@@ -56,7 +56,7 @@ def comment(submission: Submission, leaderboards: Path) -> str:
     if (old := stale(entry)) is not None:
         lines.append(f"- stale: {safe(old)}")
     found = submission.verification
-    lines.append(f"- verified: {found.calculations} calculations looked at, {found.repeated} of them run again")
+    lines.append(f"- verified: {found.calculations} calculations checked, {found.repeated} of them run again")
     lines += [f"- not checked: {safe(reason)}" for reason in found.unchecked]
     lines += [f"- **problem**: {safe(problem)}" for problem in submission.problems]
     return "\n".join(lines) + "\n"

@@ -292,7 +292,7 @@ the model adds nothing over them. *best baselines*: the best uninformed one of e
 **counted**: the share of the weights that could be scored; scores of very different shares do not compare. *n/a*: the question cannot be
 put to the model or the data; why is said below the task's table. A baseline's *–*: it has no such value. **not converged**:
 relaxations that failed or did not converge, each a miss. **s per relaxation**: median processor time (wall clock on a GPU); **core-h**: all
-calculations of the entry; the table of costs names the hardware. `defectbench score explain FOLDER` shows how a score came about.
+calculations of the entry; the table of costs names the hardware. `defectbench score explain FOLDER` shows how a score is computed.
 Protocol and suites are defined in `docs/tasks.md` of defectbench."""
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from defectbench.entries.staleness import stale
-from defectbench.leaderboard.groups import Group, Ranked
+from defectbench.leaderboard.groups import Group, Ranked, group_key
+from defectbench.leaderboard.history import Version, history
 from defectbench.leaderboard.hosts import AcrossHosts, across_hosts
 from defectbench.leaderboard.pareto import hardware_of, stem
-from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines
+from defectbench.leaderboard.scores import TaskScore, best_baselines, gains, mean_gain, score_baselines, score_results
+from defectbench.leaderboard.states import ChargeStateResult, state_results
 from defectbench.leaderboard.tables import content_note
-from defectbench.tasks.relax.rows import StateRow
 
 if TYPE_CHECKING:
-    from defectbench.datasets.schema import DatasetFile
+    from defectbench.datasets.schema import DatasetFile, LevelOfTheory
     from defectbench.entries.schema import Entry
     from defectbench.models.schema import ModelDefinition
     from defectbench.scoring.task import Task
@@ -61,7 +62,7 @@ class Row:
         seconds_per_call: median time per force call on ``hardware``.
         not_converged: relaxations that failed or did not converge, of ``relaxations``.
         date: on which the entry was made.
-        superseded_by: page of a later entry of the same model; such a row has no rank.
+        superseded_by: page of a later entry of the same model; such a row has no rank, and no page if only its record is kept.
     """
 
     kind: Kind
@@ -117,42 +118,6 @@ class Board:
 
 
 @dataclass(frozen=True)
-class ChargeStateResult:
-    """Where a model's ground state of a charge state ends.
-
-    Attributes:
-        minimum: DFT minimum that the structure is in; None if in none, or if DFT has no minima here.
-        energy_above: DFT energy of that minimum above DFT's ground state, in eV.
-        after_host: the minimum once the model's drift of the host is subtracted.
-        rmsd, local_rmsd, unrelaxed_rmsd: to DFT's ground state, in Å; the last of the unrelaxed start.
-        reason: why there is no value.
-    """
-
-    defect: str
-    charge: int
-    configuration: str | None
-    ground_state: str | None
-    minimum: str | None
-    energy_above: float | None
-    after_host: str | None
-    minima: int | None
-    rmsd: float | None
-    local_rmsd: float | None
-    unrelaxed_rmsd: float | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Version:
-    """An entry of the same model on the same dataset, level of theory and suite; ``changes`` since the one before it."""
-
-    page: str
-    date: str
-    overall: float | None
-    changes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ModelPage:
     """What is shown of a model on a board besides the report of its entry.
 
@@ -164,7 +129,7 @@ class ModelPage:
         elsewhere: pages of the same model on other boards, with their titles.
         facts: what the definition says, label → text.
         url: of the model.
-        versions: the model's history here, oldest first, itself among them.
+        versions: the model's history here, oldest first, itself among them; see :mod:`defectbench.leaderboard.history`.
     """
 
     page: str
@@ -289,10 +254,12 @@ def site_view(groups: Iterable[Group], folder: Path, documentation: str | None =
         boards.append(board)
         pages += made
     titles = {board.id: board.title for board in boards}
-    history = _history([one for group in groups for one in group.entries], pages)
+    versions = _histories([one for group in groups for one in group.entries], pages, tasks)
     return Site(
-        boards=tuple(sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" for row in b.rows)))),
-        models=tuple(replace(_with_others(page, pages, titles), versions=history[page.page]) for page in pages),
+        boards=tuple(
+            sorted(boards, key=lambda b: (b.suite != "full", -sum(row.kind == "model" and row.superseded_by is None for row in b.rows)))
+        ),
+        models=tuple(replace(_with_others(page, pages, titles), versions=versions[page.page]) for page in pages),
         tasks=tuple(_task_page(task) for task in tasks if any(task.name in one.entry.tasks for group in groups for one in group.entries)),
         datasets=tuple(_dataset_pages(groups, boards)),
         not_run=tuple(_not_run(definitions.values(), {page.model for page in pages})),
@@ -336,7 +303,7 @@ def _board(
         row = _row(one, place, f"models/{file}.html", shown)
         if later != file:
             row = replace(row, rank=None, superseded_by=f"models/{later}.html")
-        rows.append(row)
+        rows += [row, *_kept_rows(one, row.superseded_by or row.page, shown)]
         pages.append(_model_page(one, row, name, definition, folder))
     rows += _baseline_rows(first, shown)
     rows.sort(key=lambda row: -1.0 if row.overall.score is None else row.overall.score, reverse=True)
@@ -365,7 +332,7 @@ def _cell(scored: TaskScore | None) -> Cell:
     return Cell(scored.score, low, high, scored.reason)
 
 
-def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
+def _row(one: Ranked, place: int, page: str | None, tasks: list[str]) -> Row:
     entry, score = one.entry, one.score
     low, high = score.bounds or (None, None)
     cost = entry.tasks.get("cost")
@@ -391,6 +358,18 @@ def _row(one: Ranked, place: int, page: str, tasks: list[str]) -> Row:
         relaxations=len(entry.configurations),
         date=entry.provenance.created[:10],
     )
+
+
+def _current(row: Row) -> bool:
+    return row.kind == "model" and row.superseded_by is None
+
+
+def _kept_rows(one: Ranked, current: str | None, tasks: list[str]) -> Iterable[Row]:
+    """The versions that an entry keeps, as far as they compare with it."""
+    for version in one.versions:
+        if group_key(version) == group_key(one.entry):
+            row = _row(Ranked(one.folder, version, score_results(version.tasks)), 0, None, tasks)
+            yield replace(row, rank=None, superseded_by=current)
 
 
 def _baseline_rows(entry: Entry, tasks: list[str]) -> list[Row]:
@@ -427,7 +406,7 @@ def _model_page(one: Ranked, row: Row, board: str, definition: ModelDefinition |
         name=one.entry.model.name,
         folder=one.folder.relative_to(folder).as_posix(),
         row=row,
-        states=tuple(_states(one.entry)),
+        states=tuple(state_results(one.entry)),
         reproduce=reproduce(one.entry),
         elsewhere=(),
         facts=tuple(facts),
@@ -446,24 +425,6 @@ def _signer(folder: Path) -> str:
     except DefectbenchError:
         return "somebody; not checked when this site was built"
     return "nobody" if found is None else str(found)
-
-
-def _states(entry: Entry) -> Iterable[ChargeStateResult]:
-    for row in entry.table("relax", "states", StateRow):
-        yield ChargeStateResult(
-            defect=row["defect"],
-            charge=row["charge"],
-            configuration=row["configuration"],
-            ground_state=row["dft_configuration"],
-            minimum=row["minimum"],
-            energy_above=row["energy_above_ground_state"],
-            after_host=row["host_referenced_minimum"],
-            minima=row["dft_minima"],
-            rmsd=row["rmsd"],
-            local_rmsd=row["local_rmsd"],
-            unrelaxed_rmsd=row["unrelaxed_rmsd"],
-            reason=row["reason"],
-        )
 
 
 def reproduce(entry: Entry) -> str:
@@ -486,44 +447,17 @@ def _with_others(page: ModelPage, pages: list[ModelPage], titles: Mapping[str, s
     return replace(page, elsewhere=tuple(others))
 
 
-def _history(entries: list[Ranked], pages: list[ModelPage]) -> dict[str, tuple[Version, ...]]:
-    """Page → the entries of its model on its dataset, level of theory and suite, oldest first."""
-    together: dict[tuple[str, str, str, str], list[tuple[Ranked, str]]] = {}
+def _histories(entries: list[Ranked], pages: list[ModelPage], tasks: tuple[Task, ...]) -> dict[str, tuple[Version, ...]]:
+    """Page → the entries of its model on its dataset, level of theory and suite, and the versions that they keep."""
+    together: dict[tuple[str, str, str, str], list[tuple[Entry, str | None]]] = {}
+    mine = {}
     for one, page in zip(entries, pages, strict=True):
         e = one.entry
-        together.setdefault((e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite), []).append((one, page.page))
-    out: dict[str, tuple[Version, ...]] = {}
-    for found in together.values():
-        found.sort(key=lambda x: x[0].created)
-        versions = tuple(
-            Version(page, one.created[:10], one.score.overall, tuple(_changes(found[n - 1][0].entry, one.entry)) if n else ("first entry",))
-            for n, (one, page) in enumerate(found)
-        )
-        out |= dict.fromkeys((page for _, page in found), versions)
-    return out
-
-
-def _changes(old: Entry, new: Entry) -> Iterable[str]:
-    """What differs between two entries of a model besides the results."""
-    before, after = old.provenance, new.provenance
-    named = (
-        ("the model's weights", old.model.weights_sha256, new.model.weights_sha256),
-        ("content of the dataset", old.dataset.sha256[:12], new.dataset.sha256[:12]),
-        ("protocol", before.protocol.get("name"), after.protocol.get("name")),
-        ("selection", [s.model_dump() for s in old.selection.states], [s.model_dump() for s in new.selection.states]),
-        ("tasks", sorted(old.tasks), sorted(new.tasks)),
-        ("device", before.device, after.device),
-        ("defectbench", before.defectbench, after.defectbench),
-    )
-    for label, was, now in named:
-        if was != now:
-            yield f"{label}: {was} → {now}" if isinstance(was, str) and isinstance(now, str) else label
-    for name in sorted({*before.packages, *after.packages}):
-        was, now = before.packages.get(name, "none"), after.packages.get(name, "none")
-        if was != now:
-            yield f"{name}: {was} → {now}"
-    if old.model.identity != new.model.identity and old.model.weights_sha256 == new.model.weights_sha256:
-        yield "the model's settings or code"
+        mine[page.page] = (e.model.id, e.dataset.id, e.dataset.level_of_theory, e.selection.suite)
+        found = together.setdefault(mine[page.page], [])
+        found += [(e, page.page), *((version, None) for version in one.versions)]
+    histories = {key: history(found, tasks) for key, found in together.items()}
+    return {page: histories[key] for page, key in mine.items()}
 
 
 def _task_page(task: Task) -> TaskPage:
@@ -549,9 +483,10 @@ def _dataset_pages(groups: list[Group], boards: list[Board]) -> Iterable[Dataset
 
 
 def _dataset_page(d: DatasetFile, page: str, boards: tuple[str, ...]) -> DatasetPage:
-    def uncertain(level: str) -> str:
-        found = next(one.uncertainty for one in d.levels if one.name == level)
-        return "not stated" if found is None else f"{found.energy * 1000:g} meV, {found.force * 1000:g} meV/Å ({found.source})"
+    def uncertain(level: LevelOfTheory) -> str:
+        found = level.uncertainty
+        measured = None if found is None else f"{found.energy * 1000:g} meV, {found.force * 1000:g} meV/Å ({found.source})"
+        return " ".join(filter(None, [measured, level.accuracy])) or "not stated"
 
     return DatasetPage(
         id=d.id,
@@ -562,7 +497,7 @@ def _dataset_page(d: DatasetFile, page: str, boards: tuple[str, ...]) -> Dataset
         citations=tuple((c.text, _web(f"https://doi.org/{c.doi}" if c.doi else c.url)) for c in d.citations),
         host=d.host.description,
         defects=tuple((one.name, one.description, tuple(sorted(one.charges))) for one in d.defects),
-        levels=tuple(LevelInfo(one.name, one.functional, one.code or "not stated", uncertain(one.name)) for one in d.levels),
+        levels=tuple(LevelInfo(one.name, one.functional, one.code or "not stated", uncertain(one)) for one in d.levels),
         boards=boards,
     )
 

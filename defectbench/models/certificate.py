@@ -132,6 +132,9 @@ class ChargeCertificate:
     reference_forces: float | None = None
     warnings: tuple[str, ...] | None = None
 
+    def __repr__(self) -> str:
+        return f"<charge-response certificate: {self.charge_class}; {len(self.failed)} of {len(self.checks)} checks failed>"
+
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that do not hold."""

@@ -72,7 +72,7 @@ def model_in_hand(
         packages_sha256: identifies the packages of this process.
 
     Raises:
-        ModelError: it is not a calculator (code ``not-a-calculator``), or the charge cannot be handed over in that way (``bad-charge``).
+        ModelError: it is not a calculator (code ``not-a-calculator``), or the charge cannot be passed in that way (``bad-charge``).
 
     Example:
         >>> from ase.calculators.lj import LennardJones
@@ -139,7 +139,7 @@ def _state(calculator: object) -> dict[str, Any]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """What of a value identifies a model, as JSON: numbers, texts, arrays, parameters of torch modules; of all else only its class."""
+    """The part of a value that identifies a model, as JSON: numbers, texts, arrays, torch parameters; of all else only its class."""
     if value is None or isinstance(value, bool | int | float | str):
         return value if not isinstance(value, float) else repr(value)
     if isinstance(value, np.ndarray | np.generic):

@@ -92,7 +92,7 @@ def response_of(defect: str, charges: Sequence[int], energies: Sequence[float], 
 
 @dataclass(frozen=True)
 class Lost:
-    """Pairs of charges that a model does not tell apart: in nothing, or in the forces alone."""
+    """Pairs of charges that a model does not distinguish: in nothing, or in the forces alone."""
 
     altogether: tuple[Pair, ...]
     in_forces: tuple[Pair, ...]

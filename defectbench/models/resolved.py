@@ -1,4 +1,4 @@
-"""A model definition with its weights at hand, checked by hash: what a worker needs."""
+"""A model definition with its weights on this machine, checked by hash: what a worker needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADAPTER_REVISION = {"matgl": 2}
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A definition with its weights at hand: all that a worker needs.
+    """A definition with its weights on this machine: all that a worker needs.
 
     Attributes:
         definition: the model's definition.
@@ -118,7 +118,7 @@ def resolve_model(
     folder: Path | None = None,
     environment: PythonEnvironment | None = None,
 ) -> ResolvedModel:
-    """Finds (downloads, if need be) and checks a model's weights.
+    """Finds (downloads, if needed) and checks a model's weights.
 
     Args:
         definition: from :func:`load_model`.

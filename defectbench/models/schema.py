@@ -180,6 +180,14 @@ class ModelDefinition(_Closed):
         citation: what to cite.
         url: home page.
         notes: what a user of the model must know.
+
+    Example:
+        >>> import defectbench
+        >>> model = defectbench.load_model("qet-matq")
+        >>> model
+        <model qet-matq: QET-MatQ, PBE, charge: total_charge>
+        >>> model.charges_of_weights, model.requires_trust
+        ((), False)
     """
 
     id: ModelId
@@ -221,7 +229,13 @@ class ModelDefinition(_Closed):
         return f"<model {self.id}: {self.name}, {self.level_of_theory}, charge: {self.charge.how}>"
 
     def charges_among(self, charges: Iterable[int]) -> list[int]:
-        """Those of some charges that the model can be asked at, as far as its definition says."""
+        """Those of some charges that the model can be asked at, as far as its definition says.
+
+        Example:
+            >>> import defectbench
+            >>> defectbench.load_model("qet-matq").charges_among([-1, 0, 1])
+            [-1, 0, 1]
+        """
         if self.charge.how == "weights":
             return [q for q in charges if q in self.charges_of_weights]
         if self.charge.range is not None:

@@ -50,7 +50,7 @@ def refuse_known_wrong(files: Mapping[str, str]) -> None:
 
 
 def foreign_code(definition: ModelDefinition, folder: Path | None, environment: str | Path | None) -> list[str]:
-    """What of the user's or a stranger's code a definition runs, a phrase for each; nothing for one that ships with defectbench.
+    """Which code of the user or of a stranger a definition runs, a phrase for each; nothing for one that ships with defectbench.
 
     Args:
         definition: of the model.

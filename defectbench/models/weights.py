@@ -46,12 +46,12 @@ def missing_weights(definition: ModelDefinition) -> list[tuple[WeightsFileDefini
 
 @dataclass(frozen=True)
 class Witness:
-    """One thing that is published about a weights file, and whether the file at hand agrees.
+    """One thing that is published about a weights file, and whether the file here agrees.
 
     Attributes:
         what: ``SHA-256``, ``size`` or ``git blob``.
         published: as the definition states it.
-        found: of the file at hand.
+        found: of the file here.
         records: independent public records that state it; None where nobody counted.
     """
 
@@ -62,18 +62,18 @@ class Witness:
 
     @property
     def agrees(self) -> bool:
-        """Whether the file at hand is as published."""
+        """Whether the file here is as published."""
         return self.published == self.found
 
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """A weights file at hand beside what is published about it.
+    """A weights file here beside what is published about it.
 
     Attributes:
         name: path in the definition.
         path: where it lies.
-        sha256: of the file at hand.
+        sha256: of the file here.
         witnesses: what is published about it; empty where nothing is.
         refused: why this very file is refused; None if it is not known to be wrong.
     """

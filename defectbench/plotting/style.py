@@ -33,7 +33,7 @@ COLOURS = {
     "miss": "#D55E00",
     "muted": "#8A8A8A",
 }
-"""Okabe and Ito's palette (2008), told apart by the common kinds of colour vision."""
+"""Okabe and Ito's palette (2008), distinguishable with the common kinds of colour vision."""
 
 RMSD_MAXIMUM = 0.4
 """Å: top of the RMSD colour scale."""

@@ -100,7 +100,7 @@ def place(distances: Sequence[float], energies: Sequence[float], grounds: int) -
 def boltzmann_shares(energies: Mapping[str, float]) -> dict[str, float]:
     """How much each configuration is the model's ground state: exp(−ΔE / :data:`RESOLVED`), normalised.
 
-    Configurations that the model cannot tell apart in energy share the place of its ground state; which of them is lowest is chance.
+    Configurations that the model cannot distinguish in energy share the place of its ground state; which of them is lowest is chance.
 
     Args:
         energies: configuration → eV; at least one.

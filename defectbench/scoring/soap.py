@@ -1,4 +1,4 @@
-"""Minima told apart by SOAP descriptors."""
+"""Minima distinguished by SOAP descriptors."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def soap_clusters(structures: Sequence[tuple[float, Atoms]], centre: Floats) -> 
         For each structure the index of the first lower one that it equals, or its own.
 
     Raises:
-        DefectbenchError: the package dscribe is not installed.
+        DefectbenchError: dscribe is not installed (code ``missing-package``).
     """
     try:
         from dscribe.descriptors import SOAP
     except ImportError:
-        raise DefectbenchError("SOAP needs the package dscribe: pip install 'defectbench[soap]'") from None
+        raise DefectbenchError("dscribe is not installed; run pip install 'defectbench[soap]'", code="missing-package") from None
     if not structures:
         return []
     species = sorted({symbol for _, atoms in structures for symbol in atoms.get_chemical_symbols()})

@@ -73,7 +73,7 @@ class MetricDefinition:
         tooltip: one sentence a newcomer understands.
         level_of_theory: ``dataset`` if the reference is the dataset's own level, a level's name, or ``none``.
         weight: in the task's score; 0: shown, not counted.
-        aspect: what of a model it judges: structures, energies or forces; None where that is not one of these.
+        aspect: which property of a model it judges: structures, energies or forces; None where that is not one of these.
         formula: how it is calculated, in one line; empty where the tooltip says it all.
         source: where it comes from: a publication with its DOI, or ``defectbench``.
     """
@@ -265,6 +265,9 @@ class TaskResult:
             DefectbenchError: a row lacks a column or has another kind of value (code ``bad-table``).
         """
         return typed_rows(self.task, name, self.rows if name == "states" else self.tables.get(name, ()), kind)
+
+    def __repr__(self) -> str:
+        return f"<result of {self.task}: {len(self.metrics)} metrics, {len(self.rows)} rows; further tables: {', '.join(self.tables)}>"
 
     def metric(self, name: str) -> MetricValue:
         """The metric of that name; raises KeyError if the task has none."""

@@ -148,7 +148,7 @@ def map_onto(candidate: Atoms, reference: Atoms, operations: Operations) -> tupl
 
     Returns:
         The mapped structure (N atoms in the reference's order), the permutation applied (N,), and whether the candidate kept
-        its frame and order (then its positions are untouched but for whole lattice vectors and a rigid translation).
+        its frame and order (then its positions are untouched except for whole lattice vectors and a rigid translation).
 
     Raises:
         MatchingError: composition or cell differ.

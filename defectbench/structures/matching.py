@@ -143,7 +143,7 @@ class _Minimum:
 _FEW = 64
 """Hosts with no more operations need no bounds before all atoms are compared."""
 _CHUNK = 8
-"""Of more operations, so many are looked at together."""
+"""Of more operations, this many are compared together."""
 _NEIGHBOURS = 2
 """Atoms near each atom whose distances are followed over the translations, where more than one can be the nearest."""
 
@@ -419,5 +419,5 @@ def _match_of(found: _Laid, reference: Atoms, centre: ArrayLike | None, local_ra
 
 
 def displacement_rmsd(candidate: Atoms, reference: Atoms) -> float:
-    """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. Never below :func:`match`'s but for its search radius."""
+    """The plain RMSD, Å: atom by atom, minimum image, mean displacement removed. At least :func:`match`'s, up to its search radius."""
     return root_mean_square(displacements(candidate, reference))

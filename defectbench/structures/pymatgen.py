@@ -25,7 +25,7 @@ def to_pymatgen(atoms: Atoms, charge: int | None = None) -> Structure:
     """A pymatgen structure of periodic atoms: same order, cell and Cartesian positions (Å).
 
     Args:
-        atoms: N atoms. Their ``info``, but for the charge, becomes the structure's ``properties``.
+        atoms: N atoms. Their ``info``, except for the charge, becomes the structure's ``properties``.
         charge: of the structure, units of +e; default: ``atoms.info["charge"]``, where there is one.
 
     Raises:

@@ -31,7 +31,7 @@ def get_tasks(names: Sequence[str] | None = None) -> tuple[Task, ...]:
 
     Raises:
         UnknownNameError: no such task; names the nearest.
-        DefectbenchError: a task of another package cannot be loaded.
+        DefectbenchError: a task of another package cannot be loaded (code ``bad-task``).
     """
     from defectbench.base.errors import UnknownNameError
 
@@ -65,7 +65,7 @@ def named_tasks(names: Sequence[str] | None) -> tuple[Task, ...]:
 
     Raises:
         UnknownNameError: no such task; names the nearest.
-        DefectbenchError: a task of another package cannot be loaded.
+        DefectbenchError: a task of another package cannot be loaded (code ``bad-task``).
     """
     if names is None:
         return default_tasks()
@@ -102,11 +102,15 @@ def _tasks_from_elsewhere(taken: Sequence[str]) -> dict[str, Task]:
         try:
             task = point.load()
         except Exception as error:
-            raise DefectbenchError(f"cannot load {source}: {type(error).__name__}: {error}; repair or uninstall that package") from error
+            raise DefectbenchError(
+                f"cannot load {source}: {type(error).__name__}: {error}; repair or uninstall that package", code="bad-task"
+            ) from error
         if not isinstance(task, Task):
-            raise DefectbenchError(f"{source} is not a defectbench.scoring.task.Task; repair or uninstall that package")
+            raise DefectbenchError(f"{source} is not a defectbench.scoring.task.Task; repair or uninstall that package", code="bad-task")
         if task.name != point.name or task.name in taken or task.name in found:
-            raise DefectbenchError(f"{source} is named '{task.name}': a task has its entry point's name, and no two tasks have one name")
+            raise DefectbenchError(
+                f"{source} is named '{task.name}'; give a task the name of its entry point, and one that no other task has", code="bad-task"
+            )
         found[task.name] = replace(task, weight=0.0)
     return found
 

@@ -34,7 +34,7 @@ LABELS_FILE = "labels.xyz"
 _MIN_DISTANCE = 1.6
 """Å: closer pairs than in any solid; their forces would rule the training."""
 _EVERY = 20
-"""One structure in so many validates."""
+"""One structure in this many validates."""
 
 
 def distorted_structures(host: Atoms, frames: tuple[Frame, ...], settings: Pretraining, seed: int) -> list[tuple[Atoms, int]]:

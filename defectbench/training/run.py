@@ -130,7 +130,7 @@ def prepare(dataset: Dataset, recipe: Recipe, folder: Path) -> tuple[Selection, 
                 code="foreign-folder",
             )
     elif folder.is_dir() and any(path.name not in (PRETRAINING, LOCK_FILE) for path in folder.iterdir()):
-        raise DefectbenchError(f"{folder} is not empty and holds no training; choose another --output", code="foreign-folder")
+        raise DefectbenchError(f"{folder} is not empty and contains no training; choose another --output", code="foreign-folder")
     files = export(dataset, selection, folder)
     write_text(folder / "mace.yaml", to_yaml(configuration(recipe, files, recipe.id)))
     write_text(place, json.dumps(identity, indent=1) + "\n")

@@ -157,7 +157,7 @@ class Batch:
             if _out_of_memory(error):
                 self.size = len(chunk) // 2
                 return None
-            # one of them is at fault, and only that one shall fail
+            # one of them is at fault, and only that one should fail
             each = [self._evaluate([member]) for member in chunk]
             return [answers[0] for answers in each if answers is not None]
         wall, cpu = ((now - before) / len(chunk) for now, before in zip((time.perf_counter(), time.process_time()), began, strict=True))

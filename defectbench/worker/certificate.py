@@ -149,7 +149,7 @@ def _measure(model: LoadedModel, request: dict[str, Any]) -> dict[str, Any]:
     displaced = shared.copy()
     displaced.positions[0] += base.cell.array[0] + 0.05  # out of the cell, so that a calculator that wraps in place is seen to
     call(displaced, last)
-    fresh = call(base.copy(), last)  # … and once more, when a cache of the last geometry is of no use
+    fresh = call(base.copy(), last)  # … and again, when a cache of the last geometry is useless
     stale = _difference(switched, fresh)
     order = _difference(fresh, at[-1])
 

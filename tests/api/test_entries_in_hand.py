@@ -51,16 +51,26 @@ def test_what_is_not_there(entry, ask, code):
 def test_everything_has_a_short_repr_and_html(entry):
     board = defectbench.load_leaderboard(ENTRIES)
     compared = defectbench.compare(entry, entry, tasks=["transition_levels"])
-    for shown in (entry, entry["relax"], compared, board, defectbench.list_models(), defectbench.list_datasets()):
+    dataset = defectbench.load_dataset("sb2se3-vacancies")
+    lists = (defectbench.list_models(), defectbench.list_datasets())
+    for shown in (entry, entry["relax"], compared, board, board.across_hosts(), dataset, *lists):
         assert len(repr(shown)) < 4000
         assert max(map(len, repr(shown).splitlines())) < 400
         assert "<table" in shown._repr_html_()
 
 
 def test_what_an_entry_holds_has_a_short_repr(entry):
-    for shown in (entry.record, entry.score, entry.score.tasks[0], defectbench.list_datasets()[0]):
+    metadata = defectbench.load_dataset("sb2se3-vacancies").metadata
+    of_score = (entry.score, entry.score.tasks[0], entry.score.tasks[0].metrics[0])
+    for shown in (entry.record, entry.record.tasks["relax"], *of_score, metadata, metadata.level(), defectbench.list_datasets()[0]):
         assert len(repr(shown)) < 400
         assert str(shown) == repr(shown)
+
+
+def test_a_leaderboard_gives_the_class_and_the_score_of_the_task_of_that_name():
+    frame = defectbench.load_leaderboard(ENTRIES).to_frame()
+    assert set(frame["charge_class"]) <= {"charge-blind", "energy-only", "charge-aware"}
+    assert frame["charge_response"].dropna().between(0, 1).all()
 
 
 def test_the_structures_carry_their_charge(entry):

@@ -466,13 +466,13 @@ def not_a_number(results: dict[str, Any], atoms: Atoms, _state: Any) -> None:
 
 
 BROKEN: dict[str, tuple[Kind, str]] = {
-    "not a number at one charge": (Kind(after=not_a_number), r"not a number at charge \+2"),
-    "forces are not numbers": (Kind(after=lambda r, _a, _s: r.update(forces=r["forces"] * math.nan)), "forces that are not numbers"),
-    "two energies": (Kind(after=lambda r, _a, _s: r.update(energy=np.array([1.0, 2.0]))), r"an energy of shape \(2,\)"),
-    "forces in a row": (Kind(after=lambda r, _a, _s: r.update(forces=r["forces"].ravel())), "forces of shape"),
-    "wraps in place": (Kind(after=lambda _r, atoms, _s: atoms.wrap()), "changes the positions"),
+    "not a number at one charge": (Kind(after=not_a_number), "charge +2"),
+    "forces are not numbers": (Kind(after=lambda r, _a, _s: r.update(forces=r["forces"] * math.nan)), "forces"),
+    "two energies": (Kind(after=lambda r, _a, _s: r.update(energy=np.array([1.0, 2.0]))), "(2,)"),
+    "forces in a row": (Kind(after=lambda r, _a, _s: r.update(forces=r["forces"].ravel())), "forces"),
+    "wraps in place": (Kind(after=lambda _r, atoms, _s: atoms.wrap()), "positions"),
 }
-"""Calculators that no run could use, and what is said of them."""
+"""Calculators that no run could use, and what the refusal names."""
 
 
 def make(kind: Kind) -> Callable[[dict[str, Any]], Toy]:

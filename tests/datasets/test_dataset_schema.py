@@ -111,6 +111,8 @@ def test_the_hash_knows_every_field_and_no_place(tiny: Path) -> None:
     before = content_hash(parse_metadata(tiny / "dataset.yaml"))
     moved = tiny.rename(tiny.with_name("elsewhere"))
     assert content_hash(parse_metadata(moved / "dataset.yaml")) == before
+    rewrite(moved, lambda content: content["levels"][0].update(accuracy="not stated by the authors"))
+    assert content_hash(parse_metadata(moved / "dataset.yaml")) == before, "nothing is computed from it"
     rewrite(moved, lambda content: content["levels"][0].update(host_energy=-1.0))
     assert content_hash(parse_metadata(moved / "dataset.yaml")) != before
 

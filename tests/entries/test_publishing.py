@@ -94,6 +94,28 @@ def test_what_is_no_longer_true_may_be_replaced(entry, tmp_path):
     assert stale(read_entry(target)) is None
 
 
+def test_what_is_replaced_stays_as_a_version(entry, tmp_path):
+    boards, made = tmp_path / "leaderboards", read_entry(entry).provenance.created
+    change(entry, lambda content: content["provenance"].update(created="2025-01-01T00:00:00+00:00"))
+    target = add(check_submission(entry), boards)
+    first = (target / "entry.json").read_bytes()
+    change(entry, lambda content: content["provenance"].update(created=made))
+    (entry / "versions").mkdir()
+    (entry / "versions" / "2020-01-01-000000000000.json").write_bytes(first)  # not of the leaderboard
+    assert [problem.partition(":")[0] for problem in check_submission(entry).problems] == ["versions/2020-01-01-000000000000.json"]
+    shutil.rmtree(entry / "versions")
+    add(check_submission(entry), boards, replace=True)
+    (kept,) = (target / "versions").iterdir()
+    assert kept.read_bytes() == first
+    found = check_submission(target)
+    assert found.problems == ()
+    assert f"versions/{kept.name}" in found.files
+    add(check_submission(entry), boards, replace=True)  # the same again is no new version
+    assert [path.name for path in (target / "versions").iterdir()] == [kept.name]
+    kept.write_bytes(first.replace(b"lj", b"LJ", 1))
+    assert [problem.partition(":")[0] for problem in check_submission(target).problems] == [f"versions/{kept.name}"]
+
+
 def forge(entry: Path) -> None:
     change(entry, lambda content: content["tasks"]["relax"]["metrics"][0].update(value=0.0))
 

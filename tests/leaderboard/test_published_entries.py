@@ -17,7 +17,9 @@ from defectbench.entries.rescoring import rescore, same_metrics
 from defectbench.leaderboard.figures import FIGURE_FOLDER
 from defectbench.leaderboard.groups import find_entries, group_entries
 from defectbench.leaderboard.pareto import figure_paths
+from defectbench.leaderboard.states import COUNTED, state_results
 from defectbench.leaderboard.tables import leaderboard
+from defectbench.tasks import get_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +100,17 @@ def test_the_tables_of_the_results_page_are_those_of_the_entries() -> None:
     root = Path(__file__).parents[2]
     ended = subprocess.run([sys.executable, "scripts/results_tables.py", "--check"], cwd=root, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr or "run python scripts/results_tables.py"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in FOLDER.glob("*/*/entry.json")), ids=lambda path: "/".join(path.parts[-2:])
+)
+def test_what_each_charge_state_counts_gives_the_metrics_of_relax(folder):
+    """The site scores defects from these values."""
+    entry = read_entry(folder)
+    states = [state.counted for state in state_results(entry)]
+    metrics = {m.name: m.value for m in entry.tasks["relax"].metrics} if states else {}
+    counting = {m.name for task in get_tasks(["relax"]) for m in task.metrics if m.weight > 0}
+    assert set(COUNTED) == counting
+    for name in COUNTED if states else ():
+        assert sum(state[name] for state in states) / len(states) == pytest.approx(metrics[name], abs=1e-4)

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from refusals import raises_code
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import write_text
@@ -178,7 +179,28 @@ def test_a_later_entry_of_a_model_supersedes_the_earlier_one(entries, make_entry
     assert sorted(row.rank for row in view.boards[0].rows if row.rank) == [1, 2, 3]
     history = next(page for page in view.models if page.page == current.page).versions
     assert [version.page for version in history] == [old.page, current.page]
-    assert history[1].changes == ("the model's weights", "torch: none → 2.13")
+    assert history[1].changes == ("weights w: none → 1", "torch: none → 2.13")
+    assert [(m.metric, m.before, m.after, m.better) for m in history[1].moved] == [
+        ("RMSD", 0.02, 0.1, False),
+        ("strict success", 0.9, 0.1, False),
+    ]
+
+
+def test_a_version_that_was_replaced_folds_under_the_current_one(entries, make_entry):
+    """Kept records: one that compares, and one of other content of the dataset, which stands in the history only."""
+    old = make_entry(model="good", rmsd=(0.18, None), success=(0.9, (0.8, 1.0)))
+    for day, changed in (("2025-03-01", {}), ("2025-02-01", {"dataset": old.dataset.model_copy(update={"sha256": "b" * 64})})):
+        provenance = old.provenance.model_copy(update={"created": f"{day}T00:00:00+00:00"})
+        path = entries / "good" / "versions" / f"{day}-{'0' * 12}.json"
+        write_text(path, old.model_copy(update={"provenance": provenance, **changed}).model_dump_json())
+    view = site_view(group_entries(find_entries(entries)), entries)
+    page = next(page for page in view.models if page.model == "good" and "quick" not in page.page)
+    (kept,) = [row for row in view.boards[0].rows if row.superseded_by]
+    assert (kept.superseded_by, kept.page, kept.rank, kept.date) == (page.page, None, None, "2025-03-01")
+    assert [version.date for version in page.versions] == ["2025-02-01", "2025-03-01", "2026-01-01"]
+    assert page.versions[1].changes == (f"content of the dataset: {'b' * 12} → {'a' * 12}",)
+    assert [(m.metric, m.before, m.after, m.better) for m in page.versions[2].moved] == [("RMSD", 0.18, 0.02, True)]
+    assert [row.rank for row in view.boards[0].rows if row.model == "good"].count(1) == 1
 
 
 def test_tables_hold_what_the_json_holds(site):
@@ -203,9 +225,8 @@ def test_parquet_holds_what_csv_holds(entries, tmp_path, monkeypatch):
 
 def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DefectbenchError, match="parquet") as raised:
+    with raises_code("no-parquet", "defectbench[parquet]"):
         to_parquet([{"a": 1}])
-    assert raised.value.code == "no-parquet"
 
 
 def test_what_an_entry_says_stays_text(site):

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from refusals import raises_code
 
-from defectbench.base.errors import ModelError
 from defectbench.base.files import sha256_of
 from defectbench.models.environment import PythonEnvironment
 from defectbench.models.registry import definition_folder, load_model
@@ -173,7 +172,7 @@ def test_a_folder_of_very_many_files_is_refused(folder: Path, monkeypatch: pytes
     monkeypatch.setattr("defectbench.models.own_code.MOST_FILES", 2)
     for name in ("a", "b", "c"):
         write(folder / "data" / name, "")
-    with pytest.raises(ModelError, match="more than 2 files"):
+    with raises_code("bad-model-yaml", "2 files"):
         identity(folder, data="data")
 
 

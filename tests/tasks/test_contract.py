@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import raises_code
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.entries.figures import draw_entry
@@ -163,7 +164,7 @@ def test_a_task_from_elsewhere_does_not_change_the_overall_score(plugin):
 )
 def test_a_task_that_cannot_be_used_is_refused(plugin, code, point):
     plugin(code, point)
-    with pytest.raises(DefectbenchError, match="elsewhere-task"):
+    with raises_code("bad-task", "elsewhere-task"):
         get_tasks()
     assert get_tasks(["relax"])[0].name == "relax"  # the tasks that ship do not depend on it
 

@@ -72,7 +72,7 @@ def test_silhouettes_are_worked_by_hand():
     expected = [1 - 1 / 5, 1 - 1 / 4, 1 - 2 / 3.5, 1 - 2 / 5.5, 0.0]
     assert silhouettes(points, ["a", "a", "b", "b", "c"]) == pytest.approx(expected)
     assert silhouettes(np.zeros((4, 2)), [0, 0, 1, 1]) == pytest.approx(np.zeros(4))
-    with pytest.raises(ValueError, match="two labels"):
+    with pytest.raises(ValueError, match="label"):
         silhouettes(points, [1] * 5)
 
 

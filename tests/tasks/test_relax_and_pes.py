@@ -25,8 +25,9 @@ from oracle_landscape import (
     relaxation,
     scoring_input,
 )
+from refusals import raises_code
 
-from defectbench.base.errors import RunError, UnknownNameError
+from defectbench.base.errors import RunError
 from defectbench.calculations.plan import SelectedState
 from defectbench.datasets.catalogue import load_dataset
 from defectbench.scoring.intervals import bootstrap_interval, mean_interval
@@ -583,7 +584,7 @@ def test_the_registry():
     names = [task.name for task in get_tasks()]
     assert names[:2] == ["relax", "pes"]
     assert [t.name for t in get_tasks(["pes", "relax", "pes"])] == ["pes", "relax"]
-    with pytest.raises(UnknownNameError, match="did you mean relax"):
+    with raises_code("unknown-task", "relax"):
         get_tasks(["relaks"])
     for task in get_tasks(["relax", "pes"]):
         for metric in task.metrics:

@@ -23,8 +23,8 @@ from oracle_landscape import (
     relaxation,
     scoring_input,
 )
+from refusals import raises_code
 
-from defectbench.base.errors import DefectbenchError
 from defectbench.leaderboard.scores import score_metric
 from defectbench.scoring.task import FigureContext
 from defectbench.tasks.search import figure as search_figure
@@ -276,5 +276,5 @@ def test_without_dscribe_soap_is_one_clear_line(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "dscribe", None)
     monkeypatch.setitem(sys.modules, "dscribe.descriptors", None)
-    with pytest.raises(DefectbenchError, match="pip install"):
+    with raises_code("missing-package", "dscribe"):
         search.soap_table(scoring_input(oracle))

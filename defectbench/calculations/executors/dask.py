@@ -35,7 +35,7 @@ CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "
 """What a job queue is called in a file → its class in ``dask_jobqueue``."""
 
 ROUNDS = 3
-"""How often a calculation may take so many Dask workers down with it that Dask gives it up, before that is its result."""
+"""How often a calculation may take Dask workers down with it until Dask gives it up, before that is its result."""
 
 Answer = tuple[str, str, str]
 """Content hash, result and machine, as JSON."""
@@ -179,7 +179,7 @@ class DaskExecutor:
     def run(self, calculations: Sequence[Calculation]) -> Iterator[Finished]:
         """Yields each calculation as it finishes.
 
-        A lost Dask worker's tasks run elsewhere: Dask sees to it. Those that Dask gives up, as too many workers died with them, are sent
+        A lost Dask worker's tasks run elsewhere: Dask does that. Those that Dask gives up, as too many workers died with them, are sent
         again, one by one; the third time that is their result (status ``failed``, kind ``worker_died``). When the scheduler is lost, what
         has no result so far is sent to the one that comes in its place.
 

@@ -97,7 +97,7 @@ def run(
 ) -> Iterator[tuple[Calculation, Result]]:
     """Runs calculations on ``workers`` workers, in order of the list, and yields each with its result as it finishes.
 
-    A worker that dies in calculations is started again and each of them tried once more, alone; the second death is its result
+    A worker that dies in calculations is started again and each of them tried again, alone; the second death is its result
     (status ``failed``, kind ``worker_died``). One that dies while it starts says nothing of a calculation: it is started again,
     and the third such death in a row ends the run. Leaving the iterator early (Ctrl-C, an error of the consumer) ends all workers.
 
@@ -151,7 +151,7 @@ def run(
                     started, failed_starts = True, 0
                     work(client)
                 return
-            except WorkerDied as error:  # the client is of no use any more
+            except WorkerDied as error:  # the client is useless from then on
                 if stop.is_set():
                     return
                 if started and suspects:

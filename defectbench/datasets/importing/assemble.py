@@ -65,6 +65,13 @@ class ImportReport:
         high_energy: number of ``*_High_Energy`` folders that were skipped.
         dropped: what was not imported, with reasons.
         notes: what was assumed.
+
+    Example:
+        >>> import tempfile, defectbench
+        >>> dataset = defectbench.load_dataset("sb2se3-vacancies")
+        >>> frames = dataset.path / "frames" / "PBE" / "V_Se2_q+2_Unperturbed.extxyz"
+        >>> defectbench.import_dataset(frames, dataset.path / "host.extxyz", tempfile.mkdtemp() + "/mine", level="PBE")
+        <import into .../mine: ... starts, 1 relaxations, 1 minima; 0 dropped, ... notes>
     """
 
     path: Path
@@ -75,6 +82,10 @@ class ImportReport:
     high_energy: int
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        made = f"{self.starts} starts, {self.relaxations} relaxations, {self.minima} minima"
+        return f"<import into {self.path}: {made}; {len(self.dropped)} dropped, {len(self.notes)} notes>"
 
 
 @dataclass
@@ -115,7 +126,7 @@ def read_host_file(path: str | Path) -> Atoms:
     if file.suffix in (".xyz", ".extxyz"):
         frames = read_extxyz(file)
         if abs(frames[-1].cell.volume) < 1.0:
-            raise DatasetError(f"{file} holds no periodic structure", code="import-host")
+            raise DatasetError(f"{file} contains no periodic structure", code="import-host")
         return Atoms(frames[-1].get_chemical_symbols(), positions=frames[-1].positions, cell=frames[-1].cell, pbc=True)
     from ase.io import read
 
@@ -133,7 +144,7 @@ def read_host_file(path: str | Path) -> Atoms:
             f"cannot read a structure from {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}", code="bad-format"
         ) from error
     if isinstance(atoms, list) or not len(atoms) or abs(atoms.cell.volume) < 1.0:
-        raise DatasetError(f"{file} holds no periodic structure", code="import-host")
+        raise DatasetError(f"{file} contains no periodic structure", code="import-host")
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 

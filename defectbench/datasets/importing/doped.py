@@ -59,7 +59,7 @@ def import_doped(
     entries = [entry for content in contents for entry in content.entries]
     perfect = host if host is not None else next((entry.host for entry in entries if entry.host is not None), None)
     if perfect is None:
-        raise DatasetError("the files hold no host; name it with --host", code="import-host")
+        raise DatasetError("the files contain no host; name it with --host", code="import-host")
     atoms = perfect if isinstance(perfect, Atoms) else _host(perfect)
     found, corrections = _Findings(), []
     sites: dict[str, Defect] = {}

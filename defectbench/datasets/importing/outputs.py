@@ -99,7 +99,7 @@ def _read(path: Path, name: str) -> list[Atoms]:
         ) from error
     found = images if isinstance(images, list) else [images]
     if not found or not len(found[-1]) or abs(found[-1].cell.volume) < 1.0:
-        raise DatasetError(f"{path} holds no periodic structure", code="bad-format")
+        raise DatasetError(f"{path} contains no periodic structure", code="bad-format")
     return found
 
 

@@ -83,7 +83,7 @@ def parse_name(entry: DopedEntry, defects: dict[str, Defect]) -> tuple[str, str]
             return name, CONFIGURATION
         if label.startswith(f"{name}_"):
             return name, label.removeprefix(f"{name}_")
-    raise DatasetError(f"doped's entry {entry.name} is of no defect of the dataset ({', '.join(defects)})")
+    raise DatasetError(f"doped's entry {entry.name} is not of a defect of the dataset ({', '.join(defects)})")
 
 
 def _read_landscape(

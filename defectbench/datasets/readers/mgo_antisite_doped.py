@@ -104,7 +104,7 @@ def _final(path: Path, host: Atoms, defect: Defect, charge: int) -> tuple[Atoms,
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}", code="unreadable-file") from error
     if not isinstance(images, list):
-        raise DatasetError(f"{path} holds no relaxation", code="bad-format")
+        raise DatasetError(f"{path} contains no relaxation", code="bad-format")
     out, order = [], None
     for step, image in enumerate(images, start=1):
         results = stored_results(image)

@@ -109,12 +109,14 @@
     box.append(bar, stage);
     if (chart.note) box.appendChild(make("p", { "class": "small soft" }, chart.note));
     function draw() {
-      var panel = chart.panels[Number(chooser.value) || 0];
+      var panel = chart.panels[Number(chooser.value) || 0], shown = layout(panel), paper = document.documentElement.classList.contains("printing");
+      if (paper) { shown.width = 680; shown.height = panel.square ? 480 : 400; }
       stage.setAttribute("aria-label", chart.title + ", " + panel.label + ": " + panel.y_label + " against " + panel.x_label + ". The numbers stand in the tables.");
-      return window.Plotly.react(stage, traces(panel), layout(panel), { responsive: true, displaylogo: false, displayModeBar: false });
+      return window.Plotly.react(stage, traces(panel), shown, { responsive: !paper, displaylogo: false, displayModeBar: false });
     }
     chooser.addEventListener("change", draw);
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    drawn.push(draw);
     return draw();
   }
 
@@ -124,14 +126,34 @@
     [file, library].forEach(function (f) { if (!files[f]) files[f] = defectbench.load(f === file ? box.dataset.root + f : f); });
     return Promise.all([files[file], files[library]]);
   }
+  /* on paper: every figure, black on white, as wide as a page */
+  var drawn = [], waiting = [];
+  window.addEventListener("beforeprint", function () {
+    document.documentElement.classList.add("printing");
+    drawn.forEach(function (draw) { draw(); });
+    if (window.Plotly) waiting.slice().forEach(function (box) { if (given[box.dataset.key]) show(box); });
+  });
+  window.addEventListener("afterprint", function () {
+    document.documentElement.classList.remove("printing");
+    drawn.forEach(function (draw) { draw(); });
+  });
+  window.addEventListener("load", function () {  /* a page may be printed before its figures came into view */
+    (window.requestIdleCallback || setTimeout)(function () { waiting.forEach(load); }, { timeout: 3000 });
+  });
+  function show(box) {
+    waiting.splice(waiting.indexOf(box), 1);
+    build(box, given[box.dataset.key][box.dataset.chart]);
+    box.dataset.drawn = "1";
+  }
   document.querySelectorAll(".chart").forEach(function (box) {
     box.hidden = false;
     box.textContent = "The figure is loading …";
     box.parentElement.classList.add("has-chart");
+    waiting.push(box);
     new IntersectionObserver(function (entries, observer) {
       if (!entries.some(function (e) { return e.isIntersecting; })) return;
       observer.disconnect();
-      load(box).then(function () { return build(box, given[box.dataset.key][box.dataset.chart]); }).then(function () { box.dataset.drawn = "1"; }, function (error) {
+      load(box).then(function () { if (waiting.indexOf(box) >= 0) show(box); }).catch(function (error) {
         box.textContent = "The figure cannot be drawn: " + error.message;
         box.parentElement.classList.remove("has-chart");
       });

@@ -3,7 +3,7 @@
 (function () {
   var data = JSON.parse(document.getElementById("data").textContent);
   var byId = function (id) { return document.getElementById(id); };
-  var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null, states = null, state = "";
+  var boards = {}, weights = {}, declared = {}, hidden = {}, table = null, board = null, sorted = null, states = null, chosen = { defect: "", charge: "" };
   data.boards.forEach(function (b) {
     boards[b.id] = b;
     b.rows.forEach(function (row) {
@@ -57,11 +57,12 @@
       .forEach(function (r, place) { r.rank = place + 1; });
     out.forEach(function (r) {
       if (r.kind !== "model" || r.overall === null || r.superseded_by) r.rank = null;
-      var found = stateOf(r);
-      r.state_rmsd = found ? found[5] : null;
-      r.state_minimum = found ? found[2] || (found[3] ? found[3] + " (host drift subtracted)" : found[6] ? "none of DFT's" : null) : null;
-      r.state_above = found ? found[4] : null;
-      r.state_reason = found ? found[7] || "no value" : "not in this entry";
+      var found = statesOf(r), one = found.length === 1 ? found[0] : null, within = found.filter(function (s) { return s[2] || s[3]; });
+      r.state_score = relaxed(found);
+      r.state_rmsd = average(found.map(function (s) { return s[5]; }));
+      r.state_minimum = one ? one[2] || (one[3] ? one[3] + " (host drift subtracted)" : one[6] ? "none of DFT's" : null) : found.length ? within.length + " of " + found.length : null;
+      r.state_above = average(within.map(function (s) { return s[4]; }));
+      r.state_reason = one ? one[7] || "no value" : found.length ? "no value in any of these charge states" : "not in this entry";
     });
     out.filter(function (r) { return r.superseded_by; }).forEach(function (old) {  /* earlier entries fold under the current one */
       var current = out.filter(function (r) { return r.page === old.superseded_by; })[0];
@@ -69,9 +70,24 @@
     });
     return out.filter(function (r) { return !r.superseded_by; });
   }
-  function stateOf(row) {
-    if (!state || !states || !row.page) return null;
-    return (states[row.page] || []).filter(function (s) { return s[0] + " " + s[1] === state; })[0] || null;
+  /* the charge states of a model that are chosen by defect and charge */
+  function choice() { return chosen.defect !== "" || chosen.charge !== ""; }
+  function matches(s) { return (!chosen.defect || s[0] === chosen.defect) && (!chosen.charge || String(s[1]) === chosen.charge); }
+  function statesOf(row) { return choice() && states && row.page ? (states[row.page] || []).filter(matches) : []; }
+  function average(values) {
+    values = values.filter(function (v) { return v !== null; });
+    return values.length ? values.reduce(function (a, b) { return a + b; }, 0) / values.length : null;
+  }
+  /* the score of the relax task over these charge states: mean of each metric that counts, between its anchors, weighted */
+  function relaxed(found) {
+    var sum = 0, total = 0;
+    data.counted.forEach(function (metric, i) {
+      var value = average(found.map(function (s) { return s[8][i]; }));
+      if (value === null) return;
+      sum += metric[2] * Math.min(1, Math.max(0, (value - metric[0]) / (metric[1] - metric[0])));
+      total += metric[2];
+    });
+    return total > 0 ? sum / total : null;
   }
 
   function last(a, b, aRow, bRow, column, direction) {  /* what has no value comes last, in both directions */
@@ -84,11 +100,21 @@
     return function (cell) {
       var found = get(cell.getData());
       var box = element("span");
-      if (found.score === null) { box.textContent = cell.getData().kind === "model" ? "n/a" : "–"; return box; }
+      if (found.score === null) return cell.getData().kind === "model" ? unknown(cell, found.reason) : text(null);
       box.appendChild(element("b", two(found.score)));
       if (found.low !== null && found.high - found.low > 0.005) box.appendChild(element("span", " " + two(found.low) + "–" + two(found.high), "bounds"));
       return box;
     };
+  }
+  function unknown(cell, reason) {  /* the reason is there by key and touch, too */
+    var button = element("button", "n/a", "na");
+    button.type = "button";
+    button.setAttribute("aria-label", "n/a: " + (reason || "no value"));
+    button.addEventListener("click", function (event) {
+      event.stopPropagation();
+      cell.popup(reason || "no value", "bottom");
+    });
+    return button;
   }
   function why(get) {
     return function (event, cell) {
@@ -103,7 +129,8 @@
     return Object.assign({ title: title, field: field, sorter: last, hozAlign: "right", headerHozAlign: "right", headerSortStartingDir: "desc", formatter: plain(format), headerTooltip: tip }, extra);
   }
 
-  function stateText() { return state.replace(/ -/, " −").replace(/ (?=[1-9])/, " +"); }
+  function signed(charge) { return (charge > 0 ? "+" : "") + String(charge).replace("-", "−"); }
+  function stateText() { return [chosen.defect, chosen.charge === "" ? "" : signed(Number(chosen.charge))].filter(Boolean).join(" "); }
   function noState(event, cell) { return cell.getValue() === null && cell.getData().kind === "model" ? element("span", cell.getData().state_reason) : ""; }
 
   function columns() {
@@ -112,8 +139,9 @@
       numeric("rank", "rank", String, "1 is best. Baselines have no rank.", { sorter: byOverall, headerSortStartingDir: "asc", width: 70, frozen: window.innerWidth > 640 }),
       { title: "model", field: "name", sorter: "string", tooltip: function (event, cell) { return text(cell.getValue()); }, frozen: window.innerWidth > 640, minWidth: 150, maxWidth: window.innerWidth > 640 ? 320 : 190, formatter: function (cell) {
         var row = cell.getData();
-        if (!row.page) return element("span", row.kind === "baseline" ? "baseline: " + row.name : row.name);
-        var link = element("a", row.name + (row.superseded_by ? ", " + row.date : ""));
+        var shown = (row.kind === "baseline" ? "baseline: " : "") + row.name + (row.superseded_by ? ", " + row.date : "");
+        if (!row.page) return element("span", shown);
+        var link = element("a", shown);
         link.href = row.page;
         return link;
       } },
@@ -124,10 +152,11 @@
       } },
       numeric("above baseline", "gain", function (v) { return (v < 0 ? "−" : "+") + two(Math.abs(v)); }, "Score above the best baselines on the metrics that these have, at the declared weights. At or below 0 the model adds nothing.", { width: 92 })
     ];
-    if (state) list.push(
-      numeric("RMSD of " + stateText() + " (Å)", "state_rmsd", function (v) { return v.toFixed(3); }, "Model's ground state to DFT's.", { headerSortStartingDir: "asc", width: 120, tooltip: noState }),
-      { title: "in DFT's minimum", field: "state_minimum", width: 230, sorter: "string", formatter: plain(String), tooltip: noState, headerTooltip: "The DFT minimum that the model's ground state lies in." },
-      numeric("eV above the ground state", "state_above", function (v) { return v.toFixed(3); }, "DFT energy of that minimum above DFT's ground state.", { headerSortStartingDir: "asc", width: 110, tooltip: noState })
+    if (choice()) list.push(
+      numeric("relax, " + stateText() + " only", "state_score", two, "Score of the relax task over these charge states.", { width: 110, tooltip: noState }),
+      numeric("RMSD of " + stateText() + " (Å)", "state_rmsd", function (v) { return v.toFixed(3); }, "Model's ground state to DFT's, mean over these charge states.", { headerSortStartingDir: "asc", width: 120, tooltip: noState }),
+      { title: "in DFT's minimum", field: "state_minimum", width: board.charge_states.filter(matches).length === 1 ? 230 : 110, sorter: "string", formatter: plain(String), tooltip: noState, headerTooltip: "The DFT minimum that the model's ground state lies in; of several charge states, in how many it lies in one." },
+      numeric("eV above the ground state", "state_above", function (v) { return v.toFixed(3); }, "DFT energy of that minimum above DFT's ground state; mean over the charge states that end in one.", { headerSortStartingDir: "asc", width: 110, tooltip: noState })
     );
     board.tasks.forEach(function (task) {
       var about = data.tasks.filter(function (t) { return t.task === task; })[0];
@@ -176,7 +205,7 @@
     if (byId("domain").checked) kept.set("outside", "1");
     if (!byId("baselines").checked) kept.set("baselines", "0");
     ["package", "theory"].forEach(function (id) { if (byId(id).value) kept.set(id, byId(id).value); });
-    if (state) kept.set("state", state);
+    ["defect", "charge"].forEach(function (id) { if (chosen[id]) kept.set(id, chosen[id]); });
     Object.keys(weights).forEach(function (t) { if (weights[t] !== declared[t]) kept.set("w." + t, String(weights[t])); });
     var off = Object.keys(hidden).filter(function (f) { return hidden[f]; });
     if (off.length) kept.set("hide", off.join(","));
@@ -194,9 +223,9 @@
     options();
     byId("package").value = kept.get("package") || "";
     byId("theory").value = kept.get("theory") || "";
-    byId("state").value = kept.get("state") || "";
-    ["package", "theory", "state"].forEach(function (id) { if (byId(id).selectedIndex < 0) byId(id).value = ""; });
-    state = byId("state").value;
+    ["defect", "charge"].forEach(function (id) { byId(id).value = kept.get(id) || ""; });
+    ["package", "theory", "defect", "charge"].forEach(function (id) { if (byId(id).selectedIndex < 0) byId(id).value = ""; });
+    choose();
     Object.keys(weights).forEach(function (t) {
       var given = parseFloat(kept.get("w." + t));
       weights[t] = given >= 0 && given <= 10 ? given : declared[t];
@@ -220,10 +249,19 @@
     }
     fill("package", "all", seen("package"));
     fill("theory", "all", seen("level_of_theory"));
-    fill("state", "overall scores only", board.charge_states.map(function (s) { return [s[0] + " " + s[1], s[0] + " " + (s[1] > 0 ? "+" : "") + String(s[1]).replace("-", "−")]; }));
+    function every(get) { return board.charge_states.map(get).filter(function (v, i, list) { return list.indexOf(v) === i; }); }
+    fill("defect", "all", every(function (s) { return s[0]; }).map(function (d) { return [d, d]; }));
+    fill("charge", "all", every(function (s) { return s[1]; }).sort(function (a, b) { return a - b; }).map(function (q) { return [String(q), signed(q)]; }));
+  }
+  function choose() {
+    chosen = { defect: byId("defect").value, charge: byId("charge").value };
+    var count = board.charge_states.filter(matches).length;
+    byId("chosen").hidden = !choice();
+    byId("chosen").textContent = count === 0 ? "This board has no such charge state." :
+      "Added columns: " + (count === 1 ? "this charge state" : "these " + count + " charge states") + " only. The relax score is recomputed over them. The other tasks compare charge states with each other: overall, their scores and the ranks stay those of all " + board.states + ".";
   }
   function withStates() {  /* they are in a file of their own, for those who ask */
-    if (!state || states) return Promise.resolve();
+    if (!choice() || states) return Promise.resolve();
     return window.defectbench.load("data/states.js");
   }
 
@@ -321,7 +359,7 @@
       var label = element("label"), tick = element("input");
       tick.type = "checkbox";
       tick.checked = !hidden[column.field];
-      label.append(tick, " " + column.title);
+      label.append(tick, " " + column.title, element("small", column.headerTooltip || ""));
       tick.addEventListener("change", function () {
         hidden[column.field] = !tick.checked;
         if (tick.checked) table.showColumn(column.field); else table.hideColumn(column.field);
@@ -334,8 +372,12 @@
   byId("filters").open = window.innerWidth > 640;
   recall();
   document.querySelectorAll(".interactive").forEach(function (part) { part.hidden = false; });
-  byId("board").addEventListener("change", function () { board = boards[this.value]; options(); state = ""; show(); });
-  byId("state").addEventListener("change", function () { state = this.value; show(); });
+  byId("board").addEventListener("change", function () { board = boards[this.value]; options(); choose(); show(); });
+  ["defect", "charge"].forEach(function (id) { byId(id).addEventListener("change", function () {
+    choose();
+    sorted = choice() ? { field: "state_score", dir: "desc" } : null;  /* best there first */
+    show();
+  }); });
   byId("search").addEventListener("input", function () { table.setFilter(passes); remember(); });
   ["aware", "domain", "baselines", "package", "theory"].forEach(function (id) { byId(id).addEventListener("change", function () { table.setFilter(passes); remember(); }); });
   byId("csv").addEventListener("click", function () { table.download("csv", board.id + ".csv"); });

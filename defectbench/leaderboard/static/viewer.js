@@ -75,7 +75,9 @@
       viewer.removeAllModels(); viewer.removeAllShapes(); viewer.removeAllLabels();
       var model = viewer.addModel();
       model.addAtoms(atoms(scene, nearest, shown));
-      model.setStyle({}, { stick: { radius: 0.1, colorscheme: "Jmol" }, sphere: { scale: 0.2, colorscheme: "Jmol" } });
+      Object.keys(scene.radii).forEach(function (symbol) {
+        model.setStyle({ elem: symbol }, { stick: { radius: 0.1, colorscheme: "Jmol" }, sphere: { radius: 0.22 * scene.radii[symbol], colorscheme: "Jmol" } });
+      });
       model.setHoverable({}, true, function (atom) {
         var text = atom.elem + (scene.reference ? ", moved " + distance(nearest[atom.site], grey[atom.site]).toFixed(2) + " Å" : "");
         atom.said = viewer.addLabel(text, { position: at(nearest[atom.site]), fontSize: 13, inFront: true });
@@ -83,12 +85,17 @@
       if (scene.reference && ghost.checked) {
         var other = viewer.addModel();
         other.addAtoms(atoms(scene, grey, shown));
-        other.setStyle({}, { stick: { radius: 0.05, color: "#8a8a8a" }, sphere: { scale: 0.16, color: "#8a8a8a", opacity: 0.75 } });
+        Object.keys(scene.radii).forEach(function (symbol) {
+          other.setStyle({ elem: symbol }, { stick: { radius: 0.05, color: "#8a8a8a" }, sphere: { radius: 0.18 * scene.radii[symbol], color: "#8a8a8a", opacity: 0.75 } });
+        });
       }
       var scale = Number(arrows.value);
       if (scene.reference && scale > 0) shown.forEach(function (i) {
-        var step = [0, 1, 2].map(function (k) { return nearest[i][k] - grey[i][k]; });
-        if (Math.hypot(step[0], step[1], step[2]) * scale > 0.15) viewer.addArrow({ start: at(grey[i]), end: at(plus(grey[i], step.map(function (x) { return scale * x; }))), radius: 0.09, radiusRatio: 2.2, mid: 0.7, color: "#d55e00" });
+        var step = [0, 1, 2].map(function (k) { return nearest[i][k] - grey[i][k]; }), length = Math.hypot(step[0], step[1], step[2]);
+        if (length * scale <= 0.15) return;
+        /* from outside the spheres, which would hide it */
+        var start = plus(grey[i], step.map(function (x) { return 0.3 * scene.radii[scene.symbols[i]] * x / length; }));
+        viewer.addArrow({ start: at(start), end: at(plus(start, step.map(function (x) { return scale * x; }))), radius: 0.09, radiusRatio: 2.2, mid: 0.7, color: "#d55e00" });
       });
       viewer.addSphere({ center: at(scene.centre), radius: 0.55, color: "#0072b2", opacity: 0.45 });
       if (whole.checked) {
@@ -117,7 +124,7 @@
         swatch.style.background = "#" + colour.toString(16).padStart(6, "0");
         legend.append(swatch, symbol + " ");
       });
-      legend.append("· Blue sphere: the defect's site. " + (scene.reference ? "Grey: " + scene.reference.label + ". Arrows lead from it to the structure shown. " : "") +
+      legend.append("· Blue sphere: the defect's site. " + (scene.reference ? "Grey: " + scene.reference.label + ". Arrows point from it to the structure shown, and begin at the surface of the atom. " : "") +
         "Atoms nearer than 1.2 times the sum of their covalent radii are joined. Point at an atom to see how far it moved." +
         (scene.layers.some(function (l) { return l.between; }) ? " The entry holds only both ends of the relaxation: between them the slider goes straight." : ""));
       first = true;

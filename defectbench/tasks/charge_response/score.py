@@ -20,7 +20,7 @@ Only the score is clipped at the charge-blind 0.
 A pair in which the model has no ground state or no forces is a miss: it counts as if the model responded as strongly as DFT the other way
 (f = -1), and no answer counts as less, so that failing is never better than any answer.
 
-Which of several structures that the model cannot tell apart in energy is its ground state is chance. All pairs of them count, each by how
+Which of several structures that the model cannot distinguish in energy is its ground state is chance. All pairs of them count, each by how
 much its two structures are ground states (:func:`~defectbench.scoring.agreement.boltzmann_shares`); the tables name the lowest.
 
 A *charge-blind* model has one energy surface for all charges, so one ground state: its response is 0 by definition, and the different

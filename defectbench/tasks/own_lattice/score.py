@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 METRICS, WEIGHT = read_metrics(Path(__file__).with_name("metrics.yaml"))
 
 DESCRIPTION = (
-    "Relaxes every selected start once more, in the cell that the model gives the perfect host: cell and start are scaled to the model's "
+    "Relaxes every selected start again, in the cell that the model gives the perfect host: cell and start are scaled to the model's "
     "lattice, and the relaxed structure is scaled back and compared as in relax. Beside each value stands that of the reference cell, "
     "which is the one that is scored. Runs only where it is named, and its weight is 0."
 )

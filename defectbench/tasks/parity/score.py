@@ -161,7 +161,7 @@ def fitted_constant(values: Floats, cap: float) -> float:
 def energy_errors(chosen: Sequence[Pair], by_charge: bool) -> list[float | None]:
     """Energy errors per atom (eV) after one constant is subtracted: of each charge state, or of each defect over all charge states.
 
-    The constant is the mean error, but for errors far off (:func:`fitted_constant`). A frame without a result counts as 0.1 eV/atom, or
+    The constant is the mean error, without outliers (:func:`fitted_constant`). A frame without a result counts as 0.1 eV/atom, or
     as the largest distance of DFT's energies from their mean in the group if that is more, and no error counts as more. A frame that is
     the only one of its group has no error (None): subtracting its own mean would leave nothing.
     """

@@ -335,7 +335,7 @@ class _Guessed(NamedTuple):
 
 
 def _shared(state: MatchedState, matches: Mapping[str, Match | None]) -> _Distances:
-    """Distances of the model's ground state, shared among the configurations that it cannot tell apart in energy."""
+    """Distances of the model's ground state, shared among the configurations that it cannot distinguish in energy."""
     known = [(share, found) for name, share in state.shares.items() if (found := matches.get(name)) is not None]
 
     def mean(value: Callable[[Match], float]) -> float | None:

@@ -46,7 +46,7 @@ class CurveRow(TypedDict):
 
 
 class SoapRow(TypedDict):
-    """A charge state with minima told apart by SOAP, beside the matching's (``defectbench rescore ENTRY --soap``)."""
+    """A charge state with minima distinguished by SOAP, beside the matching's (``defectbench rescore ENTRY --soap``)."""
 
     defect: str
     charge: int

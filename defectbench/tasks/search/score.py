@@ -4,7 +4,7 @@ A structure search relaxes N starts of a charge state with DFT. A pre-screener r
 distinct minima to DFT, lowest first (Mosquera-Lois et al. 2024, npj Comput. Mater. 10, 121: 88 % of the ground states found with 73 %
 fewer DFT relaxations). This task replays that on starts whose DFT relaxations are known; only those are candidates.
 
-What DFT would make of a structure that the model hands over is not known. It is judged by how near it lies to the ground state, 0 to 1
+What DFT would make of a structure that the model passes on is not known. It is judged by how near it lies to the ground state, 0 to 1
 (:func:`~defectbench.scoring.agreement.place`), as it is or, where the model's own host relaxed, after the host's drift is subtracted,
 since DFT undoes that by itself. In the tables one that is nearer than ½ counts as the ground state.
 
@@ -13,7 +13,7 @@ how clearly it is lower in energy, and shared with those that it equals. So neit
 border of being one decide anything.
 
 A start that the model did not relax to convergence cannot be left out: nothing shows that DFT could skip it. Each costs a DFT relaxation
-before the model's minima are looked at, and finds nothing, so failing is never better than any answer.
+before the model's minima are tried, and finds nothing, so failing is never better than any answer.
 """
 
 from __future__ import annotations
@@ -329,7 +329,7 @@ def _state_row(search: Search) -> StateRow:
 
 
 def soap_table(scoring: ScoringInput) -> list[SoapRow]:
-    """The search with minima told apart by SOAP, beside the matching's: one row per charge state (``defectbench rescore ENTRY --soap``).
+    """The search with minima distinguished by SOAP, beside the matching's: one row per charge state (``defectbench rescore ENTRY --soap``).
 
     Not part of :func:`score`, whose result must be the same with and without the optional package.
 

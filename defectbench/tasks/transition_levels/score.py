@@ -9,7 +9,7 @@ Two answers that are never mixed:
 Band edges, finite-size corrections and chemical potentials are the dataset's for both sides, so they cancel from every error. A
 level needs energy differences between charges of one defect only; composition-dependent zeros of a model's energy (atomic reference
 energies) drop out. What does not drop out is a term λ·q: the zero of the electrostatic potential, in which codes, pseudopotentials and
-hence training data differ. It moves all levels by one constant. So errors are given as they are, and once more after the
+hence training data differ. It moves all levels by one constant. So errors are given as they are, and again after the
 one constant per dataset that suits the model best is subtracted (*aligned*). A constant chosen *per charge* would be a fit of the levels
 themselves: a model's zero must be the same function of charge for all structures, and no such freedom is given.
 """

@@ -93,7 +93,7 @@ def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:
     """Arguments: ``factory: module:function``, ``precision`` (float64), and those handed to the factory.
 
     Modules are imported from the folder of the definition's YAML, but none that would hide one of the standard library. A weights file,
-    if the definition or ``--model-weights`` gives one, is handed over as ``weights`` (a string; a list of strings for several).
+    if the definition or ``--model-weights`` gives one, is passed as ``weights`` (a string; a list of strings for several).
     """
     arguments = dict(spec["arguments"])
     target = arguments.pop("factory", None)

@@ -101,7 +101,7 @@ class LoadedModel:
         elif self.charge.startswith("info:"):
             atoms.info[self.charge.removeprefix("info:")] = charge
         else:
-            raise WorkerError("charge", f"this adapter cannot hand over a charge as '{self.charge}'")
+            raise WorkerError("charge", f"this adapter cannot pass a charge as '{self.charge}'")
 
     def other_ways(self, charge: int) -> Iterator[tuple[str, Any]]:
         """Calculators that were told a charge in other ways than by the structure, and how: attributes that the calculator has.
@@ -135,7 +135,7 @@ class LoadedModel:
         if self.prepared is None or self.charge == "none":
             return None
         value = self.read_charge(self.prepared)
-        # a charge that is not a whole number is not made one: the parent shall see it
+        # a charge that is not a whole number is not made one: the parent must see it
         return int(value) if value is not None and float(value).is_integer() else value
 
     def read_charge(self, atoms: Atoms) -> Any:

@@ -26,7 +26,7 @@ class _Graph:
     data: Any
 
     def fits(self, atoms: Atoms) -> bool:
-        """Whether it has all neighbours of another structure, which is the same but for small displacements."""
+        """Whether it has all neighbours of another structure, which is the same except for small displacements."""
         own = self.atoms
         same = own.info == atoms.info and np.array_equal(own.numbers, atoms.numbers) and np.array_equal(own.cell.array, atoms.cell.array)
         return same and bool(((own.positions - atoms.positions) ** 2).sum(axis=1).max() < (SKIN / 2) ** 2)

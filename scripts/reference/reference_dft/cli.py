@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--hessian", metavar="MODEL", help="begin relaxations with the Hessian of this model: about half as many steps")
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
-    out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up once more")
+    out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up again")
     out.add_argument("--nice", type=_niceness, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
     out.add_argument("--poll", type=_seconds, default=5.0, help="seconds between looks at the running jobs (default: 5)")
     return out

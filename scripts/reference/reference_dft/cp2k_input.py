@@ -86,7 +86,7 @@ def restart_file(method: Cp2kMethod, kpoints: tuple[int, int, int] | None = None
 
 
 def scf_of(method: Cp2kMethod, *, unrestricted: bool, options: RunOptions) -> Cp2kScf | Cp2kDiagonalisation:
-    """The SCF settings of a run, after so many failures as its ``attempt`` says."""
+    """The SCF settings of a run, after as many failures as its ``attempt`` says."""
     scf = method.scf_unrestricted if unrestricted else method.scf_restricted
     if isinstance(scf, Cp2kScf) and options.kpoints is not None:
         scf = Cp2kDiagonalisation(alpha=0.2, eps_scf=scf.eps_scf, max_scf=max(scf.max_scf, 100))

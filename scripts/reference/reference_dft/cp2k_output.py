@@ -253,7 +253,7 @@ def from_cp2k(frames: Sequence[Atoms], start: Atoms) -> list[Atoms]:
     """The frames of a CP2K relaxation as the format wants them.
 
     CP2K prints its trajectory after each move, so the frame it calls 0 has moved once and becomes step 1 (unless it is the start).
-    After convergence it evaluates the last structure once more: of two equal frames in a row the later one is kept, under the
+    After convergence it evaluates the last structure again: of two equal frames in a row the later one is kept, under the
     earlier one's step number.
 
     Args:

@@ -187,7 +187,7 @@ class Job:
         frames = list(self.previous)
         for segment in self.segments():
             for frame in segment.frames:
-                # a continued run evaluates the last geometry once more: the later value, from a settled wave function, replaces it
+                # a continued run evaluates the last geometry again: the later value, from a settled wave function, replaces it
                 if frames and _same(frames[-1].atoms, frame.atoms):
                     frames[-1] = replace(frame, step=frames[-1].step)
                 else:
@@ -323,7 +323,7 @@ class Job:
             return self._retry(f"no self-consistency in segment {self.state.segments - 1}")
         finished = self.task.kind == "relaxation" and segment.output.completed and self.converged()
         if alive and finished:
-            self.stop()  # all that is left to it is to evaluate the last geometry once more
+            self.stop()  # all that is left to it is to evaluate the last geometry again
         elif alive:
             return "running"
         if self._popen is not None:
@@ -530,7 +530,7 @@ def _frame(
         return None
     step = evaluation.step
     if step is None and number > 0:
-        return None  # running, or the last geometry once more
+        return None  # running, or the last geometry again
     atoms = start.copy()
     values = evaluation.forces
     if step:

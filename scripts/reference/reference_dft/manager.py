@@ -152,7 +152,7 @@ class Manager:
             add: put finished results into the dataset.
             poll: seconds between looks at the running jobs.
             report: takes one line for every event.
-            retry_failed: begin tasks that were given up once more, with the method's own settings.
+            retry_failed: begin tasks that were given up again, with the method's own settings.
             niceness: of the CP2K processes.
             guess: makes the Hessians that relaxations start from; by default CP2K makes them.
 
