@@ -29,7 +29,7 @@ from defectbench.structures.symmetry import host_operations
 from defectbench.tasks import get_tasks
 
 PAIRS = 40
-"""So many pairs of structures are timed one by one."""
+"""Number of pairs of structures that are timed one by one."""
 
 
 def main() -> None:
