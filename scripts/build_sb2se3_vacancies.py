@@ -21,8 +21,7 @@ from ase import Atoms
 
 from defectbench.base.errors import DatasetError, DefectbenchError
 from defectbench.datasets.catalogue import load_dataset, validate_dataset
-from defectbench.datasets.dataset import read_host
-from defectbench.datasets.extxyz import read_extxyz
+from defectbench.datasets.extxyz import read_extxyz, read_host
 from defectbench.datasets.schema import METADATA_FILE, Defect, parse_metadata
 from defectbench.datasets.writing import add_relaxation, write_dataset
 from defectbench.structures.lattice import minimum_image

@@ -174,7 +174,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
         >>> dataset.charges("V_Sb1"), len(dataset.host)
         ((-3, -2, -1, 0, 1), 60)
     """
-    from defectbench.datasets.dataset import open_folder
+    from defectbench.datasets.folder import open_folder
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
     folder = dataset_folder(name_or_path)

@@ -179,3 +179,15 @@ def formula(symbols: Iterable[str]) -> str:
     from collections import Counter
 
     return "".join(f"{element}{count}" for element, count in sorted(Counter(symbols).items()))
+
+
+def read_host(path: Path) -> Atoms:
+    """The perfect supercell in an extxyz file, fully periodic, without calculator and labels.
+
+    Raises:
+        DatasetError: unreadable, or more than one frame.
+    """
+    frames = read_extxyz(path)
+    if len(frames) != 1:
+        raise DatasetError(f"{path} holds {len(frames)} frames; a host is one", code="bad-frame")
+    return Atoms(frames[0].get_chemical_symbols(), positions=frames[0].positions, cell=frames[0].cell, pbc=True)

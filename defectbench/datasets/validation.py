@@ -12,8 +12,7 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.text import one_line
 from defectbench.datasets import checks, plausibility, quality
 from defectbench.datasets.checks import Problem
-from defectbench.datasets.dataset import read_host
-from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz
+from defectbench.datasets.extxyz import parse_frame_file_name, read_extxyz, read_host
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, explain, read_yaml
 from defectbench.datasets.splits import SPLITS_FILE, check_splits, read_splits
 

@@ -16,8 +16,8 @@ from defectbench.base.files import contained, folder_beside, sha256_of, write_te
 from defectbench.base.paths import full_path
 from defectbench.base.states import configuration_problem, format_charge, sort_key
 from defectbench.datasets import checks
-from defectbench.datasets.dataset import RelaxationKey, StateKey, read_host
-from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, write_extxyz
+from defectbench.datasets.dataset import RelaxationKey, StateKey
+from defectbench.datasets.extxyz import copy_with_results, frame_file_name, read_extxyz, read_host, write_extxyz
 from defectbench.datasets.schema import METADATA_FILE, DatasetFile, metadata_to_yaml, parse_metadata
 
 _FRAME_KEYS = (

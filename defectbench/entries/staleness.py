@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def shipped_content(dataset: str) -> str | None:
-    """SHA-256 of the content of a dataset that comes with this version (see :func:`defectbench.datasets.dataset.content_hash`); None if
+    """SHA-256 of the content of a dataset that comes with this version (see :func:`defectbench.datasets.folder.content_hash`); None if
     none of that name does. Downloads nothing.
 
     Raises:
         DatasetError: its ``dataset.yaml`` is wrong.
     """
     from defectbench.datasets.catalogue import embedded_folder, embedded_names
-    from defectbench.datasets.dataset import content_hash
+    from defectbench.datasets.folder import content_hash
     from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
     return content_hash(parse_metadata(embedded_folder() / dataset / METADATA_FILE)) if dataset in embedded_names() else None

@@ -84,7 +84,7 @@ class _Reference:
 
     def __init__(self, name: str) -> None:
         from defectbench.datasets.catalogue import embedded_folder, embedded_names
-        from defectbench.datasets.dataset import content_hash
+        from defectbench.datasets.folder import content_hash
         from defectbench.datasets.schema import METADATA_FILE, parse_metadata
 
         self.name = name

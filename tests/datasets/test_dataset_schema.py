@@ -14,7 +14,7 @@ from refusals import raises_code
 
 from defectbench.base.states import name_problem
 from defectbench.datasets.catalogue import embedded_folder, embedded_names, validate_dataset
-from defectbench.datasets.dataset import content_hash
+from defectbench.datasets.folder import content_hash
 from defectbench.datasets.schema import (
     Correction,
     DatasetFile,

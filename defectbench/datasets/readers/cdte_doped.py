@@ -16,8 +16,9 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
 from defectbench.datasets.alignment import ideal_structure
-from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash
+from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey
 from defectbench.datasets.doped_json import DopedEntry, read_doped
+from defectbench.datasets.folder import content_hash
 from defectbench.datasets.importing.shakenbreak import configuration_of
 from defectbench.datasets.readers.placing import CONFIGURATION, labelled, moved_to_site, placed
 from defectbench.datasets.remote import fetch_all

@@ -14,9 +14,10 @@ from defectbench.base.errors import DatasetError
 from defectbench.base.files import plain_file
 from defectbench.base.yaml import read_yaml
 from defectbench.datasets import checks
-from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, content_hash
+from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey
 from defectbench.datasets.doped_json import read_doped
 from defectbench.datasets.extxyz import stored_results
+from defectbench.datasets.folder import content_hash
 from defectbench.datasets.importing.shakenbreak import configuration_of
 from defectbench.datasets.readers.placing import CONFIGURATION, labelled, placed
 from defectbench.datasets.remote import fetch_all

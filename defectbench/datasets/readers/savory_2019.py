@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from defectbench.base.errors import DatasetError
 from defectbench.datasets import checks
-from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, assign_host_sites, content_hash
+from defectbench.datasets.dataset import Dataset, RelaxationKey, StateKey, assign_host_sites
 from defectbench.datasets.extxyz import attach_results
+from defectbench.datasets.folder import content_hash
 from defectbench.datasets.remote import fetch_all
 from defectbench.datasets.schema import Correction, DatasetFile, Defect
 from defectbench.structures.lattice import minimum_image
