@@ -34,8 +34,8 @@ def closeness(distance: float) -> float:
     """1 up to :data:`FOUND`, 0 from :data:`LOST` on, linear between; a distance in Å.
 
     Example:
-        >>> [round(closeness(d), 2) for d in (0.0, 0.04, 0.1, 0.2)]
-        [1.0, 0.88, 0.5, 0.0]
+        >>> [round(closeness(d), 2) for d in (0.0, 0.06, 0.1, 0.2)]
+        [1.0, 0.75, 0.5, 0.0]
     """
     return min(max((LOST - distance) / (LOST - FOUND), 0.0), 1.0)
 
