@@ -119,13 +119,8 @@ def test_the_search_finds_from_the_disk_and_asks_nobody(site, chromium):
     box = page.locator("input[name=q]").first
     box.fill("charge-blind")
     box.press("Enter")
-    page.wait_for_selector("#search-results li a", timeout=120_000)
-    found = [
-        Path(link.partition("#")[0].partition("?")[0]).name
-        for link in page.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
-    ]
+    page.wait_for_selector('#search-results li a[href*="charge-blind.html"]', timeout=120_000)  # results come one by one
     page.close()
-    assert "charge-blind.html" in found
     assert complaints == []
     assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
 

@@ -151,7 +151,8 @@ from ase.build import bulk
 from defectbench.calculations.requests import Calculation, Structure
 from defectbench.calculations.client import WorkerClient, WorkerSpec
 from defectbench.models.environment import ensure_environment
-from defectbench.models.registry import definition_folder, load_model, resolve_model
+from defectbench.models.registry import definition_folder, load_model
+from defectbench.models.resolved import resolve_model
 path, charge = sys.argv[1], int(sys.argv[2])
 environment = ensure_environment("current")
 resolved = resolve_model(load_model(path), environment=environment, folder=definition_folder(path), trust_code=True)
