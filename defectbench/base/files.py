@@ -25,6 +25,12 @@ MAX_PART = 255
 """Bytes in a path, and in one name of it: what common file systems take."""
 
 
+def _refuse_nameless(path: Path) -> None:
+    """``.`` and ``/`` have no name beside which another could stand."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends. If the block raises, ``path`` stays as it was.
@@ -35,6 +41,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the file cannot be written.
     """
+    _refuse_nameless(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
@@ -54,6 +61,7 @@ def folder_beside(path: Path, ending: str = "part") -> Path:
     Raises:
         OSError: it cannot be made.
     """
+    _refuse_nameless(path)
     made = path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
     made.mkdir()
     return made

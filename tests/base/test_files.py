@@ -187,3 +187,11 @@ def test_copies_are_whole(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     copy_file(tmp_path / "a", tmp_path / "b" / "c")
     assert (tmp_path / "b" / "c").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_without_a_name_is_no_file(path):
+    with raises_code("not-writable"):
+        write_bytes(Path(path), b"")
+    with pytest.raises(IsADirectoryError), making_folder(Path(path)):
+        pass
