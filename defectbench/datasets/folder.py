@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import lru_cache
@@ -28,7 +29,7 @@ def content_hash(metadata: DatasetFile) -> str:
 def open_folder(folder: Path, metadata: DatasetFile) -> Dataset:
     """A dataset whose files all lie in its folder.
 
-    Asked again for what has not changed, this process gets the dataset that it has: it is read-only, and its files have their hashes.
+    Files that have not changed are read once per process: each call gives an object of its own that shares what was read.
 
     Raises:
         DatasetError: a file is missing, changed, unreadable, or contradicts the metadata.
@@ -36,7 +37,7 @@ def open_folder(folder: Path, metadata: DatasetFile) -> Dataset:
     checks.refuse(folder, checks.check_files(folder, metadata))
     if metadata.host.file is None:
         raise DatasetError(f"dataset {folder}: dataset.yaml names no host file", code="bad-metadata")
-    return _opened(folder, metadata.model_dump_json())
+    return copy.copy(_opened(folder, metadata.model_dump_json()))
 
 
 @lru_cache(maxsize=8)

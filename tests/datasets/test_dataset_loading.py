@@ -181,7 +181,10 @@ def test_frames_that_contradict_the_dataset_are_refused_when_they_are_read(tiny:
 
 def test_a_dataset_is_read_once_until_it_changes(tiny: Path) -> None:
     once = load_dataset(tiny)
-    assert load_dataset(tiny) is once
+    other = load_dataset(tiny)
+    assert other._frames is once._frames
+    other.level = "another"  # nobody else's object
+    assert load_dataset(tiny).level == once.level == "PBE"
     frames = len(once.frames("V_Sb", 0, "Rattled"))
     replant(tiny, "frames/PBE/V_Sb_q+0_Rattled.extxyz", lambda frames: frames.pop())
     again = load_dataset(tiny)

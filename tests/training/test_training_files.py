@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import runpy
 import sys
@@ -108,7 +107,7 @@ def test_no_frame_of_the_test_and_no_relaxation_on_two_sides(dataset, selection)
 
 
 def test_dataset_without_splits_is_refused(dataset):
-    other = copy.copy(load_dataset("sb2se3-vacancies"))  # the loaded one serves this whole process
+    other = load_dataset("sb2se3-vacancies")
     other.path = Path("/nowhere")
     with raises_code("no-splits"):
         select_frames(other, recipe())
