@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,6 +153,22 @@ class LoadedModel:
             WorkerError: the package offers no such call.
         """
         raise WorkerError("unsupported", "this model evaluates one structure at a time")
+
+    def while_calculating(self, atoms: Atoms, watch: Callable[[Callable[[Any], None]], Any]) -> NDArray[np.float64]:
+        """What a hook of torch sees while the energy of a prepared structure is calculated, (N, …) as (N, D); the last, if it sees several.
+
+        Args:
+            atoms: prepared, N atoms.
+            watch: attaches the hook, which hands a tensor to the function that it is given, and returns torch's handle of it.
+        """
+        caught: list[Any] = []
+        handle = watch(lambda tensor: caught.append(tensor.detach().clone()))
+        try:
+            self.calculator.reset()
+            atoms.get_potential_energy()
+        finally:
+            handle.remove()
+        return numpy_features(caught[-1])
 
     def clock(self) -> tuple[float, float]:
         """Wall-clock and CPU time (s) so far; differences are what a calculation cost."""

@@ -17,7 +17,6 @@ from .base import (
     count_parameters,
     load_without_code,
     no_charge,
-    numpy_features,
     only_file,
     reject_unknown,
     set_up_torch,
@@ -42,16 +41,8 @@ class MattersimModel(LoadedModel):
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Atom features after the last block, (N, D)."""
-        caught: list[Any] = []
-        handle = self.calculator.potential.model.final.register_forward_pre_hook(
-            lambda _module, inputs: caught.append(inputs[0].detach().clone())
-        )
-        try:
-            self.calculator.reset()
-            atoms.get_potential_energy()
-        finally:
-            handle.remove()
-        return numpy_features(caught[-1])
+        readout = self.calculator.potential.model.final
+        return self.while_calculating(atoms, lambda keep: readout.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0])))
 
 
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:

@@ -17,7 +17,6 @@ from .base import (
     count_parameters,
     load_without_code,
     lowest_multiplicity,
-    numpy_features,
     only_file,
     reject_unknown,
     set_up_torch,
@@ -52,16 +51,10 @@ class OrbModel(LoadedModel):
 
     def descriptors(self, atoms: Atoms) -> NDArray[np.float64]:
         """Features of the atoms after the last message passing, (N, D)."""
-        caught: list[Any] = []
-        handle = self.calculator.model.model.register_forward_hook(
-            lambda _module, _inputs, output: caught.append(output["node_features"].detach().clone())
+        network = self.calculator.model.model
+        return self.while_calculating(
+            atoms, lambda keep: network.register_forward_hook(lambda _module, _inputs, output: keep(output["node_features"]))
         )
-        try:
-            self.calculator.reset()
-            atoms.get_potential_energy()
-        finally:
-            handle.remove()
-        return numpy_features(caught[-1])
 
 
 def load(spec: dict[str, Any], files: list[WeightsFile]) -> LoadedModel:

@@ -17,7 +17,6 @@ from .base import (
     count_parameters,
     load_without_code,
     no_charge,
-    numpy_features,
     only_file,
     reject_unknown,
     set_up_torch,
@@ -58,14 +57,9 @@ class SevenNetModel(LoadedModel):
         readout = model._modules.get("reduce_input_to_hidden")
         if readout is None:
             raise WorkerError("unsupported", "this SevenNet model has no readout layer 'reduce_input_to_hidden'")
-        caught: list[Any] = []
-        handle = readout.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0][key].detach().clone()))
-        try:
-            self.calculator.reset()
-            atoms.get_potential_energy()
-        finally:
-            handle.remove()
-        features = numpy_features(caught[-1])
+        features = self.while_calculating(
+            atoms, lambda keep: readout.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0][key]))
+        )
         blocks = readout.linear.irreps_in
         scalar = np.concatenate([np.full(block.dim, block.ir.l == 0) for block in blocks])
         return features[:, scalar[: features.shape[1]]]  # a multi-fidelity readout appends the modal, which is not a feature of an atom
