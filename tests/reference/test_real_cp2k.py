@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 from reference_dft.cli import main
-from reference_dft.manager import EXECUTABLES
+from reference_dft.manager import EXECUTABLES, Manager
 from reference_dft.properties import read_properties
+from reference_dft.reference_data import ReferenceData
 from tiny_dataset import write_tiny_dataset
 
 from defectbench.datasets.catalogue import load_dataset
@@ -72,3 +73,14 @@ def test_relaxation_force_check_hybrid_and_host(tmp_path: Path) -> None:
     (check,) = [result for result in read_properties(folder, "HSE06") if result["kind"] == "finite_difference"]
     assert abs(check["force"]) == pytest.approx(float(np.abs(hybrid[0].get_forces()).max()))
     assert check["force_by_difference"] == pytest.approx(check["force"], rel=0.02)
+
+
+def test_cp2k_takes_the_hessian_that_it_is_given(tmp_path: Path) -> None:
+    """The first step is that of Newton: displacement times stiffness is the force."""
+    folder = write_tiny_dataset(tmp_path / "tiny", {"blocks": QUEUE["blocks"][:1]})
+    stiffness = 80.0  # eV/Å², so that the step stays within the trust radius
+    manager = Manager(ReferenceData(folder), tmp_path / "work", ())
+    command = next([name] for name in EXECUTABLES if shutil.which(name))
+    manager.run(command, 1, poll=0.2, report=lambda _: None, niceness=0, guess=lambda atoms, _: stiffness * np.eye(3 * len(atoms)))
+    first, second = load_dataset(folder).frames("V_H1", 0, "Unperturbed")[:2]
+    np.testing.assert_allclose((second.positions - first.positions) * stiffness, first.get_forces(), rtol=0.02, atol=0.02)

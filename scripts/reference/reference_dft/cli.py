@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--vector-kernels", action="store_true", help="with Debian's CP2K on a processor with AVX2: faster code for its busiest loops"
     )
-    out.add_argument("--hessian", metavar="MODEL", help="begin relaxations with the Hessian of this model: about half as many steps")
+    out.add_argument("--hessian", metavar="MODEL", help="begin relaxations with the Hessian of this model")
     out.add_argument("--no-add", action="store_true", help="leave finished results in the work folder; --add puts them into the dataset")
     out.add_argument("--retry-failed", action="store_true", help="begin tasks that were given up again")
     out.add_argument("--nice", type=_niceness, default=19, help="niceness of the CP2K processes (default: 19, the lowest priority)")
