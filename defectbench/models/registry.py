@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from defectbench.base.errors import ModelError, UnknownNameError
 from defectbench.base.listing import Listing
@@ -12,9 +11,6 @@ from defectbench.base.paths import full_path, user_path
 from defectbench.base.schema import problems
 from defectbench.base.yaml import read_yaml
 from defectbench.models.schema import ModelDefinition
-
-if TYPE_CHECKING:
-    pass
 
 
 def _entries() -> dict[str, Path]:
