@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from table_rows import make_row
 
 from defectbench.entries.schema import MetricRecord, TaskRecord
 from defectbench.leaderboard.charts import entry_charts
@@ -13,7 +14,6 @@ from defectbench.leaderboard.group_charts import MOST_SERIES, group_charts
 from defectbench.tasks.ccd.rows import DiagramRow, PointRow
 from defectbench.tasks.pes.rows import ConfigurationRow
 from defectbench.tasks.relax.rows import StateRow
-from tests.table_rows import make_row
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "sevennet-l3i5"
 

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from refusals import raises_code
+from small_tasks import RELAX
+from table_rows import make_row
 
 from defectbench.base.errors import DefectbenchError, UnknownNameError
 from defectbench.leaderboard.changes import changes_of
@@ -19,8 +21,6 @@ from defectbench.scoring.paired import Sample, paired_difference
 from defectbench.scoring.task import MetricDefinition, Task, TaskResult
 from defectbench.tasks.relax.rows import ConfigurationRow, StateRow
 from defectbench.tasks.transition_levels.rows import LevelRow
-from tests.leaderboard.conftest import RELAX
-from tests.table_rows import make_row
 
 FAILED = NotAvailable("exploded", applies=True)
 NOT_ASKED = NotAvailable("no data", applies=False)

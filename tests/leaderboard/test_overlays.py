@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
+from table_rows import make_row
 
 from defectbench.entries.schema import TaskRecord
 from defectbench.leaderboard.entry_view import EntryView, load_entry
 from defectbench.leaderboard.overlays import dft_scenes, model_scenes, scene_name
 from defectbench.tasks.relax.rows import StateRow
-from tests.table_rows import make_row
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboards" / "sb2se3-vacancies" / "sevennet-l3i5"
 

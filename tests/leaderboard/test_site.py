@@ -18,6 +18,8 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 from refusals import raises_code
+from small_tasks import COST, PES, RELAX
+from table_rows import make_row
 
 from defectbench.base.errors import DefectbenchError
 from defectbench.base.files import write_text
@@ -28,7 +30,6 @@ from defectbench.leaderboard.html import _report, build_site
 from defectbench.leaderboard.serving import server
 from defectbench.leaderboard.view import site_view
 from defectbench.tasks.relax.rows import StateRow
-from tests.table_rows import make_row
 
 EVIL = "<img src=x onerror=alert(1)></script>"
 
@@ -63,8 +64,6 @@ def site(entries, tmp_path, monkeypatch):
 
 
 def _named(names=None):
-    from tests.leaderboard.conftest import COST, PES, RELAX
-
     return tuple(task for task in (RELAX, PES, COST) if names is None or task.name in names)
 
 

@@ -6,11 +6,11 @@ import importlib
 from pathlib import Path
 
 import pytest
+from refusals import raises_code
 from typing_extensions import is_typeddict
 
 from defectbench.entries.folder import read_entry
 from defectbench.tasks.relax.rows import StateRow
-from tests.refusals import raises_code
 
 ENTRY = Path(__file__).parents[2] / "leaderboards/sb2se3-vacancies/sevennet-mf-0"
 

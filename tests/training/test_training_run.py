@@ -147,7 +147,7 @@ def padded_like_plain(folder: Path, python: Path) -> None:
 
 def measured_again(folder: Path, python: Path, last: run.Epoch) -> None:
     """``scripts/measure_training.py`` finds the errors of the last epoch in the state that it left."""
-    script = Path(run.__file__).parents[2] / "scripts" / "measure_training.py"
+    script = Path(__file__).parents[2] / "scripts" / "measure_training.py"
     said = subprocess.run([str(python), str(script), str(folder)], capture_output=True, text=True, check=True).stdout
     found = json.loads(said[said.index("{") :])
     assert found["epoch"] == last.epoch
